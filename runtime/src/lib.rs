@@ -1,0 +1,2 @@
+//! rdist.
+pub mod wire;

@@ -1,0 +1,191 @@
+//! Between a worker and its executors, through two rings in shared memory and one Unix socket.
+//!
+//! ```text
+//! worker ──ToExecutor ring──► executor      hot: tasks, values that became readable
+//! worker ◄─FromExecutor ring─ executor      hot: submits, results, references
+//! worker ◄────Unix socket────► executor     cold: Welcome, segments' descriptors, end of life
+//! ```
+//! Participants: one worker, one executor that it started; the socket is the executor's inherited
+//! descriptor, and its end of file is the death notice of either side. Not a goal: any other
+//! process. Each ring frame is one archived message of at most [`MAX_FRAME_BYTES`]; what is larger
+//! lies in the arena and is named by a [`Block`]. The worker treats all of it as hostile input.
+#![allow(missing_docs, reason = "rkyv derives archived fields without docs")]
+
+use rdist_scheduler::id::{ActorId, ExecutorId, JobId, ObjectId, TaskId, WorkerId};
+use rdist_scheduler::outcome::{Outcome, TaskError};
+use rdist_scheduler::spec::{Reference, TaskSpec};
+use rkyv::{Archive, Deserialize, Serialize};
+
+/// Largest ring frame.
+pub const MAX_FRAME_BYTES: usize = 256 << 10;
+/// Values up to this size ride inline; larger ones lie in the arena.
+pub const MAX_INLINE_BYTES: usize = 4 << 10;
+/// Largest `TaskSpec::body`; argument values that do not fit are put into the arena first.
+pub const MAX_BODY_BYTES: usize = 64 << 10;
+/// Longest error text of user code; longer ones are cut in the middle.
+pub const MAX_ERROR_BYTES: usize = 32 << 10;
+
+/// A sealed block of the arena.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Archive, Serialize, Deserialize)]
+pub struct Block {
+    /// The segment, numbered by the worker.
+    pub segment: u32,
+    /// First byte of the value, a multiple of 64.
+    pub offset: u64,
+    /// Bytes of the value.
+    pub len: u64,
+}
+
+/// Where a value's bytes are.
+#[derive(Debug, Clone, PartialEq, Eq, Archive, Serialize, Deserialize)]
+pub enum Value {
+    /// Here.
+    Inline(Vec<u8>),
+    /// In the arena.
+    Block(Block),
+}
+
+/// Executor to worker, through the ring.
+#[derive(Debug, Clone, PartialEq, Archive, Serialize, Deserialize)]
+pub enum FromExecutor {
+    /// First message: the program's functions, for names that people read.
+    Hello {
+        /// Function ids and names.
+        functions: Vec<(u64, String)>,
+    },
+    /// Submits a task, makes an actor or calls one.
+    Submit(TaskSpec),
+    /// A task ended. `values` has one entry for each return of a successful outcome.
+    Finished {
+        /// The task.
+        task: TaskId,
+        /// Which try, from `Run`.
+        attempt: u32,
+        /// How.
+        outcome: Outcome,
+        /// The returned values.
+        values: Vec<Value>,
+    },
+    /// A value was put; a block lies in a segment that this executor may write.
+    Put {
+        /// The object.
+        object: ObjectId,
+        /// The value.
+        value: Value,
+        /// References inside it.
+        contains: Vec<Reference>,
+    },
+    /// Waits for an object.
+    Wanted(Reference),
+    /// Got hold of a reference that was inside an argument or a value.
+    Retained(Reference),
+    /// Dropped its last reference and its last view.
+    Released(ObjectId),
+    /// The task waits for objects.
+    Blocked(TaskId),
+    /// It goes on.
+    Unblocked(TaskId),
+    /// Asks for a task's end.
+    Cancel {
+        /// The task.
+        task: TaskId,
+        /// Kill its executor instead of asking.
+        force: bool,
+    },
+    /// Asks for an actor's end.
+    KillActor {
+        /// The actor.
+        actor: ActorId,
+        /// Its supervisor.
+        owner: WorkerId,
+    },
+    /// Asks for an actor by name.
+    ActorLookup {
+        /// Echoed in the answer.
+        request: u64,
+        /// The name.
+        name: String,
+    },
+    /// Needs a segment to write into, with room for `len` bytes in one block. Answered over the
+    /// socket by `Segment` (writable) or `SegmentRefused`.
+    SegmentWanted {
+        /// Bytes.
+        len: u64,
+    },
+    /// A driver's event for who submitted the job: one JSON object in text.
+    Event(String),
+}
+
+/// Worker to executor, through the ring.
+#[derive(Debug, Clone, PartialEq, Archive, Serialize, Deserialize)]
+pub enum ToExecutor {
+    /// Run a task.
+    Run {
+        /// The task.
+        spec: TaskSpec,
+        /// Which try.
+        attempt: u32,
+        /// Values of `spec.dependencies`, in their order.
+        dependencies: Vec<Value>,
+    },
+    /// A wanted object is readable until it is released.
+    Ready {
+        /// The object.
+        object: ObjectId,
+        /// Its value.
+        value: Value,
+    },
+    /// A wanted object will never be readable.
+    Failed {
+        /// The object.
+        object: ObjectId,
+        /// Why.
+        error: TaskError,
+    },
+    /// The task should end itself.
+    Cancel(TaskId),
+    /// The actor ends; its pending calls are answered by the worker.
+    DropActor(ActorId),
+    /// Answer to a look-up: the actor and its supervisor.
+    ActorFound {
+        /// From the question.
+        request: u64,
+        /// `None`: nobody has the name.
+        actor: Option<(ActorId, WorkerId)>,
+    },
+    /// Blocks of this executor's segments that nobody needs any longer: use them again.
+    Reclaim(Vec<Block>),
+    /// Finish writing output and exit with status 0.
+    Shutdown,
+}
+
+/// Worker to executor, over the socket; descriptors are attached where the text says so.
+#[derive(Debug, Clone, PartialEq, Eq, Archive, Serialize, Deserialize)]
+pub enum SocketMessage {
+    /// First message. Attached: the rings' segment, the worker's bell, the executor's bell.
+    Welcome {
+        /// Who the executor is.
+        executor: ExecutorId,
+        /// Its worker.
+        worker: WorkerId,
+        /// The job that it works for.
+        job: JobId,
+        /// Bytes of each ring's data area.
+        ring_bytes: u64,
+    },
+    /// A segment of the arena. Attached: its descriptor; it can be mapped writable only where
+    /// `writable` says so. Sent before the first ring message that names the segment.
+    Segment {
+        /// Its number.
+        segment: u32,
+        /// Its size in bytes.
+        len: u64,
+        /// Whether this executor may write.
+        writable: bool,
+    },
+    /// No segment can be had for a `SegmentWanted`.
+    SegmentRefused {
+        /// Why, and what to do.
+        reason: String,
+    },
+}

@@ -1,0 +1,3 @@
+//! Messages between processes, as rkyv archives that are validated before they are read.
+
+pub mod executor;

@@ -1,0 +1,210 @@
+//! Identifiers: small, ordered, `Copy`, derived where a re-run must find the same name again.
+//!
+//! ```text
+//! TaskId    16 bytes   hi: job (32 bits) | hash (32 bits)    lo: hash (64 bits)
+//! ObjectId  24 bytes   task (16 bytes) | index (4 bytes)     index: return 0.., put 2^31..
+//! ActorId   16 bytes   the id of the task that creates the actor
+//! ```
+//! A task's id is a hash of its parent's id and of its submit index there, so a parent that runs
+//! again names the same children, and a repeated submit is a no-op. An object's id contains its
+//! task's id: looking up its lineage needs no table.
+
+use core::fmt;
+use core::str::FromStr;
+
+use rkyv::{Archive, Deserialize, Serialize};
+
+macro_rules! number_id {
+    ($(#[$doc:meta])* $name:ident, $inner:ty, $prefix:literal) => {
+        $(#[$doc])*
+        #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default,
+                 Archive, Serialize, Deserialize)]
+        pub struct $name(pub $inner);
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                write!(f, concat!($prefix, "{}"), self.0)
+            }
+        }
+
+        impl fmt::Debug for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                fmt::Display::fmt(self, f)
+            }
+        }
+
+        impl FromStr for $name {
+            type Err = ParseIdError;
+
+            fn from_str(text: &str) -> Result<Self, ParseIdError> {
+                let digits = text.strip_prefix($prefix).unwrap_or(text);
+                digits.parse().map(Self).map_err(|_| ParseIdError { what: stringify!($name) })
+            }
+        }
+    };
+}
+
+/// Text that is no identifier of the wanted kind.
+#[derive(Debug, Clone, thiserror::Error)]
+#[error("not a {what}")]
+pub struct ParseIdError {
+    what: &'static str,
+}
+
+number_id!(
+    /// A submitted job; the head numbers jobs from 1 and never uses a number again.
+    JobId, u32, "job-"
+);
+number_id!(
+    /// A worker daemon's incarnation. 0 is the head itself, as the owner of drivers.
+    WorkerId, u64, "worker-"
+);
+number_id!(
+    /// An executor process; numbered by its worker from 1, never reused there.
+    ExecutorId, u32, "executor-"
+);
+number_id!(
+    /// A placement group.
+    GroupId, u64, "group-"
+);
+
+impl WorkerId {
+    /// The head, which owns the drivers of jobs.
+    pub const HEAD: Self = Self(0);
+}
+
+/// A task, or one call of an actor's method. See the module's text for the layout.
+#[derive(
+    Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Archive, Serialize, Deserialize,
+)]
+pub struct TaskId {
+    hi: u64,
+    lo: u64,
+}
+
+impl TaskId {
+    /// The driver of `job`: the root of all ids of the job.
+    pub fn driver(job: JobId) -> Self {
+        Self::mix(job, 0x6472_6976_6572, u64::from(job.0))
+    }
+
+    /// The `index`-th task that `self` submits, counted over tasks, actors and calls together.
+    pub fn child(self, index: u64) -> Self {
+        Self::mix(self.job(), self.lo ^ index.wrapping_mul(0x9e37_79b9_7f4a_7c15), self.hi ^ index)
+    }
+
+    /// The job that the task belongs to.
+    pub fn job(self) -> JobId {
+        JobId((self.hi >> 32) as u32)
+    }
+
+    /// The `index`-th value that the task returns.
+    pub fn object(self, index: u32) -> ObjectId {
+        debug_assert!(index < ObjectId::PUT);
+        ObjectId { task: self, index }
+    }
+
+    /// The `index`-th value that the task puts.
+    pub fn put(self, index: u32) -> ObjectId {
+        debug_assert!(index < ObjectId::PUT);
+        ObjectId { task: self, index: index | ObjectId::PUT }
+    }
+
+    fn mix(job: JobId, a: u64, b: u64) -> Self {
+        let low = splitmix(a ^ splitmix(b));
+        let high = splitmix(low ^ b.rotate_left(32));
+        Self { hi: u64::from(job.0) << 32 | high >> 32, lo: low }
+    }
+}
+
+/// The finaliser of SplitMix64 (Steele, Lea, Flood 2014): a bijection that mixes all bits.
+fn splitmix(x: u64) -> u64 {
+    let x = x.wrapping_add(0x9e37_79b9_7f4a_7c15);
+    let x = (x ^ x >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    let x = (x ^ x >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
+    x ^ x >> 31
+}
+
+impl fmt::Display for TaskId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "task-{:016x}{:016x}", self.hi, self.lo)
+    }
+}
+
+impl fmt::Debug for TaskId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "task-{}:{:x}", self.hi >> 32, self.lo)
+    }
+}
+
+impl FromStr for TaskId {
+    type Err = ParseIdError;
+
+    fn from_str(text: &str) -> Result<Self, ParseIdError> {
+        let error = ParseIdError { what: "TaskId" };
+        let digits = text.strip_prefix("task-").or(text.strip_prefix("actor-")).unwrap_or(text);
+        if digits.len() != 32 || !digits.is_ascii() {
+            return Err(error);
+        }
+        match (u64::from_str_radix(&digits[..16], 16), u64::from_str_radix(&digits[16..], 16)) {
+            (Ok(hi), Ok(lo)) => Ok(Self { hi, lo }),
+            _ => Err(error),
+        }
+    }
+}
+
+/// A value in the object store: the `index`-th return or put of a task.
+#[derive(
+    Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Archive, Serialize, Deserialize,
+)]
+pub struct ObjectId {
+    /// The task that makes the value.
+    pub task: TaskId,
+    index: u32,
+}
+
+impl ObjectId {
+    const PUT: u32 = 1 << 31;
+
+    /// Whether the value was put, rather than returned.
+    pub fn is_put(self) -> bool {
+        self.index & Self::PUT != 0
+    }
+
+    /// Which return, or which put, of its task the value is.
+    pub fn index(self) -> u32 {
+        self.index & !Self::PUT
+    }
+}
+
+impl fmt::Display for ObjectId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let kind = if self.is_put() { "put" } else { "return" };
+        write!(f, "{}/{kind}/{}", self.task, self.index())
+    }
+}
+
+impl fmt::Debug for ObjectId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let kind = if self.is_put() { 'p' } else { 'r' };
+        write!(f, "{:?}/{kind}{}", self.task, self.index())
+    }
+}
+
+/// An actor: the id of the task that creates it.
+#[derive(
+    Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Archive, Serialize, Deserialize,
+)]
+pub struct ActorId(pub TaskId);
+
+impl fmt::Display for ActorId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "actor-{:016x}{:016x}", self.0.hi, self.0.lo)
+    }
+}
+
+impl fmt::Debug for ActorId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "actor-{}:{:x}", self.0.hi >> 32, self.0.lo)
+    }
+}

@@ -1,0 +1,108 @@
+//! What the worker's core wants done. The runtime does it, in order, and decides nothing.
+
+use std::sync::Arc;
+
+use crate::id::{ActorId, ExecutorId, JobId, ObjectId, TaskId, WorkerId};
+use crate::message::{PeerMessage, ToHead};
+use crate::outcome::TaskError;
+use crate::resource::Resources;
+use crate::spec::TaskSpec;
+
+/// What an executor is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum ExecutorRole {
+    /// Runs the job's tasks and light actors, many at a time.
+    Pool,
+    /// Runs the job's main function alone.
+    Driver,
+    /// Runs one actor alone.
+    Actor(ActorId),
+}
+
+/// What is to be done.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum LocalAction {
+    /// Start a process for the job; answered by `ExecutorStarted` or `ExecutorDied`.
+    StartExecutor {
+        /// The process-to-be.
+        executor: ExecutorId,
+        /// Whose program.
+        job: JobId,
+        /// What for.
+        role: ExecutorRole,
+        /// What it may use: limits and the number of intra-op threads follow from it.
+        resources: Resources,
+    },
+    /// End a process; answered by `ExecutorDied`. Not `force`: it may finish its output first.
+    StopExecutor {
+        /// The process.
+        executor: ExecutorId,
+        /// Kill it at once.
+        force: bool,
+    },
+    /// Run a task. Every dependency is readable in the table here and stays so until the task
+    /// has ended.
+    Run {
+        /// Where.
+        executor: ExecutorId,
+        /// What.
+        spec: Arc<TaskSpec>,
+        /// Which try.
+        attempt: u32,
+    },
+    /// Tell `executor` that an object it wanted is readable (it is in the table), or failed.
+    Deliver {
+        /// To whom.
+        executor: ExecutorId,
+        /// The object.
+        object: ObjectId,
+        /// Why it will never be there.
+        error: Option<Arc<TaskError>>,
+    },
+    /// Ask a running task to end itself.
+    Cancel {
+        /// Where it runs.
+        executor: ExecutorId,
+        /// The task.
+        task: TaskId,
+    },
+    /// End an actor that shares its executor with others.
+    DropActor {
+        /// Where it lives.
+        executor: ExecutorId,
+        /// The actor.
+        actor: ActorId,
+    },
+    /// Answer to a look-up by name.
+    ActorFound {
+        /// Who asked.
+        executor: ExecutorId,
+        /// From the question.
+        request: u64,
+        /// The actor and its supervisor.
+        actor: Option<(ActorId, WorkerId)>,
+    },
+    /// Fetch a copy into the arena here; answered by `Pulled` or `PullFailed`.
+    Pull {
+        /// The object.
+        object: ObjectId,
+        /// Bytes.
+        size: u64,
+        /// Whose copy.
+        from: WorkerId,
+    },
+    /// Forget the value: nobody here needs it any longer.
+    Free {
+        /// The object.
+        object: ObjectId,
+    },
+    /// Say something to a worker. Inline values that the message announces are attached.
+    Send {
+        /// To whom.
+        to: WorkerId,
+        /// What.
+        message: PeerMessage,
+    },
+    /// Say something to the head.
+    SendHead(ToHead),
+}

@@ -1,0 +1,153 @@
+//! What the worker's core is told.
+
+use std::sync::Arc;
+
+use crate::id::{ActorId, ExecutorId, JobId, ObjectId, TaskId, WorkerId};
+use crate::message::{FromHead, PeerMessage};
+use crate::outcome::{Death, Outcome};
+use crate::spec::{Reference, TaskSpec};
+
+/// What happened on this worker, or was said to it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum LocalEvent {
+    /// A process that the core asked for is connected and takes tasks.
+    ExecutorStarted {
+        /// The process.
+        executor: ExecutorId,
+    },
+    /// It ended, or never started. Its messages are all handled by now.
+    ExecutorDied {
+        /// The process.
+        executor: ExecutorId,
+        /// How.
+        death: Death,
+    },
+    /// Code in `by` submitted a task, made an actor or called one. It refers to every return.
+    Submitted {
+        /// The process.
+        by: ExecutorId,
+        /// The task. A repeated id is a no-op, but the submitter refers to the returns again.
+        spec: Arc<TaskSpec>,
+    },
+    /// A task ended in `executor`; its values are in the runtime's table.
+    Finished {
+        /// The process.
+        executor: ExecutorId,
+        /// The task.
+        task: TaskId,
+        /// Which try, as given by `Run`.
+        attempt: u32,
+        /// How.
+        outcome: Outcome,
+    },
+    /// `by` put a value, which is in the runtime's table, and refers to it.
+    Put {
+        /// The process.
+        by: ExecutorId,
+        /// The object.
+        object: ObjectId,
+        /// Bytes.
+        size: u64,
+        /// Whether it lies inline in the table instead of in the arena.
+        inline: bool,
+        /// References inside the value.
+        contains: Vec<Reference>,
+    },
+    /// `by`, which refers to the object, waits for it to be readable here.
+    Wanted {
+        /// The process.
+        by: ExecutorId,
+        /// The object.
+        reference: Reference,
+    },
+    /// `by` got hold of a reference out of an argument or a value. Nested counts: each process is
+    /// one holder, however many references it has inside.
+    Retained {
+        /// The process.
+        by: ExecutorId,
+        /// The object.
+        reference: Reference,
+    },
+    /// `by` refers to it no longer, and reads it no longer.
+    Released {
+        /// The process.
+        by: ExecutorId,
+        /// The object.
+        object: ObjectId,
+    },
+    /// The task waits for objects: its CPUs are free meanwhile.
+    Blocked {
+        /// The process.
+        executor: ExecutorId,
+        /// The task.
+        task: TaskId,
+    },
+    /// It goes on.
+    Unblocked {
+        /// The process.
+        executor: ExecutorId,
+        /// The task.
+        task: TaskId,
+    },
+    /// Somebody here wants a task ended.
+    CancelRequested {
+        /// The task, owned here.
+        task: TaskId,
+        /// Kill its executor instead of asking.
+        force: bool,
+    },
+    /// Somebody here wants an actor ended for good.
+    ActorKillRequested {
+        /// The actor.
+        actor: ActorId,
+        /// Its supervisor.
+        owner: WorkerId,
+    },
+    /// Somebody here asks for an actor by name.
+    ActorLookup {
+        /// The process.
+        by: ExecutorId,
+        /// Echoed in the answer.
+        request: u64,
+        /// The name.
+        name: String,
+    },
+    /// A pull is complete: the object is sealed in the arena here.
+    Pulled {
+        /// The object.
+        object: ObjectId,
+        /// Bytes.
+        size: u64,
+    },
+    /// A pull failed: the copy, or the way to it, is gone.
+    PullFailed {
+        /// The object.
+        object: ObjectId,
+        /// Where from.
+        from: WorkerId,
+    },
+    /// A worker said something.
+    FromPeer {
+        /// The worker.
+        from: WorkerId,
+        /// What it said.
+        message: PeerMessage,
+    },
+    /// The head said something.
+    FromHead(FromHead),
+    /// A head is there: at first, or again. `fresh`: it lost what it knew about this worker's
+    /// messages, so that spilled and named things are told again.
+    HeadFound {
+        /// Whether it lost what it knew.
+        fresh: bool,
+    },
+    /// The head does not answer. Local work goes on; spilled tasks wait.
+    HeadLost,
+    /// The worker is leaving: nothing new starts here.
+    Drain,
+    /// A job's executors here are to end, as after [`FromHead::JobEnded`].
+    JobEnded {
+        /// The job.
+        job: JobId,
+    },
+}

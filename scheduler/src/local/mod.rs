@@ -1,0 +1,7 @@
+//! The worker's core: the tasks, actors and objects of one machine.
+
+mod action;
+mod event;
+
+pub use action::{ExecutorRole, LocalAction};
+pub use event::LocalEvent;

@@ -1,0 +1,286 @@
+//! What the cores say to each other: between workers, and between a worker and the head.
+//!
+//! A link between two processes delivers messages in order and once, also over a broken and
+//! remade connection (the runtime numbers and repeats them), or reports the other side lost.
+//! Values' bytes travel beside a message: the sender's runtime attaches the inline values of the
+//! objects that the message announces, the receiver's runtime stores them before its core sees
+//! the message. Every message that changes state is idempotent by task, attempt and object.
+#![allow(missing_docs, reason = "rkyv derives archived fields without docs")]
+
+use rkyv::{Archive, Deserialize, Serialize};
+
+use crate::id::{ActorId, JobId, ObjectId, TaskId, WorkerId};
+use crate::outcome::{Death, Outcome, TaskError};
+use crate::resource::Resources;
+use crate::spec::{Assignment, Reference};
+
+/// Worker to worker.
+#[derive(Debug, Clone, PartialEq, Eq, Archive, Serialize, Deserialize)]
+pub enum PeerMessage {
+    /// Who ran a task, to its owner. Inline values of `outcome` are attached.
+    Finished {
+        /// The task.
+        task: TaskId,
+        /// Which try.
+        attempt: u32,
+        /// How it ended.
+        outcome: Outcome,
+    },
+    /// A call, from the caller's worker to the worker where the actor lives; the sender owns its
+    /// results.
+    Call(Assignment),
+    /// The receiver owns `object`: say where it is as soon as it exists.
+    Locate {
+        /// The object.
+        object: ObjectId,
+    },
+    /// Answer of an owner. An inline value is attached.
+    Located {
+        /// The object.
+        object: ObjectId,
+        /// Where it is.
+        place: Place,
+    },
+    /// The sender refers to an object of the receiver.
+    Retain {
+        /// The object.
+        object: ObjectId,
+    },
+    /// The owner counts the sender's reference now.
+    Retained {
+        /// The object.
+        object: ObjectId,
+    },
+    /// The sender refers to it no longer.
+    Release {
+        /// The object.
+        object: ObjectId,
+    },
+    /// The sender holds a copy now.
+    CopyMade {
+        /// The object.
+        object: ObjectId,
+    },
+    /// The sender's copy is gone, or could not be read; it wants another place.
+    CopyLost {
+        /// The object.
+        object: ObjectId,
+        /// Whose copy it was.
+        at: WorkerId,
+    },
+    /// The owner needs the receiver's copy no longer.
+    Free {
+        /// The object.
+        object: ObjectId,
+    },
+    /// The receiver supervises `actor`: say where it lives, now and whenever that changes.
+    ActorLocate {
+        /// The actor.
+        actor: ActorId,
+    },
+    /// Answer, and notice of a change.
+    ActorLocated {
+        /// The actor.
+        actor: ActorId,
+        /// Where it lives.
+        place: ActorPlace,
+    },
+    /// From the worker where the actor lived, to its supervisor.
+    ActorLost {
+        /// The actor.
+        actor: ActorId,
+        /// Which life, counted from 0: the attempt of its creation.
+        life: u32,
+        /// How its process ended.
+        death: Death,
+    },
+    /// To the supervisor, and from it to the worker where the actor lives.
+    ActorKill {
+        /// The actor.
+        actor: ActorId,
+    },
+    /// From the owner of a task to where it runs.
+    Cancel {
+        /// The task.
+        task: TaskId,
+        /// Kill its executor instead of asking.
+        force: bool,
+    },
+}
+
+/// Where a value is.
+#[derive(Debug, Clone, PartialEq, Eq, Archive, Serialize, Deserialize)]
+pub enum Place {
+    /// Attached to this message.
+    Inline,
+    /// In the arenas of these workers.
+    At {
+        /// Bytes of the value.
+        size: u64,
+        /// Workers with a sealed copy, the best first.
+        copies: Vec<WorkerId>,
+    },
+    /// It will never be there.
+    Failed(TaskError),
+}
+
+/// Where an actor lives.
+#[derive(Debug, Clone, PartialEq, Eq, Archive, Serialize, Deserialize)]
+pub enum ActorPlace {
+    /// Not yet anywhere, or being made again: the owner will tell.
+    Pending,
+    /// On that worker.
+    At {
+        /// The worker.
+        worker: WorkerId,
+        /// Which life, counted from 0.
+        life: u32,
+    },
+    /// Gone for good.
+    Dead(TaskError),
+}
+
+/// Worker to head.
+#[derive(Debug, Clone, PartialEq, Eq, Archive, Serialize, Deserialize)]
+pub enum ToHead {
+    /// What the worker has free and what waits there; sent when it changes, at most every few
+    /// milliseconds.
+    Load(Load),
+    /// Tasks and actors that should run elsewhere.
+    Spilled(Vec<Assignment>),
+    /// Tasks that the head assigned have ended there (whatever the outcome); their resources are
+    /// free. The outcome went to the owner.
+    Ended(Vec<(TaskId, u32)>),
+    /// A driver ended.
+    DriverFinished {
+        /// The job.
+        job: JobId,
+        /// Which try.
+        attempt: u32,
+        /// How.
+        outcome: Outcome,
+    },
+    /// An owner wants a task that it spilled back: drop it if it is not placed yet.
+    Unspill {
+        /// The task.
+        task: TaskId,
+    },
+    /// Claims a cluster-wide name.
+    ActorNamed {
+        /// The name.
+        name: String,
+        /// The actor.
+        actor: ActorId,
+        /// Its supervisor.
+        owner: WorkerId,
+    },
+    /// The named actor is gone for good.
+    ActorUnnamed {
+        /// The name.
+        name: String,
+        /// The actor that held it.
+        actor: ActorId,
+    },
+    /// Asks who has a name.
+    ActorLookup {
+        /// Echoed in the answer.
+        request: u64,
+        /// The name.
+        name: String,
+    },
+}
+
+/// What a worker has free, and what waits there.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Archive, Serialize, Deserialize)]
+pub struct Load {
+    /// Free now. Less than nothing while unblocked tasks overlap.
+    pub available: Resources,
+    /// Ready tasks that wait for resources and may run elsewhere, by what they ask for; at most
+    /// [`Load::SHAPES`] entries, the most frequent first.
+    pub backlog: Vec<(Resources, u32)>,
+}
+
+impl Load {
+    /// Most entries of a backlog.
+    pub const SHAPES: usize = 16;
+}
+
+/// Head to worker.
+#[derive(Debug, Clone, PartialEq, Eq, Archive, Serialize, Deserialize)]
+pub enum FromHead {
+    /// Run these.
+    Assigned(Vec<Assignment>),
+    /// To an owner: where its spilled tasks went.
+    Placed(Vec<(TaskId, u32, WorkerId)>),
+    /// To an owner: a spilled task waits in the head, and why (for `explain`).
+    Waiting {
+        /// The task.
+        task: TaskId,
+        /// One line for people.
+        reason: String,
+    },
+    /// There is room elsewhere for `count` of the backlog's tasks of this shape: spill them.
+    SpillRequested {
+        /// What each asks for.
+        request: Resources,
+        /// At most so many.
+        count: u32,
+    },
+    /// A worker is gone for good; it will come back only under another id.
+    WorkerDied {
+        /// The worker.
+        worker: WorkerId,
+        /// What happened.
+        reason: String,
+    },
+    /// A job has ended: end its executors, forget its tasks and objects.
+    JobEnded {
+        /// The job.
+        job: JobId,
+    },
+    /// Whether a claimed name was free.
+    ActorNameResult {
+        /// The name.
+        name: String,
+        /// The actor that claimed it.
+        actor: ActorId,
+        /// `None`: granted. Else who has it.
+        taken_by: Option<ActorId>,
+    },
+    /// Answer to a look-up: the actor and its supervisor.
+    ActorFound {
+        /// From the question.
+        request: u64,
+        /// `None`: nobody has the name.
+        actor: Option<(ActorId, WorkerId)>,
+    },
+}
+
+/// What a worker still has when it meets a head again: the head rebuilds its view from these.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Archive, Serialize, Deserialize)]
+pub struct Held {
+    /// Tasks and actors that a head assigned, running or waiting there.
+    pub assigned: Vec<HeldTask>,
+    /// Names of actors that it supervises.
+    pub names: Vec<(String, ActorId)>,
+    /// References that it holds as an owner's borrower are between workers and not listed.
+    pub jobs: Vec<JobId>,
+}
+
+/// A task that a head had assigned.
+#[derive(Debug, Clone, PartialEq, Eq, Archive, Serialize, Deserialize)]
+pub struct HeldTask {
+    /// The task.
+    pub task: TaskId,
+    /// Which try.
+    pub attempt: u32,
+    /// Who gets the result.
+    pub owner: WorkerId,
+    /// What it holds.
+    pub request: Resources,
+    /// Whether it is a job's driver.
+    pub driver: bool,
+}
+
+/// References for the wire, where a small vector would not help.
+pub type ReferenceList = Vec<Reference>;

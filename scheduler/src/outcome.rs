@@ -1,0 +1,155 @@
+//! How a task ended, with causes that are types, not text.
+#![allow(missing_docs, reason = "rkyv derives archived fields without docs")]
+
+use core::fmt;
+
+use rkyv::{Archive, Deserialize, Serialize};
+
+use crate::id::TaskId;
+use crate::spec::Reference;
+
+/// How one attempt of a task ended. The values' bytes travel beside it, never inside.
+#[derive(Debug, Clone, PartialEq, Eq, Archive, Serialize, Deserialize)]
+pub enum Outcome {
+    /// It returned; one entry for each return value.
+    Returned(Vec<Returned>),
+    /// It did not.
+    Failed(TaskError),
+}
+
+/// One value that a task returned.
+#[derive(Debug, Clone, PartialEq, Eq, Archive, Serialize, Deserialize)]
+pub struct Returned {
+    /// Bytes of the value.
+    pub size: u64,
+    /// Whether the value rides inside messages instead of lying in the arena of the worker that
+    /// ran the task.
+    pub inline: bool,
+    /// References inside the value.
+    pub contains: Vec<Reference>,
+}
+
+/// Why a value will never be there.
+#[derive(Debug, Clone, PartialEq, Eq, Archive, Serialize, Deserialize)]
+pub struct TaskError {
+    /// The task that failed first: a dependent's error names the origin, not itself.
+    pub task: TaskId,
+    /// What happened.
+    pub cause: Cause,
+}
+
+/// What went wrong.
+#[derive(Debug, Clone, PartialEq, Eq, Archive, Serialize, Deserialize)]
+pub enum Cause {
+    /// User code panicked. `message` holds the panic's text and place, and the backtrace.
+    Panicked {
+        /// Text, place, backtrace.
+        message: String,
+    },
+    /// User code returned an error.
+    Returned {
+        /// The error as its author displays it, with its sources.
+        message: String,
+    },
+    /// The executor under it ended, more often than retries allow.
+    ExecutorDied(Death),
+    /// The worker that ran it was lost, more often than retries allow.
+    WorkerDied {
+        /// What the head knows.
+        reason: String,
+    },
+    /// The actor is gone for good.
+    ActorDied(Death),
+    /// Somebody cancelled it, or stopped its job.
+    Cancelled,
+    /// The value's owner is gone, and with it the knowledge of how to make the value again.
+    OwnerDied,
+    /// All copies are lost and it could not be made again.
+    ObjectLost,
+    /// It cannot run here or anywhere: a malformed request, an unknown function, a program that
+    /// does not start.
+    Refused {
+        /// Why, and what to do.
+        reason: String,
+    },
+}
+
+/// How a process ended.
+#[derive(Debug, Clone, PartialEq, Eq, Archive, Serialize, Deserialize)]
+pub enum Death {
+    /// It exited by itself with this status.
+    Exited {
+        /// Exit status.
+        status: i32,
+        /// Its last lines of standard error.
+        stderr: String,
+    },
+    /// A signal ended it.
+    Killed {
+        /// Number of the signal.
+        signal: i32,
+        /// Its last lines of standard error.
+        stderr: String,
+    },
+    /// It could not be started.
+    NotStarted {
+        /// Why.
+        reason: String,
+    },
+    /// It broke the protocol with its worker.
+    Misbehaved {
+        /// What it did.
+        reason: String,
+    },
+    /// Its worker was lost.
+    WorkerLost,
+    /// It was ended on purpose: killed by a caller, or its job stopped.
+    Ended,
+}
+
+impl fmt::Display for Death {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let tail = |f: &mut fmt::Formatter<'_>, stderr: &str| match stderr.trim() {
+            "" => Ok(()),
+            lines => write!(f, "; its last lines of stderr:\n{lines}"),
+        };
+        match self {
+            Self::Exited { status, stderr } => {
+                write!(f, "the process exited with status {status}")?;
+                tail(f, stderr)
+            }
+            Self::Killed { signal, stderr } => {
+                write!(f, "the process was killed by signal {signal}")?;
+                tail(f, stderr)
+            }
+            Self::NotStarted { reason } => write!(f, "the process did not start: {reason}"),
+            Self::Misbehaved { reason } => write!(f, "the process broke the protocol: {reason}"),
+            Self::WorkerLost => f.write_str("its worker was lost"),
+            Self::Ended => f.write_str("it was ended on purpose"),
+        }
+    }
+}
+
+impl fmt::Display for Cause {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Panicked { message } => write!(f, "panicked: {message}"),
+            Self::Returned { message } => write!(f, "returned an error: {message}"),
+            Self::ExecutorDied(death) => write!(f, "its executor died: {death}"),
+            Self::WorkerDied { reason } => write!(f, "its worker died: {reason}"),
+            Self::ActorDied(death) => write!(f, "its actor died: {death}"),
+            Self::Cancelled => f.write_str("was cancelled"),
+            Self::OwnerDied => f.write_str("is lost: the worker that owned it died"),
+            Self::ObjectLost => f.write_str("is lost: no copy is left and it cannot be re-run"),
+            Self::Refused { reason } => write!(f, "was refused: {reason}"),
+        }
+    }
+}
+
+impl fmt::Display for TaskError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {}", self.task, self.cause)
+    }
+}
+
+impl std::error::Error for TaskError {}

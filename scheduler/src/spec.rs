@@ -1,0 +1,110 @@
+//! What a task asks for. The body (function and arguments) is opaque here.
+#![allow(missing_docs, reason = "rkyv derives archived fields without docs")]
+
+use rkyv::{Archive, Deserialize, Serialize};
+use smallvec::SmallVec;
+
+use crate::id::{ActorId, ObjectId, TaskId, WorkerId};
+use crate::resource::Resources;
+
+/// An object and the worker that owns it: all that is needed to find its value.
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Archive, Serialize, Deserialize,
+)]
+pub struct Reference {
+    /// The object.
+    pub object: ObjectId,
+    /// The worker that knows where copies are and who still refers to them.
+    pub owner: WorkerId,
+}
+
+/// Everything that is needed to place a task and to run it, once or again.
+#[derive(Debug, Clone, PartialEq, Eq, Archive, Serialize, Deserialize)]
+pub struct TaskSpec {
+    /// Derived from parent and submit index.
+    pub id: TaskId,
+    /// The task that submitted it; the driver's parent is itself.
+    pub parent: TaskId,
+    /// What kind of work it is.
+    pub kind: TaskKind,
+    /// The function's id in the program; names for people are looked up from it.
+    pub function: u64,
+    /// What it holds while it runs (an actor: while it lives).
+    pub request: Resources,
+    /// Objects that must be readable before it starts, in the order of its arguments.
+    pub dependencies: Vec<Reference>,
+    /// References inside the argument values: kept alive while the task is, not waited for.
+    pub borrowed: Vec<Reference>,
+    /// How many values it returns.
+    pub returns: u32,
+    /// How often it is run again when an executor or a worker is lost under it.
+    pub max_retries: u32,
+    /// Where it should run.
+    pub strategy: Strategy,
+    /// Larger runs first among ready tasks of the same worker.
+    pub priority: i32,
+    /// Function arguments; opaque.
+    pub body: Vec<u8>,
+}
+
+/// What kind of work a task is.
+#[derive(Debug, Clone, PartialEq, Eq, Archive, Serialize, Deserialize)]
+pub enum TaskKind {
+    /// A function that runs once.
+    Plain,
+    /// A job's main function, in an executor of its own.
+    Driver,
+    /// Makes an actor; `request` is held until the actor ends.
+    ActorCreate(ActorOptions),
+    /// A method call; runs where the actor lives, in order for each submitting executor.
+    ActorCall {
+        /// The actor.
+        actor: ActorId,
+        /// The worker that supervises the actor.
+        actor_owner: WorkerId,
+    },
+}
+
+/// How an actor lives.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Archive, Serialize, Deserialize)]
+pub struct ActorOptions {
+    /// How often the actor is made again after its process or worker was lost.
+    pub max_restarts: u32,
+    /// A process of its own, instead of a place in the job's pooled executor.
+    pub own_process: bool,
+    /// Calls that may run at the same time; 0 counts as 1.
+    pub max_concurrency: u32,
+    /// A cluster-wide name.
+    pub name: Option<String>,
+}
+
+/// Where a task should run.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Archive, Serialize, Deserialize)]
+pub enum Strategy {
+    /// Here if it can be, else where its arguments are, else where it fills a worker up.
+    #[default]
+    Default,
+    /// On the worker with the most room.
+    Spread,
+    /// On that worker; `soft`: elsewhere when it is gone or too small.
+    Affinity {
+        /// The worker.
+        worker: WorkerId,
+        /// Whether another one will do.
+        soft: bool,
+    },
+}
+
+/// A task with the number of its current try and the worker that waits for its result.
+#[derive(Debug, Clone, PartialEq, Eq, Archive, Serialize, Deserialize)]
+pub struct Assignment {
+    /// The task.
+    pub spec: TaskSpec,
+    /// 0 at first; a finished message of an older attempt is ignored.
+    pub attempt: u32,
+    /// Who gets the result; [`WorkerId::HEAD`] for drivers.
+    pub owner: WorkerId,
+}
+
+/// A short list of references; most values contain none.
+pub type References = SmallVec<[Reference; 2]>;
