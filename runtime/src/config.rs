@@ -1,0 +1,111 @@
+//! Where state lives, and what a daemon is told at its start.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use rdist_scheduler::resource::Resources;
+
+/// The folder that holds all state of one cluster on this machine: `RDIST_HOME`, else
+/// `$HOME/.rdist`. Mode 0700.
+///
+/// ```text
+/// head/            the head's own: CA, sled, logs of jobs        (only `head` writes)
+/// head.json        address and process id of the head that runs  (only `head` writes)
+/// join.token       a token for workers of the same user          (only `head` writes)
+/// client.pem       certificate and key of local clients           (only `head` writes)
+/// programs/HASH    programs, by content
+/// workers/ID/      each worker's own: identity, process id, log, spill
+/// ```
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Home(PathBuf);
+
+impl Home {
+    /// That folder.
+    pub fn at(folder: impl Into<PathBuf>) -> Self {
+        Self(folder.into())
+    }
+
+    /// From `RDIST_HOME`, else `$HOME/.rdist`.
+    pub fn from_environment() -> Self {
+        let home = std::env::var_os("RDIST_HOME").map(PathBuf::from);
+        let user = || std::env::var_os("HOME").map_or_else(|| "/tmp".into(), PathBuf::from);
+        Self(home.unwrap_or_else(|| user().join(".rdist")))
+    }
+
+    /// The folder itself.
+    pub fn path(&self) -> &Path {
+        &self.0
+    }
+
+    /// The head's own folder.
+    pub fn head(&self) -> PathBuf {
+        self.0.join("head")
+    }
+
+    /// Address and process id of the head that runs.
+    pub fn head_file(&self) -> PathBuf {
+        self.0.join("head.json")
+    }
+
+    /// The token for workers of the same user.
+    pub fn join_token(&self) -> PathBuf {
+        self.0.join("join.token")
+    }
+
+    /// Certificate and key of local clients.
+    pub fn client_identity(&self) -> PathBuf {
+        self.0.join("client.pem")
+    }
+
+    /// Programs by content hash.
+    pub fn programs(&self) -> PathBuf {
+        self.0.join("programs")
+    }
+
+    /// Folders of workers.
+    pub fn workers(&self) -> PathBuf {
+        self.0.join("workers")
+    }
+}
+
+/// How to start a head.
+#[derive(Debug, Clone)]
+pub struct HeadConfig {
+    /// State folder.
+    pub home: Home,
+    /// UDP address to listen on; port 0 picks a free one.
+    pub listen: SocketAddr,
+    /// A worker that is silent for so long is lost.
+    pub dead_after: Duration,
+}
+
+impl HeadConfig {
+    /// Port that is used when none is named.
+    pub const PORT: u16 = 7420;
+
+    /// Defaults: all addresses, [`Self::PORT`], 3 s.
+    pub fn new(home: Home) -> Self {
+        let listen = SocketAddr::from(([0, 0, 0, 0], Self::PORT));
+        Self { home, listen, dead_after: Duration::from_secs(3) }
+    }
+}
+
+/// How to start a worker.
+#[derive(Debug, Clone)]
+pub struct WorkerConfig {
+    /// State folder.
+    pub home: Home,
+    /// The head, `HOST:PORT`; `None`: the one of `home`.
+    pub head: Option<String>,
+    /// A token to join with; `None`: the one in `home`.
+    pub token: Option<String>,
+    /// UDP address for other workers; port 0 picks a free one.
+    pub listen: SocketAddr,
+    /// What it offers.
+    pub resources: Resources,
+    /// Labels.
+    pub labels: Vec<(String, String)>,
+    /// Bytes of shared memory for objects.
+    pub store_bytes: u64,
+}

@@ -1,0 +1,177 @@
+//! Between a worker and the head, and between two workers, over QUIC.
+//!
+//! A connection's first bidirectional stream is the link: numbered frames in order, repeated after
+//! a broken connection (`transport::link`). A frame holds one archived [`WorkerToHead`],
+//! [`HeadToWorker`] or [`PeerFrame`]. Every further bidirectional stream starts with one archived
+//! [`StreamRequest`] from whoever opened it, answered by a [`StreamReply`] and then the bytes.
+#![allow(missing_docs, reason = "rkyv derives archived fields without docs")]
+
+use rdist_scheduler::id::{JobId, ObjectId, TaskId, WorkerId};
+use rdist_scheduler::message::{FromHead, Held, PeerMessage, ToHead};
+use rdist_scheduler::resource::Resources;
+use rkyv::{Archive, Deserialize, Serialize};
+
+/// Largest link frame.
+pub const MAX_LINK_FRAME_BYTES: usize = 16 << 20;
+/// Largest program.
+pub const MAX_PROGRAM_BYTES: u64 = 4 << 30;
+
+/// BLAKE3 hash of a program's bytes.
+pub type ProgramHash = [u8; 32];
+
+/// Worker to head.
+#[derive(Debug, Clone, PartialEq, Archive, Serialize, Deserialize)]
+pub enum WorkerToHead {
+    /// First frame to a head that does not know this worker's link.
+    Register(Registration),
+    /// From core to core.
+    Core(ToHead),
+    /// What is known of a job is wanted.
+    JobWanted(JobId),
+    /// Output of a job's processes.
+    Output(Output),
+    /// A driver's event for who submitted the job: one JSON object in text.
+    Event {
+        /// The job.
+        job: JobId,
+        /// One JSON object.
+        json: String,
+    },
+    /// Answer to a `Query`: JSON text.
+    Answer {
+        /// From the query.
+        request: u64,
+        /// JSON: an array of rows for lists, an object for explanations, `null` for not known.
+        json: String,
+    },
+    /// The worker leaves by its own will.
+    Leaving,
+}
+
+/// Who a worker is.
+#[derive(Debug, Clone, PartialEq, Archive, Serialize, Deserialize)]
+pub struct Registration {
+    /// This incarnation.
+    pub worker: WorkerId,
+    /// Host name, for people.
+    pub host: String,
+    /// Process id, for people.
+    pub pid: u32,
+    /// Where other workers reach it, `HOST:PORT`; host `0.0.0.0`: where its packets come from.
+    pub address: String,
+    /// All that it has.
+    pub total: Resources,
+    /// Labels.
+    pub labels: Vec<(String, String)>,
+    /// Bytes of its arena.
+    pub store_bytes: u64,
+    /// What a head had assigned to it.
+    pub held: Held,
+}
+
+/// Some lines of output.
+#[derive(Debug, Clone, PartialEq, Eq, Archive, Serialize, Deserialize)]
+pub struct Output {
+    /// The job.
+    pub job: JobId,
+    /// Where.
+    pub worker: WorkerId,
+    /// Which task, where that is known.
+    pub task: Option<TaskId>,
+    /// Who wrote, for people: `driver`, `pool`, `actor Replica`.
+    pub source: String,
+    /// Standard error instead of standard output.
+    pub stderr: bool,
+    /// Whole lines, each ended by a line feed; bytes that are no UTF-8 are replaced.
+    pub text: String,
+}
+
+/// Head to worker.
+#[derive(Debug, Clone, PartialEq, Archive, Serialize, Deserialize)]
+pub enum HeadToWorker {
+    /// The head knows the worker now.
+    Registered {
+        /// Grows with every start of the head; a worker that sees a new one registers again.
+        epoch: u64,
+    },
+    /// From core to core.
+    Core(FromHead),
+    /// A member that the worker may have to talk to; sent for all at registration, then for each
+    /// that joins.
+    Member {
+        /// The member.
+        worker: WorkerId,
+        /// Its address.
+        address: String,
+    },
+    /// Answer to `JobWanted`; sent also unasked before the first task of the job.
+    Job(JobInfo),
+    /// Something that a person asks; answered by `Answer`.
+    Query {
+        /// Echoed in the answer.
+        request: u64,
+        /// What.
+        query: Query,
+    },
+    /// Take nothing new, then leave when nothing runs.
+    Drain,
+    /// End now: the head was told to end the cluster, or this worker.
+    Shutdown,
+}
+
+/// How to run a job's executors.
+#[derive(Debug, Clone, PartialEq, Eq, Archive, Serialize, Deserialize)]
+pub struct JobInfo {
+    /// The job.
+    pub job: JobId,
+    /// For people.
+    pub name: String,
+    /// What to run.
+    pub program: ProgramHash,
+    /// Its arguments, after the program's name.
+    pub arguments: Vec<String>,
+    /// Environment variables, added to the worker's.
+    pub environment: Vec<(String, String)>,
+    /// Where relative paths start, if that folder exists on the worker.
+    pub working_directory: String,
+}
+
+/// What a person can ask about a worker.
+#[derive(Debug, Clone, PartialEq, Eq, Archive, Serialize, Deserialize)]
+pub enum Query {
+    /// Tasks that it owns or runs.
+    Tasks,
+    /// Actors that live there.
+    Actors,
+    /// Objects that it owns or holds.
+    Objects,
+    /// Why a task or an actor is where it is; by id in text.
+    Explain(String),
+}
+
+/// Worker to worker.
+#[derive(Debug, Clone, PartialEq, Archive, Serialize, Deserialize)]
+pub struct PeerFrame {
+    /// From core to core.
+    pub message: PeerMessage,
+    /// Inline values that the message announces.
+    pub values: Vec<(ObjectId, Vec<u8>)>,
+}
+
+/// First frame of a stream that moves bytes.
+#[derive(Debug, Clone, PartialEq, Eq, Archive, Serialize, Deserialize)]
+pub enum StreamRequest {
+    /// The bytes of a program, from the head.
+    Program(ProgramHash),
+    /// The bytes of an object, from a worker that has a sealed copy.
+    Object(ObjectId),
+}
+
+/// Answer to a [`StreamRequest`].
+#[derive(Debug, Clone, PartialEq, Eq, Archive, Serialize, Deserialize)]
+pub enum StreamReply {
+    /// So many bytes follow, then the stream ends.
+    Bytes(u64),
+    /// It is not here.
+    Missing,
+}
