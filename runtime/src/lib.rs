@@ -1,8 +1,11 @@
 //! rdist.
 #![cfg_attr(test, allow(clippy::unwrap_used))]
+
 pub mod config;
 pub mod ring;
 pub mod store;
+mod transfer;
+pub mod transport;
 pub mod wire;
 
 pub use rdist_scheduler as scheduler;
