@@ -7,5 +7,6 @@ pub mod store;
 mod transfer;
 pub mod transport;
 pub mod wire;
+pub mod worker;
 
 pub use rdist_scheduler as scheduler;

@@ -20,6 +20,8 @@ pub(crate) enum PullError {
     Stream(#[from] StreamError),
     #[error("the connection broke: {0}")]
     Connection(#[from] quinn::ConnectionError),
+    #[error("the worker cannot be reached")]
+    Unreachable,
     #[error("it is not there")]
     Missing,
     #[error("{found} bytes were announced where {expected} were expected")]

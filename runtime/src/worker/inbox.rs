@@ -17,7 +17,7 @@ pub(super) enum Note {
     /// An executor's process ended, or never started.
     ExecutorEnded { executor: ExecutorId, death: Death },
     /// The link to the head is up; `fresh`: the head has no memory of this worker's link.
-    HeadFound { fresh: bool },
+    HeadFound { fresh: bool, meeting: u64 },
     /// The link to the head is down.
     HeadLost,
     /// The head said something.

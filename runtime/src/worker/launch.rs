@@ -7,7 +7,7 @@
 use std::collections::{HashMap, VecDeque};
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::process::ExitStatusExt;
-use std::path::PathBuf;
+use std::path::Path;
 use std::process::{ExitStatus, Stdio};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -49,13 +49,14 @@ pub(super) type Processes = Arc<Mutex<HashMap<ExecutorId, u32>>>;
 /// Starts `launch` from the file `program`, forwards its output, and returns how it ended.
 pub(super) async fn run(
     launch: Launch,
-    program: PathBuf,
-    processes: Processes,
+    info: &JobInfo,
+    program: &Path,
+    processes: &Processes,
     output: impl Fn(Output) + Clone + 'static,
 ) -> Death {
-    let (executor, job) = (launch.executor, launch.job.job);
+    let (executor, job) = (launch.executor, launch.job);
     let writer = LineWriter::new(job, launch.worker, launch.source, output);
-    let mut child = match spawn(launch, &program) {
+    let mut child = match spawn(launch, info, program) {
         Ok(child) => child,
         Err(error) => {
             let reason = format!("{}: {error}", program.display());
@@ -89,8 +90,7 @@ async fn optional(work: Option<impl Future<Output = ()>>) {
     }
 }
 
-fn spawn(launch: Launch, program: &PathBuf) -> std::io::Result<Child> {
-    let job = &launch.job;
+fn spawn(launch: Launch, job: &JobInfo, program: &Path) -> std::io::Result<Child> {
     let threads = launch.threads.max(1).to_string();
     let mut command = Command::new(program);
     command
@@ -105,7 +105,7 @@ fn spawn(launch: Launch, program: &PathBuf) -> std::io::Result<Child> {
         .stderr(Stdio::piped())
         .process_group(0)
         .kill_on_drop(true);
-    if std::path::Path::new(&job.working_directory).is_dir() {
+    if Path::new(&job.working_directory).is_dir() {
         command.current_dir(&job.working_directory);
     }
     let (socket, parent) = (launch.socket.as_raw_fd(), std::process::id());

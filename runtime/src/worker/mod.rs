@@ -25,7 +25,8 @@ use rdist_scheduler::id::WorkerId;
 
 use crate::config::WorkerConfig;
 use crate::ring::Bell;
-use crate::transport::JoinError;
+use crate::transport::discover::EnterError;
+use crate::transport::quic::BindError;
 pub use launch::EXECUTOR_FD;
 
 /// Why a worker did not start.
@@ -33,7 +34,13 @@ pub use launch::EXECUTOR_FD;
 pub enum WorkerError {
     /// The head refused it, or cannot be reached.
     #[error(transparent)]
-    Join(#[from] JoinError),
+    Enter(#[from] EnterError),
+    /// Its port cannot be had.
+    #[error(transparent)]
+    Bind(#[from] BindError),
+    /// The token is good for something else.
+    #[error("the token is not for workers: make one with `rdist token create --role worker`")]
+    NoWorkerToken,
     /// The system refused something.
     #[error("{what}: {source}")]
     System {

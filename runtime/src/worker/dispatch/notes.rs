@@ -8,6 +8,7 @@ use rdist_scheduler::outcome::Death;
 use super::{Dispatch, End};
 use crate::store::{Incoming, Stored};
 use crate::wire::cluster::{HeadToWorker, PeerFrame, Registration, WorkerToHead};
+use crate::wire::encode;
 use crate::wire::executor::MAX_INLINE_BYTES;
 use crate::worker::inbox::{Note, Served};
 use crate::worker::network::Command;
@@ -16,8 +17,8 @@ impl Dispatch {
     pub(super) fn note(&mut self, note: Note) {
         match note {
             Note::ExecutorEnded { executor, death } => self.executor_ended(executor, death),
-            Note::HeadFound { fresh: true } => self.register(),
-            Note::HeadFound { fresh: false } => self.tell(LocalEvent::HeadFound { fresh: false }),
+            Note::HeadFound { fresh: true, meeting } => self.register(meeting),
+            Note::HeadFound { fresh: false, .. } => self.tell(LocalEvent::HeadFound { fresh: false }),
             Note::HeadLost => self.tell(LocalEvent::HeadLost),
             Note::FromHead(message) => self.from_head(*message),
             Note::FromPeer { from, frame } => self.from_peer(from, *frame),
@@ -47,7 +48,7 @@ impl Dispatch {
         self.launches.deadlines.retain(|(_, executor)| *executor != id);
     }
 
-    fn register(&mut self) {
+    fn register(&mut self, meeting: u64) {
         let registration = Registration {
             worker: self.worker,
             host: rustix::system::uname().nodename().to_string_lossy().into_owned(),
@@ -58,7 +59,8 @@ impl Dispatch {
             store_bytes: self.config.store_bytes,
             held: self.core.held(),
         };
-        self.network.to_head(&WorkerToHead::Register(registration));
+        let frame = encode(&WorkerToHead::Register(registration)).into_vec();
+        self.network.command(Command::Register { meeting, frame });
     }
 
     fn from_head(&mut self, message: HeadToWorker) {
