@@ -55,6 +55,9 @@ const CONNECTION_WINDOW_BYTES: u32 = 64 << 20;
 const DATAGRAM_BYTES: u16 = 4_000;
 /// Socket buffers that are asked for; the system may grant less.
 const SOCKET_BUFFER_BYTES: usize = 8 << 20;
+/// Round trip that is assumed before one was measured: a lost first packet is repeated after about
+/// three of these.
+const INITIAL_RTT: Duration = Duration::from_millis(100);
 /// Streams that a peer may have open at once.
 const STREAMS: u32 = 1_024;
 
@@ -65,6 +68,7 @@ impl Tuning {
         let mut discovery = quinn::MtuDiscoveryConfig::default();
         discovery.upper_bound(DATAGRAM_BYTES);
         config
+            .initial_rtt(INITIAL_RTT)
             .max_idle_timeout(Some(idle))
             .keep_alive_interval(Some(self.dead_after / 4))
             .stream_receive_window(STREAM_WINDOW_BYTES.into())
@@ -169,7 +173,8 @@ impl ConnectError {
         let address = address.to_owned();
         match error {
             ConnectionError::TransportError(error) => match u64::from(error.code) {
-                code if code == alert(48) => Self::OtherCluster { address },
+                // Unknown authority; or a signature that its authority did not make.
+                code if code == alert(48) || code == alert(51) => Self::OtherCluster { address },
                 code if (alert(40)..alert(50)).contains(&code) => {
                     Self::OtherPeer { address, expected, reason: error.reason.clone() }
                 }
@@ -179,7 +184,7 @@ impl ConnectError {
                 code if code == alert(120) => {
                     Self::OtherVersion { address, theirs: "another".to_owned(), ours }
                 }
-                code if (alert(0)..alert(256)).contains(&code) => Self::Refused {
+                code if (alert(0)..=alert(255)).contains(&code) => Self::Refused {
                     address,
                     reason: format!(
                         "it does not accept this certificate ({}); join again with a token",
