@@ -146,7 +146,7 @@ impl Sender {
     /// Reads how far the peer is; its word is taken only where it is possible.
     fn refresh(&mut self) -> Result<(), Corrupt> {
         let head = self.ring.header().head.0.load(Ordering::Acquire);
-        if head < self.head_seen || head > self.published || head % FRAME_ALIGN as u64 != 0 {
+        if head < self.head_seen || head > self.published || !is_aligned(head) {
             return Err(Corrupt { what: "head", value: head });
         }
         self.head_seen = head;
@@ -173,7 +173,8 @@ pub struct Receiver {
 impl Receiver {
     /// For a peer that is not trusted: frames are copied before they are handed out.
     pub(super) fn copying(ring: Ring, peer: Arc<Bell>) -> Self {
-        Self { copy: Some(AlignedVec::new()), ..Self::in_place(ring, peer) }
+        // With room from the start: a vector without any has no aligned address for empty frames.
+        Self { copy: Some(AlignedVec::with_capacity(4096)), ..Self::in_place(ring, peer) }
     }
 
     /// For a peer that is trusted not to write what is not released.
@@ -273,7 +274,7 @@ impl Receiver {
         let tail = self.ring.header().tail.0.load(Ordering::Acquire);
         let is_possible = tail >= self.tail_seen
             && tail - self.released <= self.ring.capacity() as u64
-            && tail % FRAME_ALIGN as u64 == 0;
+            && is_aligned(tail);
         if !is_possible {
             return Err(Corrupt { what: "tail", value: tail });
         }
@@ -285,6 +286,11 @@ impl Receiver {
 /// Bytes that a frame takes in the data area.
 fn occupied(len: usize) -> usize {
     FRAME_HEADER_BYTES + len.next_multiple_of(FRAME_ALIGN)
+}
+
+/// Whether an index is one where frames start.
+fn is_aligned(index: u64) -> bool {
+    index.is_multiple_of(FRAME_ALIGN as u64)
 }
 
 /// A frame and the skip before it, which is shorter, must fit into an empty ring.

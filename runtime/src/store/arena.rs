@@ -21,6 +21,7 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::io;
 use std::os::fd::OwnedFd;
+use std::sync::atomic::{Ordering, fence};
 use std::sync::{Arc, Weak};
 
 use rdist_scheduler::id::ExecutorId;
@@ -265,7 +266,7 @@ impl Arena {
     /// a later [`Self::sweep`]. A block that does not exist is ignored.
     pub fn free(&mut self, block: Block) -> Option<ExecutorId> {
         let segment = self.segments.get_mut(&block.segment)?;
-        let live = segment.blocks.get(&block.offset).filter(|live| live.len == block.len)?;
+        let live = segment.blocks.get_mut(&block.offset).filter(|live| live.len == block.len)?;
         if live.has_views() {
             if !self.deferred.contains(&block) {
                 self.deferred.push_back(block);
@@ -296,15 +297,17 @@ impl Arena {
                 reclaims.push((executor, block));
             }
         }
-        let (dropped, unsealed) = std::mem::take(&mut self.unsealed)
-            .into_iter()
-            .partition::<Vec<_>, _>(|(_, token)| token.strong_count() == 0);
-        self.unsealed = unsealed;
-        for (block, _) in dropped {
-            if let Some(segment) = self.segments.get_mut(&block.segment) {
-                segment.free_unsealed(block);
+        self.unsealed.retain(|(block, token)| {
+            if token.strong_count() > 0 {
+                return true;
             }
-        }
+            // Whatever the holder wrote happened before.
+            fence(Ordering::Acquire);
+            if let Some(segment) = self.segments.get_mut(&block.segment) {
+                segment.free_unsealed(*block);
+            }
+            false
+        });
         reclaims
     }
 
@@ -456,14 +459,23 @@ impl Arena {
         for len in [wanted, least] {
             self.drop_warm(len);
             if len <= self.capacity - self.committed {
-                let fd = create_memory_file("rdist-segment", len);
-                return match fd {
+                return match self.make(len, count > 0) {
                     Ok(fd) => Ok(self.add(fd, len, writer)),
                     Err(error) => Err(self.full(min_len, Some(error))),
                 };
             }
         }
         Err(self.full(min_len, None))
+    }
+
+    /// A new memory file. Its pages are got ahead of a writer that has filled one already; a first
+    /// segment may never be filled.
+    fn make(&self, len: u64, is_filled_soon: bool) -> io::Result<OwnedFd> {
+        let fd = create_memory_file("rdist-segment", len)?;
+        if let (Some(prefault), true) = (&self.prefault, is_filled_soon) {
+            prefault.want(fd.try_clone()?, len);
+        }
+        Ok(fd)
     }
 
     fn add(&mut self, fd: OwnedFd, len: u64, writer: Writer) -> u32 {
@@ -553,7 +565,12 @@ impl Live {
         extent(self.len).unwrap_or(self.len)
     }
 
-    fn has_views(&self) -> bool {
-        Arc::strong_count(&self.token) > 1
+    /// If not, whatever the last view read happened before.
+    fn has_views(&mut self) -> bool {
+        Arc::get_mut(&mut self.token).is_none()
     }
 }
+
+#[cfg(test)]
+#[path = "arena_tests.rs"]
+mod tests;
