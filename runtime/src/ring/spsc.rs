@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use rkyv::util::AlignedVec;
 
-use super::announce::{advance, announce, withdraw};
+use super::announce::{Mover, Waiter};
 use super::bell::Bell;
 use super::layout::{FRAME_ALIGN, FRAME_HEADER_BYTES, Ring};
 use super::sync::Ordering;
@@ -53,11 +53,16 @@ pub struct Sender {
     published: u64,
     /// The shared `head` as last read.
     head_seen: u64,
+    /// Of `tail`.
+    mover: Mover,
+    /// For `head`.
+    waiter: Waiter,
 }
 
 impl Sender {
     pub(super) fn new(ring: Ring, peer: Arc<Bell>) -> Self {
-        Self { ring, peer, tail: 0, published: 0, head_seen: 0 }
+        let (mover, waiter) = Default::default();
+        Self { ring, peer, tail: 0, published: 0, head_seen: 0, mover, waiter }
     }
 
     /// Writes a frame behind the others; the peer sees it after [`Self::publish`]. `Ok(false)`:
@@ -97,7 +102,7 @@ impl Sender {
         }
         self.published = self.tail;
         let header = self.ring.header();
-        if advance(&header.tail.0, self.tail, &header.asleep.0) {
+        if self.mover.advance(&header.tail.0, self.tail, &header.asleep.0) {
             self.peer.ring();
         }
     }
@@ -108,12 +113,12 @@ impl Sender {
     pub fn announce_wait(&mut self) -> bool {
         self.publish();
         let header = self.ring.header();
-        announce(&header.head.0, self.head_seen, &header.starved.0)
+        self.waiter.announce(&header.head.0, self.head_seen, &header.starved.0)
     }
 
     /// Takes the announcement back.
-    pub fn awake(&self) {
-        withdraw(&self.ring.header().starved.0);
+    pub fn awake(&mut self) {
+        self.waiter.withdraw(&self.ring.header().starved.0);
     }
 
     /// Whether the peer has taken all that was written.
@@ -168,6 +173,10 @@ pub struct Receiver {
     /// The copy of the last frame, where the peer is not trusted.
     copy: Option<AlignedVec<16>>,
     corrupt: Option<Corrupt>,
+    /// Of `head`.
+    mover: Mover,
+    /// For `tail`.
+    waiter: Waiter,
 }
 
 impl Receiver {
@@ -180,7 +189,9 @@ impl Receiver {
     /// For a peer that is trusted not to write what is not released.
     pub(super) fn in_place(ring: Ring, peer: Arc<Bell>) -> Self {
         let (released, next, tail_seen) = (0, 0, 0);
-        Self { ring, peer, released, next, tail_seen, copy: None, corrupt: None }
+        let (copy, corrupt) = (None, None);
+        let (mover, waiter) = Default::default();
+        Self { ring, peer, released, next, tail_seen, copy, corrupt, mover, waiter }
     }
 
     /// The next frame, 16-byte aligned, valid until the next call. Space is given back when the
@@ -212,7 +223,7 @@ impl Receiver {
         }
         self.released = self.next;
         let header = self.ring.header();
-        if advance(&header.head.0, self.next, &header.starved.0) {
+        if self.mover.advance(&header.head.0, self.next, &header.starved.0) {
             self.peer.ring();
         }
     }
@@ -225,12 +236,12 @@ impl Receiver {
             return false;
         }
         let header = self.ring.header();
-        announce(&header.tail.0, self.tail_seen, &header.asleep.0)
+        self.waiter.announce(&header.tail.0, self.tail_seen, &header.asleep.0)
     }
 
     /// Takes the announcement back.
-    pub fn awake(&self) {
-        withdraw(&self.ring.header().asleep.0);
+    pub fn awake(&mut self) {
+        self.waiter.withdraw(&self.ring.header().asleep.0);
     }
 
     /// Steps over the next frame; its index and length, both checked.
