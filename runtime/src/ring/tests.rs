@@ -228,7 +228,7 @@ fn random_scribbles_never_panic() {
             let word = match random() % 4 {
                 0 => header(b"mesg", random() as u32 % 5_000),
                 1 => header(b"skip", random() as u32 % 5_000),
-                2 => random() % (SMALL as u64 + 64) & !15,
+                2 => (random() % (SMALL as u64 + 64)) & !15,
                 _ => random(),
             };
             rings.scribble(at, word);

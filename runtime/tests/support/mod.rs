@@ -5,12 +5,13 @@
 use std::os::fd::{AsFd, OwnedFd};
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rdist::ring::{Bell, DEFAULT_RING_BYTES, Receiver, RingPair, Sender, Spin};
 use rdist::scheduler::id::{ExecutorId, JobId, WorkerId};
 use rdist::store::LocalSocket;
 use rdist::wire::executor::SocketMessage;
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 /// Set in the child; says which part it plays.
 const PART: &str = "RDIST_TEST_PART";
@@ -28,6 +29,8 @@ pub(crate) struct Side {
     pub(crate) sender: Sender,
     pub(crate) receiver: Receiver,
     pub(crate) bell: Arc<Bell>,
+    /// Whether to poll for a while before sleeping.
+    pub(crate) is_spinning: bool,
     spin: Spin,
 }
 
@@ -44,17 +47,31 @@ impl Side {
                 self.spin.progress();
                 return Some(frame.to_vec());
             }
-            if !self.spin.again() && self.receiver.announce_sleep() {
-                let is_rung = self.bell.wait(Some(Duration::from_millis(100))).unwrap();
+            let is_polling = self.is_spinning && self.spin.again();
+            if !is_polling && self.receiver.announce_sleep() {
+                self.sleep();
                 self.receiver.awake();
-                if !is_rung && self.receiver.try_recv().unwrap().is_some() {
-                    panic!("a wake-up was lost");
-                }
-                if !is_rung && self.socket.try_recv().is_err() {
+                if self.is_closed() && self.receiver.announce_sleep() {
                     return None;
                 }
             }
         }
+    }
+
+    /// Waits for the bell, or the peer's end. A frame that is there without a ring is a lost
+    /// wake-up.
+    fn sleep(&mut self) {
+        let start = Instant::now();
+        while !self.bell.wait(Some(Duration::from_millis(50))).unwrap() && !self.is_closed() {
+            let is_lost = start.elapsed() > LOST && !self.receiver.announce_sleep();
+            assert!(!is_lost, "a wake-up was lost");
+        }
+    }
+
+    /// Whether the peer has closed the socket, or died.
+    fn is_closed(&self) -> bool {
+        let mut fds = [PollFd::new(&*self.socket, PollFlags::empty())];
+        poll(&mut fds, Some(&Timespec::default())).unwrap() > 0
     }
 }
 
@@ -73,7 +90,8 @@ pub(crate) fn send(sender: &mut Sender, bell: &Bell, frame: &[u8]) {
 pub(crate) fn start(test: &str, part: &str, executor: ExecutorId) -> (Child, Side) {
     let (ours, theirs) = LocalSocket::pair().unwrap();
     let child = Command::new(std::env::current_exe().unwrap())
-        .args(["--exact", test, "--nocapture", "--test-threads=1"])
+        // A bench has no tests, and runs its part by itself.
+        .args((!test.is_empty()).then_some(["--exact", test, "--nocapture"]).into_iter().flatten())
         .env(PART, part)
         .stdin(Stdio::from(theirs.into_fd()))
         .stdout(Stdio::null())
@@ -90,7 +108,14 @@ pub(crate) fn start(test: &str, part: &str, executor: ExecutorId) -> (Child, Sid
     };
     ours.send(&welcome, &[rings.as_fd(), bell.as_fd(), peer.as_fd()]).unwrap();
     let (sender, receiver) = pair.split(peer);
-    let side = Side { socket: Arc::new(ours), sender, receiver, bell, spin: Spin::new() };
+    let side = Side {
+        socket: Arc::new(ours),
+        sender,
+        receiver,
+        bell,
+        is_spinning: true,
+        spin: Spin::new(),
+    };
     (child, side)
 }
 
@@ -103,5 +128,5 @@ pub(crate) fn join() -> Side {
     let pair = RingPair::attach(rings, ring_bytes).unwrap();
     let (sender, receiver) = pair.split(Arc::new(Bell::from_fd(peer)));
     let bell = Arc::new(Bell::from_fd(bell));
-    Side { socket: Arc::new(socket), sender, receiver, bell, spin: Spin::new() }
+    Side { socket: Arc::new(socket), sender, receiver, bell, is_spinning: true, spin: Spin::new() }
 }
