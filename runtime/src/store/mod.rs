@@ -24,7 +24,7 @@ pub mod allocator;
 pub mod arena;
 mod incoming;
 pub mod local_socket;
-pub mod memory;
+pub(crate) mod memory;
 mod prefault;
 pub mod spill;
 pub mod table;
