@@ -1,6 +1,7 @@
 use proptest::prelude::*;
 
 use super::*;
+use crate::store::memory::Access;
 
 const A: ExecutorId = ExecutorId(1);
 const B: ExecutorId = ExecutorId(2);

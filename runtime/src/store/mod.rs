@@ -26,6 +26,7 @@ mod incoming;
 pub mod local_socket;
 pub(crate) mod memory;
 mod prefault;
+mod segment;
 pub mod spill;
 pub mod table;
 pub mod view;
