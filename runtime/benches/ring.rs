@@ -9,6 +9,7 @@ use std::hint::black_box;
 use std::sync::{Arc, mpsc};
 use std::time::Instant;
 
+use rdist::ring::Spin;
 use rdist::scheduler::id::ExecutorId;
 use rdist::store::{Arena, Segments, Writer};
 use rdist::wire::executor::SocketMessage;
@@ -28,10 +29,12 @@ fn main() {
         Some("echo") => return echo(true),
         Some("sleepy-echo") => return echo(false),
         Some("sink") => return sink(),
+        Some("asker") => return ask(),
         _ => {}
     }
     round_trips("ring_round_trip_spinning", "echo", true, ROUND_TRIPS);
     round_trips("ring_round_trip_sleeping", "sleepy-echo", false, SLEEPING_ROUND_TRIPS);
+    relay();
     throughput();
     copies();
 }
@@ -43,6 +46,17 @@ fn echo(is_spinning: bool) {
     while let Some(frame) = side.recv() {
         side.send(&frame);
     }
+}
+
+/// Sends a message for each answer, `ROUND_TRIPS` times, and then a longer one.
+fn ask() {
+    let mut side = join();
+    for _ in 0..ROUND_TRIPS {
+        side.send(&[1; SMALL]);
+        side.recv().unwrap();
+    }
+    side.send(&[1; SMALL + 1]);
+    side.recv();
 }
 
 /// Takes messages; answers the first frame of more than `SMALL` bytes.
@@ -86,6 +100,41 @@ fn round_trips(row: &str, part: &str, is_spinning: bool, count: usize) {
     );
     drop(side);
     child.wait().unwrap();
+}
+
+/// Round trips through this process, as from a submitter by the worker to an executor and back:
+/// three processes, four hops.
+fn relay() {
+    let (mut first, mut asker) = start("", "asker", ExecutorId(1));
+    let (mut second, mut echo) = start("", "echo", ExecutorId(2));
+    let mut spin = Spin::new();
+    let start = Instant::now();
+    'all: loop {
+        let mut is_idle = true;
+        if let Some(frame) = asker.receiver.try_recv().unwrap() {
+            if frame.len() > SMALL {
+                break 'all;
+            }
+            assert!(echo.sender.try_send(frame).unwrap());
+            echo.sender.publish();
+            is_idle = false;
+        }
+        if let Some(frame) = echo.receiver.try_recv().unwrap() {
+            assert!(asker.sender.try_send(frame).unwrap());
+            asker.sender.publish();
+            is_idle = false;
+        }
+        if is_idle {
+            spin.again();
+        } else {
+            spin.progress();
+        }
+    }
+    let per_second = ROUND_TRIPS as f64 / start.elapsed().as_secs_f64();
+    println!(r#"{{"row":"ring_relay_round_trip","per_second":{per_second:.0}}}"#);
+    drop((asker, echo));
+    first.wait().unwrap();
+    second.wait().unwrap();
 }
 
 /// Messages in one direction, published in batches.
