@@ -112,7 +112,7 @@ impl LocalCore {
                 }
             }
             FromHead::Waiting { task, reason } => {
-                if let Some(key) = self.tasks.find(task)
+                if let Some(key) = self.tasks.find(task, self.me)
                     && let TaskState::Spilled { waits, .. } = &mut self.tasks[key].state
                 {
                     *waits = Some(reason.into());
@@ -145,7 +145,7 @@ impl LocalCore {
     }
 
     fn placed(&mut self, task: TaskId, attempt: u32, worker: WorkerId) {
-        let Some(key) = self.tasks.find(task) else {
+        let Some(key) = self.tasks.find(task, self.me) else {
             if self.head.unspilled.get(&task) == Some(&attempt) {
                 self.head.unspilled.remove(&task);
                 if worker != self.me {
