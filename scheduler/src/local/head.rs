@@ -301,7 +301,15 @@ impl LocalCore {
                     driver: false,
                 }
             });
-        let mut assigned: Vec<HeldTask> = of_tasks.chain(of_actors).collect();
+        // Ended, but no head has said yet that it knows.
+        let of_drivers = self.head.drivers.iter().map(|(job, (attempt, _))| HeldTask {
+            task: TaskId::driver(*job),
+            attempt: *attempt,
+            owner: WorkerId::HEAD,
+            request: Resources::NONE,
+            driver: true,
+        });
+        let mut assigned: Vec<HeldTask> = of_tasks.chain(of_actors).chain(of_drivers).collect();
         assigned.sort_unstable_by_key(|held| held.task);
         assigned.dedup_by_key(|held| held.task);
         let mut names: Vec<(String, ActorId)> = self
@@ -317,6 +325,10 @@ impl LocalCore {
             .collect();
         names.sort_unstable();
         let mut jobs: Vec<JobId> = self.executors.values().map(|process| process.job).collect();
+        jobs.extend(self.tasks.iter().map(|(_, entry)| entry.spec.id.job()));
+        jobs.extend(self.objects.keys().map(|object| object.task.job()));
+        jobs.extend(self.actors.keys().map(|actor| actor.0.job()));
+        jobs.extend(self.hosted.keys().map(|actor| actor.0.job()));
         jobs.sort_unstable();
         jobs.dedup();
         Held { assigned, names, jobs }
