@@ -6,7 +6,6 @@
 
 use std::cell::{Cell, RefCell};
 
-use rdist_scheduler::spec::Reference;
 use rkyv::api::high::{HighDeserializer, HighSerializer, HighValidator};
 use rkyv::bytecheck::CheckBytes;
 use rkyv::rancor::Error as RkyvError;
@@ -16,6 +15,7 @@ use rkyv::util::AlignedVec;
 use rkyv::{Archive, Deserialize, Serialize};
 
 use super::error::Error;
+use crate::executor::objects::Held;
 use crate::wire::executor::MAX_INLINE_BYTES;
 
 /// What tasks take and return: anything with rkyv's derives, which [`value`](macro@crate::value)
@@ -30,6 +30,7 @@ pub trait Value:
         Archived: for<'a> CheckBytes<HighValidator<'a, RkyvError>>
                       + Deserialize<Self, HighDeserializer<RkyvError>>,
     > + for<'a> Serialize<HighSerializer<ValueWriter, ArenaHandle<'a>, RkyvError>>
+    + Sized
     + Send
     + 'static
 {
@@ -85,16 +86,16 @@ thread_local! {
     /// Buffer of the first pass; taken while in use, so that a nested encode makes its own.
     static SCRATCH: Cell<Option<AlignedVec>> = const { Cell::new(None) };
     /// References inside the value that this thread is archiving.
-    static CONTAINS: RefCell<Option<Vec<Reference>>> = const { RefCell::new(None) };
+    static CONTAINS: RefCell<Option<Vec<Held>>> = const { RefCell::new(None) };
 }
 
 /// Notes a reference inside the value that is being archived; called by references themselves.
-pub(crate) fn note_contained(reference: Reference) {
+pub(crate) fn note_contained(held: &Held) {
     CONTAINS.with_borrow_mut(|contains| {
         if let Some(contains) = contains
-            && !contains.contains(&reference)
+            && !contains.iter().any(|other| other.reference == held.reference)
         {
-            contains.push(reference);
+            contains.push(held.clone());
         }
     });
 }
@@ -113,7 +114,7 @@ pub(crate) enum Archived<B> {
 pub(crate) fn archive<T: Value, B: AsMut<[u8]>>(
     value: &T,
     allocate: impl FnOnce(usize) -> Result<B, Error>,
-) -> Result<(Archived<B>, Vec<Reference>), Error> {
+) -> Result<(Archived<B>, Vec<Held>), Error> {
     let outer = CONTAINS.replace(Some(Vec::new()));
     let mut scratch = SCRATCH.take().unwrap_or_else(|| {
         let mut scratch = AlignedVec::with_capacity(MAX_INLINE_BYTES);
@@ -180,8 +181,13 @@ pub(crate) fn aligned(bytes: Vec<u8>) -> Aligned {
     if bytes.as_ptr().align_offset(16) == 0 {
         return Aligned::Lucky(bytes);
     }
+    aligned_copy(&bytes)
+}
+
+/// A copy of `bytes` at such an address.
+pub(crate) fn aligned_copy(bytes: &[u8]) -> Aligned {
     let mut copy = AlignedVec::with_capacity(bytes.len());
-    copy.extend_from_slice(&bytes);
+    copy.extend_from_slice(bytes);
     Aligned::Made(copy)
 }
 

@@ -29,7 +29,9 @@ use rdist_scheduler::outcome::TaskError;
 use rdist_scheduler::spec::Reference;
 
 use super::outbox::Outbox;
+use super::process::Process;
 use crate::api::value::Aligned;
+use crate::store;
 use crate::wire::executor::FromExecutor;
 
 /// What became of an object.
@@ -38,7 +40,7 @@ pub(crate) enum Settled {
     /// Its value is here.
     Inline(Aligned),
     /// Its value lies in a mapped segment; readable until the object is released.
-    Block(&'static [u8]),
+    Block(store::View),
     /// It will never have one.
     Failed(TaskError),
 }
@@ -75,9 +77,12 @@ impl Entry {
         self.settled.get()
     }
 
-    /// One more reference, made from one that is there.
-    pub(crate) fn add_reference(&self) {
-        self.references.fetch_add(1, Ordering::Relaxed);
+    /// The error in the value's place, if that is known.
+    pub(crate) fn failure(&self) -> Option<&TaskError> {
+        match self.settled.get() {
+            Some(Settled::Failed(error)) => Some(error),
+            _ => None,
+        }
     }
 
     /// Wakes `waker` once it is settled; false: it is already.
@@ -109,6 +114,33 @@ impl Entry {
     }
 }
 
+/// A counted reference: everything in this process that keeps an object alive holds one.
+#[derive(Debug)]
+pub(crate) struct Held(Arc<Entry>);
+
+impl std::ops::Deref for Held {
+    type Target = Arc<Entry>;
+
+    fn deref(&self) -> &Arc<Entry> {
+        &self.0
+    }
+}
+
+impl Clone for Held {
+    fn clone(&self) -> Self {
+        self.0.references.fetch_add(1, Ordering::Relaxed);
+        Self(self.0.clone())
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        if let Ok(process) = Process::current() {
+            process.objects.dropped(&self.0, &process.outbox);
+        }
+    }
+}
+
 /// All of them.
 #[derive(Debug, Default)]
 pub(crate) struct Objects {
@@ -118,32 +150,39 @@ pub(crate) struct Objects {
 impl Objects {
     /// A reference that this process has by making the object: the message that makes it, which
     /// the caller sends next, counts the process as a holder.
-    pub(crate) fn made(&self, reference: Reference) -> Arc<Entry> {
+    pub(crate) fn made(&self, reference: Reference) -> Held {
         self.reference(reference, || {})
     }
 
+    /// A reference to something that was never sent: in no map, known to no worker.
+    pub(crate) fn failed(reference: Reference, error: TaskError) -> Held {
+        let entry = Entry::new(reference);
+        entry.settle(Settled::Failed(error));
+        Held(Arc::new(entry))
+    }
+
     /// A reference out of an argument or a value.
-    pub(crate) fn retained(&self, reference: Reference, outbox: &Outbox) -> Arc<Entry> {
+    pub(crate) fn retained(&self, reference: Reference, outbox: &Outbox) -> Held {
         self.reference(reference, || outbox.send(&FromExecutor::Retained(reference)))
     }
 
-    fn reference(&self, reference: Reference, first: impl FnOnce()) -> Arc<Entry> {
+    fn reference(&self, reference: Reference, first: impl FnOnce()) -> Held {
         match self.entries.entry(reference.object) {
             Slot::Occupied(slot) => {
                 slot.get().references.fetch_add(1, Ordering::SeqCst);
-                slot.get().clone()
+                Held(slot.get().clone())
             }
             Slot::Vacant(slot) => {
                 let entry = Arc::new(Entry::new(reference));
                 slot.insert(entry.clone());
                 first();
-                entry
+                Held(entry)
             }
         }
     }
 
     /// One reference fewer.
-    pub(crate) fn dropped(&self, entry: &Arc<Entry>, outbox: &Outbox) {
+    fn dropped(&self, entry: &Arc<Entry>, outbox: &Outbox) {
         if entry.references.fetch_sub(1, Ordering::SeqCst) == 1 {
             self.retire(entry, outbox);
         }

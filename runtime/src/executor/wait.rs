@@ -121,7 +121,7 @@ impl Process {
     /// Waits until `is_over`, which whoever makes it true tells this thread's [`Parker`] after.
     /// False: `deadline` passed first. `before_sleep` is called once, before the first sleep.
     pub(crate) fn wait(
-        &self,
+        &'static self,
         why: Why,
         deadline: Option<Instant>,
         mut is_over: impl FnMut() -> bool,
