@@ -1,8 +1,8 @@
 //! `#[rdist::actor]`.
 
-use proc_macro2::TokenStream;
+use proc_macro2::{Group, TokenStream, TokenTree};
 use quote::{format_ident, quote};
-use syn::{Error, FnArg, ImplItem, ImplItemFn, ItemImpl, Receiver, Result, Type};
+use syn::{Error, FnArg, ImplItem, ImplItemFn, ItemImpl, Receiver, Result, Signature, Type};
 
 use crate::signature::{Output, Remote};
 
@@ -80,9 +80,29 @@ fn actor_name(block: &ItemImpl) -> Result<syn::Ident> {
     }
 }
 
+/// A signature with the actor's name in place of `Self`, to be repeated elsewhere.
+fn named(signature: &Signature, actor: &syn::Ident) -> Signature {
+    fn rename(tokens: TokenStream, actor: &syn::Ident) -> TokenStream {
+        let tokens = tokens.into_iter().map(|token| match token {
+            TokenTree::Ident(ident) if ident == "Self" => {
+                TokenTree::Ident(syn::Ident::new(&actor.to_string(), ident.span()))
+            }
+            TokenTree::Group(group) => {
+                let mut renamed = Group::new(group.delimiter(), rename(group.stream(), actor));
+                renamed.set_span(group.span());
+                TokenTree::Group(renamed)
+            }
+            other => other,
+        });
+        tokens.collect()
+    }
+    let renamed = rename(quote!(#signature), actor);
+    syn::parse2(renamed).unwrap_or_else(|_| signature.clone())
+}
+
 /// `spawn`, `with`, and the registration of `new`.
 fn expand_constructor(name: &syn::Ident, function: &ImplItemFn) -> Result<TokenStream> {
-    let remote = Remote::of(&function.sig, "an actor's constructor")?;
+    let remote = Remote::of(&named(&function.sig, name), "an actor's constructor")?;
     let visibility = &function.vis;
     let (parameters, names, packed) =
         (remote.submit_parameters(), remote.names(), remote.packed());
@@ -162,9 +182,9 @@ fn method(
         let text = format!("every handle has a `{name}` of its own; use another name");
         return Err(Error::new_spanned(name, text));
     }
-    let remote = Remote::of(&function.sig, "an actor's method")?;
+    let remote = Remote::of(&named(&function.sig, actor), "an actor's method")?;
     if let Output::Plain(ty) = &remote.output
-        && ty.to_string() == "Self"
+        && *actor == ty.to_string()
     {
         let text = "an actor's method cannot return the actor: it stays where it is";
         return Err(Error::new_spanned(&function.sig.output, text));
