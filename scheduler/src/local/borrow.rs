@@ -17,7 +17,7 @@ impl LocalCore {
         self.peers.entry(worker).or_default()
     }
 
-    pub(super) fn from_peer(&mut self, from: WorkerId, message: PeerMessage) {
+    pub(super) fn peer_says(&mut self, from: WorkerId, message: PeerMessage) {
         if self.is_dead(from) || from == self.me {
             return;
         }
