@@ -297,8 +297,19 @@ impl FakeWorker {
 
     fn start_tasks(&mut self) {
         let mut index = 0;
+        let mut kept_back = BTreeSet::new();
         while index < self.waiting.len() {
             let spec = &self.waiting[index];
+            // An actor's calls start in the order of their submission.
+            let actor = match &spec.kind {
+                TaskKind::ActorCreate(_) => Some(ActorId(spec.id)),
+                TaskKind::ActorCall { actor, .. } => Some(*actor),
+                _ => None,
+            };
+            if actor.is_some_and(|actor| kept_back.contains(&actor)) {
+                index += 1;
+                continue;
+            }
             let states = spec.dependencies.iter().map(|on| self.objects.get(&on.object));
             let states: Vec<_> = states.collect();
             let failed = states.iter().find_map(|state| match state {
@@ -310,11 +321,13 @@ impl FakeWorker {
                 let spec = self.waiting.remove(index);
                 self.objects.insert(spec.id.object(0), Object::Failed(error));
                 self.deliver();
+                kept_back.clear();
                 index = 0;
             } else if is_ready {
                 let spec = self.waiting.remove(index);
                 self.run(spec);
             } else {
+                kept_back.extend(actor);
                 index += 1;
             }
         }
