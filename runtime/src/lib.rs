@@ -10,7 +10,10 @@ mod executor;
 pub mod prelude;
 pub mod ring;
 pub mod store;
+mod transfer;
+pub mod transport;
 pub mod wire;
+pub mod worker;
 
 pub use rdist_macros::{actor, main, task, value};
 pub use rdist_scheduler as scheduler;

@@ -155,12 +155,12 @@ fn address(data: View<Vec<u8>>) -> (u64, u64) {
     (data.as_ptr() as u64 % 64, data.iter().map(|x| u64::from(*x)).sum())
 }
 
-const LARGE: u32 = 1 << 20;
+const LARGE: u32 = 1 << 18;
 
 fn large(cx: &Context) -> Result<()> {
     let wanted: f64 = (0..LARGE).map(f64::from).sum();
     // Far more bytes than the arena has: space comes back.
-    for _ in 0..100 {
+    for _ in 0..200 {
         let made = ramp.submit(cx, LARGE);
         let total = total_of.submit(cx, &made);
         assert_eq!(total.get()?, wanted);
