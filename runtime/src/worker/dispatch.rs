@@ -22,6 +22,7 @@ use super::executor::Executor;
 use super::inbox::Note;
 use super::launch::{self, Processes};
 use super::network::{Command, Network};
+use super::query::Functions;
 use crate::config::WorkerConfig;
 use crate::ring::{Bell, Spin};
 use crate::store::{Arena, Table};
@@ -30,8 +31,6 @@ use crate::wire::executor::Block;
 
 /// Most frames read from one executor before the others have their turn.
 const FRAMES_PER_TURN: usize = 256;
-/// How long an executor that was asked to end may take before it is killed.
-const STOP_GRACE: Duration = Duration::from_secs(2);
 
 /// Everything that the dispatch thread owns.
 pub(super) struct Dispatch {
@@ -43,7 +42,7 @@ pub(super) struct Dispatch {
     executors: BTreeMap<ExecutorId, Executor>,
     jobs: HashMap<JobId, Arc<JobInfo>>,
     /// Function names that executors told, for people.
-    functions: HashMap<(JobId, u64), String>,
+    functions: Functions,
     launches: Launches,
     /// Pulls that wait for room in the arena.
     pulls: Vec<(ObjectId, u64, WorkerId)>,
@@ -56,13 +55,11 @@ pub(super) struct Dispatch {
     end: End,
 }
 
-/// Executors on their way in and out.
+/// What executors wait for.
 #[derive(Default)]
 struct Launches {
-    /// Wait for what the head knows of their job.
+    /// Those that wait for what the head knows of their job.
     waiting: Vec<launch::Launch>,
-    /// Asked to end, to be killed at that time.
-    deadlines: Vec<(Instant, ExecutorId)>,
     /// Blocks to give back to the executors that wrote them.
     reclaim: HashMap<ExecutorId, Vec<Block>>,
 }
@@ -175,20 +172,14 @@ impl Dispatch {
         Timestamp(u64::try_from(self.clock.elapsed().as_nanos()).unwrap_or(u64::MAX))
     }
 
-    /// Lets timeouts pass. Returns whether any did.
+    /// Lets the core's timeout pass. Returns whether it did.
     fn expire(&mut self) -> bool {
-        let mut any = false;
-        if self.core.poll_timeout().is_some_and(|due| due <= self.now()) {
-            let now = self.now();
+        let now = self.now();
+        let due = self.core.poll_timeout().is_some_and(|due| due <= now);
+        if due {
             self.core.handle_timeout(now);
-            any = true;
         }
-        if self.launches.deadlines.first().is_some_and(|(due, _)| *due <= Instant::now()) {
-            let (_, executor) = self.launches.deadlines.remove(0);
-            launch::kill(&self.processes, executor);
-            any = true;
-        }
-        any
+        due
     }
 
     /// Publishes what was written in this turn.
@@ -213,11 +204,8 @@ impl Dispatch {
         let congested = self.executors.values().any(Executor::is_congested);
         if all_empty {
             let core = self.core.poll_timeout().map(|due| due - self.now());
-            let stop = self.launches.deadlines.first().map(|(due, _)| {
-                due.saturating_duration_since(Instant::now())
-            });
             let retry = congested.then_some(Duration::from_millis(1));
-            let timeout = [core, stop, retry].into_iter().flatten().min();
+            let timeout = [core, retry].into_iter().flatten().min();
             if let Err(error) = self.bell.wait(timeout) {
                 tracing::error!(%error, "the dispatch thread cannot sleep");
             }

@@ -5,7 +5,6 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 
 use rdist_scheduler::id::{ExecutorId, JobId, WorkerId};
-use rdist_scheduler::local::ExecutorRole;
 use rdist_scheduler::outcome::Death;
 use rkyv::util::AlignedVec;
 
@@ -30,7 +29,6 @@ pub(super) enum CreateError {
 pub(super) struct Executor {
     pub id: ExecutorId,
     pub job: JobId,
-    pub role: ExecutorRole,
     /// Set when it broke the protocol: its messages are no longer read, and this is its death.
     pub misbehaved: Option<String>,
     /// Set when the core asked for its end.
@@ -49,7 +47,7 @@ impl Executor {
     /// Makes rings and socket, with `Welcome` waiting in it, and gives the executor's end of the
     /// socket, for its process to inherit.
     pub(super) fn create(
-        (id, job, role): (ExecutorId, JobId, ExecutorRole),
+        (id, job): (ExecutorId, JobId),
         worker: WorkerId,
         worker_bell: &Bell,
     ) -> Result<(Self, OwnedFd), CreateError> {
@@ -63,7 +61,7 @@ impl Executor {
         let executor = Self {
             id,
             job,
-            role,
+
             misbehaved: None,
             stopping: false,
             sender,

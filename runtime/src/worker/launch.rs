@@ -139,9 +139,9 @@ fn death(status: std::io::Result<ExitStatus>, stderr: String) -> Death {
 /// Ends an executor's whole process group.
 pub(super) fn kill(processes: &Processes, executor: ExecutorId) {
     let Ok(processes) = processes.lock() else { return };
-    if let Some(group) = processes.get(&executor).and_then(|pid| {
-        rustix::process::Pid::from_raw(pid.cast_signed())
-    }) {
+    if let Some(group) =
+        processes.get(&executor).and_then(|pid| rustix::process::Pid::from_raw(pid.cast_signed()))
+    {
         // It may have ended by itself meanwhile; its entry is removed only after it was reaped,
         // so the number still names it.
         let _ = rustix::process::kill_process_group(group, rustix::process::Signal::KILL);

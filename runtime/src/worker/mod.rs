@@ -70,8 +70,7 @@ impl Worker {
         let bell = Arc::new(bell);
         let (inbox, notes) = inbox::Inbox::new(bell.clone());
         let processes = Arc::new(Mutex::new(HashMap::new()));
-        let (network, network_thread) =
-            network::start(&config, inbox.clone(), processes.clone())?;
+        let (network, network_thread) = network::start(&config, inbox.clone(), processes.clone())?;
         let id = network.worker();
         let dispatch = std::thread::Builder::new()
             .name("rdist-dispatch".to_owned())

@@ -9,7 +9,7 @@ use rdist_scheduler::outcome::{Death, Outcome, TaskError};
 use rdist_scheduler::resource::Resources;
 use rdist_scheduler::spec::TaskSpec;
 
-use super::{Dispatch, Launches, STOP_GRACE};
+use super::{Dispatch, Launches};
 use crate::store::Stored;
 use crate::wire::cluster::{PeerFrame, WorkerToHead};
 use crate::wire::executor::{ToExecutor, Value};
@@ -140,7 +140,7 @@ impl Dispatch {
         role: ExecutorRole,
         resources: &Resources,
     ) {
-        let (executor, socket) = match Executor::create((id, job, role), self.worker, &self.bell) {
+        let (executor, socket) = match Executor::create((id, job), self.worker, &self.bell) {
             Ok(created) => created,
             Err(error) => {
                 let reason = format!("no shared memory for its rings: {error}");
@@ -172,7 +172,6 @@ impl Dispatch {
             return launch::kill(&self.processes, id);
         }
         executor.send(&ToExecutor::Shutdown, &self.arena);
-        self.launches.deadlines.push((std::time::Instant::now() + STOP_GRACE, id));
     }
 }
 

@@ -18,7 +18,9 @@ impl Dispatch {
         match note {
             Note::ExecutorEnded { executor, death } => self.executor_ended(executor, death),
             Note::HeadFound { fresh: true, meeting } => self.register(meeting),
-            Note::HeadFound { fresh: false, .. } => self.tell(LocalEvent::HeadFound { fresh: false }),
+            Note::HeadFound { fresh: false, .. } => {
+                self.tell(LocalEvent::HeadFound { fresh: false })
+            }
             Note::HeadLost => self.tell(LocalEvent::HeadLost),
             Note::FromHead(message) => self.from_head(*message),
             Note::FromPeer { from, frame } => self.from_peer(from, *frame),
@@ -45,7 +47,6 @@ impl Dispatch {
             self.act();
             self.arena.executor_died(id);
         }
-        self.launches.deadlines.retain(|(_, executor)| *executor != id);
     }
 
     fn register(&mut self, meeting: u64) {
@@ -90,7 +91,7 @@ impl Dispatch {
                 self.jobs.insert(info.job, info);
             }
             HeadToWorker::Query { request, query } => {
-                let json = super::super::query::answer(&self.core, &self.functions, &query);
+                let json = crate::worker::query::answer(&self.core, &self.functions, &query);
                 self.network.to_head(&WorkerToHead::Answer { request, json });
             }
             HeadToWorker::Drain => self.drain(),

@@ -18,8 +18,8 @@ impl Uplink {
     /// Dials the head, again and again, and reports to `inbox`.
     pub(super) fn dial(endpoint: &Endpoint, target: Target, inbox: Inbox) -> Self {
         let (current, connection) = watch::channel(None);
-        let link = dial(endpoint, target, Peer::Head, Opening::Announced, move |event| {
-            match event {
+        let link =
+            dial(endpoint, target, Peer::Head, Opening::Announced, move |event| match event {
                 LinkEvent::Connected { fresh, meeting, connection } => {
                     let _ = current.send(Some(connection));
                     inbox.tell(Note::HeadFound { fresh, meeting });
@@ -35,14 +35,12 @@ impl Uplink {
                 }
                 LinkEvent::Unreachable(error) => tracing::debug!(%error, "the head is unreachable"),
                 LinkEvent::Forgotten => {}
-            }
-        });
+            });
         Self { link, connection }
     }
 
     pub(super) fn send(&self, frame: Vec<u8>, lasting: bool) {
-        let sent =
-            if lasting { self.link.send_lasting(frame) } else { self.link.send(frame) };
+        let sent = if lasting { self.link.send_lasting(frame) } else { self.link.send(frame) };
         if let Err(error) = sent {
             tracing::warn!(%error, "a message to the head is dropped");
         }
