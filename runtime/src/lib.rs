@@ -1,7 +1,9 @@
 //! rdist.
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
+pub mod client;
 pub mod config;
+pub mod head;
 pub mod ring;
 pub mod store;
 mod transfer;
