@@ -33,7 +33,7 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<ExitCode> {
     cluster::require(&rdist)?;
     cluster::require(&built.join("rdist-workloads"))?;
 
-    let mut environment = step::libtorch_environment(&libtorch);
+    let mut environment = Vec::new();
     if let Some(data) = &options.data {
         let data = data.canonicalize().with_context(|| {
             format!("--data {}: no such folder; it should hold mnist/", data.display())

@@ -37,7 +37,7 @@ enum Command {
     #[command(after_help = "Example:\n  eval \"$(cargo xtask libtorch --export)\"\n  \
                             cargo clippy --workspace --all-targets")]
     Libtorch {
-        /// Print shell commands that make cargo and the programs find it.
+        /// Print shell commands that make cargo find it.
         #[arg(long)]
         export: bool,
     },
@@ -61,8 +61,8 @@ fn main() -> ExitCode {
 fn print_libtorch(export: bool) -> anyhow::Result<ExitCode> {
     let libtorch = libtorch::ensure()?;
     if export {
-        for (name, value) in step::libtorch_environment(&libtorch) {
-            println!("export {name}={}", shell_quoted(&value));
+        for (name, value) in libtorch.environment() {
+            println!("export {name}={}", shell_quoted(&value.to_string_lossy()));
         }
     } else {
         println!("libtorch: {} ({})", libtorch.prefix.display(), libtorch.source);

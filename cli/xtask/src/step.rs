@@ -15,30 +15,8 @@ pub(crate) fn cargo(libtorch: &Libtorch) -> Command {
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let mut command = Command::new(cargo);
     command.current_dir(crate::repository());
-    command.envs(libtorch_environment(libtorch));
+    command.envs(libtorch.environment());
     command
-}
-
-/// What a build needs in its environment to find libtorch, and a program to load it.
-///
-/// A PyTorch that the user chose with `LIBTORCH_USE_PYTORCH` stays chosen.
-pub(crate) fn libtorch_environment(libtorch: &Libtorch) -> Vec<(&'static str, String)> {
-    let library = libtorch.prefix.join("lib");
-    let mut path = library.display().to_string();
-    if let Ok(earlier) = std::env::var("LD_LIBRARY_PATH") {
-        // `cargo run` has put its own folders in front, for this program only.
-        let target = crate::target_folder();
-        let others = earlier.split(':').filter(|entry| {
-            let own = Path::new(entry).starts_with(&target) || entry.contains("/rustlib/");
-            !entry.is_empty() && *entry != path && !own
-        });
-        path = [path.as_str()].into_iter().chain(others).collect::<Vec<_>>().join(":");
-    }
-    let mut environment = vec![("LD_LIBRARY_PATH", path)];
-    if std::env::var_os("LIBTORCH_USE_PYTORCH").is_none() {
-        environment.push(("LIBTORCH", libtorch.prefix.display().to_string()));
-    }
-    environment
 }
 
 /// Says what runs, runs it, and fails when it fails or when a signal asks to stop.
