@@ -26,6 +26,14 @@ pub enum PeerMessage {
         /// How it ended.
         outcome: Outcome,
     },
+    /// The owner counts every reference inside the values of a `Finished` now: the worker that
+    /// ran the task need not keep them alive any longer. Sent only where there are some.
+    Settled {
+        /// The task.
+        task: TaskId,
+        /// Which try.
+        attempt: u32,
+    },
     /// A call, from the caller's worker to the worker where the actor lives; the sender owns its
     /// results.
     Call(Assignment),
