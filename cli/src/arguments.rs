@@ -88,9 +88,19 @@ pub(crate) enum HeadCommand {
                             rdist head start --foreground   # for systemd and Kubernetes")]
     Start(HeadStart),
     /// Stop the head and the workers that joined it.
-    #[command(after_help = "Example:\n  rdist head stop\n\n\
+    #[command(after_help = "Examples:\n  rdist head stop\n  rdist head stop --keep-workers\n\n\
                             Jobs that have not ended go on when the head starts again.")]
-    Stop(Client),
+    Stop(HeadStop),
+}
+
+/// How to stop the head.
+#[derive(Debug, Args)]
+pub(crate) struct HeadStop {
+    /// Leave the workers running: they find the head when it starts again.
+    #[arg(long)]
+    pub keep_workers: bool,
+    #[command(flatten)]
+    pub client: Client,
 }
 
 /// How to start the head.
@@ -280,8 +290,6 @@ pub(crate) enum Listing {
     Objects,
     /// Workers, with what they have and what is free.
     Workers,
-    /// Placement groups and where their bundles are.
-    PlacementGroups,
 }
 
 /// What to explain.
@@ -390,7 +398,7 @@ mod tests {
             "rdist submit workloads/mnist.toml --set train.epochs=2 --detach --json",
             "rdist submit ./program -- --its own",
             "rdist submit ./program --timeout 5",
-            "rdist --json list placement-groups",
+            "rdist --json list workers",
             "rdist logs 3 -f",
             "rdist token create --role read-only --ttl 30m --uses 2",
             "rdist graph workloads/mnist.toml --dot",

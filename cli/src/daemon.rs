@@ -19,6 +19,8 @@ use anyhow::{Context as _, bail};
 use rdist::config::Home;
 use serde::{Deserialize, Serialize};
 
+use crate::arguments::Daemon;
+
 /// Lines of a log that are shown when a start fails.
 const TAIL_LINES: usize = 12;
 /// A log that is longer than this is put aside at the next start.
@@ -152,23 +154,86 @@ pub(crate) fn tail(path: &Path, lines: usize) -> String {
     all[all.len().saturating_sub(lines)..].join("\n")
 }
 
-/// The daemon's side: detaches from the terminal that started it.
-pub(crate) fn detach() -> anyhow::Result<()> {
-    rustix::process::setsid().context("cannot leave the session of the terminal")?;
+/// A daemon in this process.
+pub(crate) struct Serving {
+    /// What it says of itself.
+    pub ready: serde_json::Value,
+    /// Asks it to end.
+    pub stop: Box<dyn Fn() + Send>,
+    /// Waits until it has ended.
+    pub wait: Box<dyn FnOnce()>,
+}
+
+/// The daemon's side: starts it, says how that went, and serves until it ends by itself, on
+/// SIGTERM or on SIGINT. `describe` says for people what `ready` says for scripts.
+pub(crate) fn serve(
+    options: &Daemon,
+    json: bool,
+    describe: fn(&serde_json::Value) -> String,
+    start: impl FnOnce() -> anyhow::Result<Serving>,
+) -> anyhow::Result<()> {
+    if options.report_ready {
+        rustix::process::setsid().context("cannot leave the session of the terminal")?;
+    }
+    log_to_stderr();
+    let serving = start().inspect_err(|error| {
+        if options.report_ready {
+            // When nobody reads it, the log has it.
+            let _ = report(&Report::Failed(format!("{error:#}")));
+        }
+    })?;
+    let told = if options.report_ready {
+        report(&Report::Ready(serving.ready))
+            .and_then(|()| Ok(rustix::stdio::dup2_stdout(std::io::stderr())?))
+            .context("whoever started this daemon is gone")
+    } else {
+        let text = if json { serving.ready.to_string() } else { describe(&serving.ready) };
+        writeln!(std::io::stdout(), "{text}").context("cannot say that the daemon is ready")
+    };
+    if told.is_err() {
+        (serving.stop)();
+    } else {
+        stop_on_signals(serving.stop)?;
+    }
+    (serving.wait)();
+    told
+}
+
+/// Calls `stop` when a signal asks this process to end.
+fn stop_on_signals(stop: Box<dyn Fn() + Send>) -> anyhow::Result<()> {
+    use tokio::signal::unix::{SignalKind, signal};
+
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build()?;
+    let guard = runtime.enter();
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    drop(guard);
+    let wait_for_signal = move || {
+        let name = runtime.block_on(async {
+            tokio::select! {
+                _ = terminate.recv() => "SIGTERM",
+                _ = interrupt.recv() => "SIGINT",
+            }
+        });
+        tracing::info!("{name}: ending");
+        stop();
+    };
+    std::thread::Builder::new().name("rdist-signals".to_owned()).spawn(wait_for_signal)?;
     Ok(())
 }
 
-/// The daemon's side: says that it runs, then lets go of the pipe.
-pub(crate) fn report_ready(ready: &serde_json::Value) -> anyhow::Result<()> {
-    report(&Report::Ready(ready.clone())).context("whoever started this daemon is gone")?;
-    rustix::stdio::dup2_stdout(std::io::stderr()).context("cannot write to the log")?;
-    Ok(())
-}
+/// Logs go to standard error, in the background the log file; RDIST_LOG says how much.
+fn log_to_stderr() {
+    use tracing_subscriber::EnvFilter;
 
-/// The daemon's side: says that it does not run.
-pub(crate) fn report_failure(error: &anyhow::Error) {
-    // When nobody reads it, the log has it.
-    let _ = report(&Report::Failed(format!("{error:#}")));
+    let filter = EnvFilter::try_from_env("RDIST_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
+    let terminal = std::io::IsTerminal::is_terminal(&std::io::stderr());
+    // A program that embeds this one's parts may have set up its own.
+    let _ = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_ansi(terminal)
+        .try_init();
 }
 
 fn report(report: &Report) -> std::io::Result<()> {
