@@ -201,8 +201,14 @@ pub enum ToHead {
 /// What a worker has free, and what waits there.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Archive, Serialize, Deserialize)]
 pub struct Load {
-    /// Free now. Less than nothing while unblocked tasks overlap.
+    /// Free now, less what assigned tasks that still wait there (for dependencies, for an
+    /// executor) will take. Less than nothing while unblocked tasks overlap.
     pub available: Resources,
+    /// How many assignments of the head `available` takes into account, counted since the worker
+    /// met a head that is `fresh`: the head subtracts the ones still on their way by itself. What
+    /// a message [`ToHead::Ended`] gave back before counts as free, what a later one will give
+    /// back does not.
+    pub assignments: u64,
     /// Ready tasks that wait for resources and may run elsewhere, by what they ask for; at most
     /// [`Load::SHAPES`] entries, the most frequent first.
     pub backlog: Vec<(Resources, u32)>,

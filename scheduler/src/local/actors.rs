@@ -28,6 +28,8 @@ impl LocalCore {
             let me = self.me;
             let entry = self.actors.entry(actor).or_insert_with(|| ActorEntry::new(me));
             entry.owner = me;
+            entry.place = ActorState::Pending;
+            entry.floor = 0;
             entry.supervised = Some(Box::new(Supervised {
                 spec: Arc::clone(spec),
                 max_restarts: options.max_restarts,
@@ -56,7 +58,7 @@ impl LocalCore {
     }
 
     pub(super) fn name_answered(&mut self, name: &str, actor: ActorId, taken_by: Option<ActorId>) {
-        let Some(key) = self.tasks.find(actor.0) else { return };
+        let Some(key) = self.tasks.find(actor.0, self.me) else { return };
         if !matches!(self.tasks[key].state, TaskState::Naming) {
             return;
         }
@@ -110,7 +112,7 @@ impl LocalCore {
         entry.place = ActorState::Pending;
         let spec = Arc::clone(&supervised.spec);
         self.tell_subscribers(actor);
-        if self.tasks.find(actor.0).is_none() {
+        if self.tasks.find(actor.0, self.me).is_none() {
             let key = self.insert_task(spec, self.me, life + 1, ExecutorId(0));
             self.begin(key);
         }
@@ -247,8 +249,11 @@ impl LocalCore {
 
     /// Where an actor of another supervisor lives is asked once; changes are told.
     pub(super) fn known_actor(&mut self, actor: ActorId, owner: WorkerId) {
-        if self.actors.contains_key(&actor) {
-            return;
+        if let Some(entry) = self.actors.get_mut(&actor) {
+            let is_gone = matches!(entry.place, ActorState::Dead(_));
+            if entry.owner == owner || !is_gone || entry.supervised.is_some() {
+                return;
+            }
         }
         let mut entry = ActorEntry::new(owner);
         if owner == self.me {

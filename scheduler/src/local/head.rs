@@ -8,10 +8,11 @@
 use std::collections::BTreeMap;
 
 use super::{LocalAction, LocalCore, dispatch};
-use crate::hash::FastMap;
+use crate::hash::{FastMap, FastSet};
 use crate::id::{ActorId, ExecutorId, JobId, TaskId, WorkerId};
 use crate::message::{FromHead, Held, HeldTask, Load, PeerMessage, ToHead};
 use crate::outcome::Outcome;
+use crate::resource::Resources;
 use crate::spec::{Assignment, TaskKind};
 use crate::task::{Ready, SpillReason, TaskKey, TaskState};
 use crate::time::Timestamp;
@@ -34,6 +35,10 @@ pub(super) struct HeadLink {
     last_lookup: u64,
     /// The load may differ from what was sent.
     pub(super) load_changed: bool,
+    /// Assignments that came since the head was fresh.
+    assignments: u64,
+    /// Assigned tasks that may not have started yet.
+    assigned: FastSet<TaskId>,
     next_load: Timestamp,
     last_load: Option<Load>,
 }
@@ -103,8 +108,11 @@ impl LocalCore {
         match message {
             FromHead::Assigned(assignments) => {
                 for assignment in assignments {
+                    self.head.assignments += 1;
+                    self.head.assigned.insert(assignment.spec.id);
                     self.assigned(assignment);
                 }
+                self.head.load_changed = true;
             }
             FromHead::Placed(placed) => {
                 for (task, attempt, worker) in placed {
@@ -112,7 +120,7 @@ impl LocalCore {
                 }
             }
             FromHead::Waiting { task, reason } => {
-                if let Some(key) = self.tasks.find(task)
+                if let Some(key) = self.tasks.find(task, self.me)
                     && let TaskState::Spilled { waits, .. } = &mut self.tasks[key].state
                 {
                     *waits = Some(reason.into());
@@ -145,7 +153,7 @@ impl LocalCore {
     }
 
     fn placed(&mut self, task: TaskId, attempt: u32, worker: WorkerId) {
-        let Some(key) = self.tasks.find(task) else {
+        let Some(key) = self.tasks.find(task, self.me) else {
             if self.head.unspilled.get(&task) == Some(&attempt) {
                 self.head.unspilled.remove(&task);
                 if worker != self.me {
@@ -174,6 +182,7 @@ impl LocalCore {
         if !fresh {
             return;
         }
+        self.head.assignments = 0;
         self.head.spills.clear();
         let mut again: Vec<(u64, TaskKey)> = self
             .tasks
@@ -246,12 +255,30 @@ impl LocalCore {
         }
         self.head.load_changed = false;
         let backlog = self.queue.backlog(Load::SHAPES);
-        let load = Load { available: self.ledger.available.clone(), backlog };
+        let available = self.available_to_head();
+        let load = Load { available, assignments: self.head.assignments, backlog };
         if self.head.last_load.as_ref() != Some(&load) {
             self.head.next_load = self.now + self.config.load_interval;
             self.head.last_load = Some(load.clone());
             self.send_head(ToHead::Load(load));
         }
+    }
+
+    /// What is free, less what assigned tasks that have not started yet will take.
+    fn available_to_head(&mut self) -> Resources {
+        let mut available = self.ledger.available.clone();
+        let tasks = &self.tasks;
+        self.head.assigned.retain(|task| {
+            let Some(entry) = tasks.by_id(*task).filter(|entry| entry.assigned) else {
+                return false;
+            };
+            let waits = matches!(entry.state, TaskState::Waiting { .. } | TaskState::Ready { .. });
+            if waits {
+                available.subtract(&entry.spec.request);
+            }
+            waits
+        });
+        available
     }
 
     /// What a head has to know of this worker when they meet.
@@ -274,7 +301,15 @@ impl LocalCore {
                     driver: false,
                 }
             });
-        let mut assigned: Vec<HeldTask> = of_tasks.chain(of_actors).collect();
+        // Ended, but no head has said yet that it knows.
+        let of_drivers = self.head.drivers.iter().map(|(job, (attempt, _))| HeldTask {
+            task: TaskId::driver(*job),
+            attempt: *attempt,
+            owner: WorkerId::HEAD,
+            request: Resources::NONE,
+            driver: true,
+        });
+        let mut assigned: Vec<HeldTask> = of_tasks.chain(of_actors).chain(of_drivers).collect();
         assigned.sort_unstable_by_key(|held| held.task);
         assigned.dedup_by_key(|held| held.task);
         let mut names: Vec<(String, ActorId)> = self
@@ -290,6 +325,10 @@ impl LocalCore {
             .collect();
         names.sort_unstable();
         let mut jobs: Vec<JobId> = self.executors.values().map(|process| process.job).collect();
+        jobs.extend(self.tasks.iter().map(|(_, entry)| entry.spec.id.job()));
+        jobs.extend(self.objects.keys().map(|object| object.task.job()));
+        jobs.extend(self.actors.keys().map(|actor| actor.0.job()));
+        jobs.extend(self.hosted.keys().map(|actor| actor.0.job()));
         jobs.sort_unstable();
         jobs.dedup();
         Held { assigned, names, jobs }

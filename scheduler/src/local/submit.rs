@@ -14,7 +14,7 @@ impl LocalCore {
         if !self.listens(by) {
             return;
         }
-        let known = self.tasks.find(spec.id).is_some() || self.results_exist(&spec);
+        let known = self.tasks.find(spec.id, self.me).is_some() || self.results_exist(&spec);
         for index in 0..spec.returns {
             self.hold_return(by, &spec, index);
         }
@@ -28,7 +28,7 @@ impl LocalCore {
     /// Whether a repeated submit finds everything that it would make.
     fn results_exist(&self, spec: &TaskSpec) -> bool {
         if let TaskKind::ActorCreate(_) = spec.kind
-            && self.actors.contains_key(&crate::id::ActorId(spec.id))
+            && self.actors.get(&crate::id::ActorId(spec.id)).is_some_and(|a| a.supervised.is_some())
         {
             return true;
         }
@@ -208,11 +208,13 @@ impl LocalCore {
             self.head.ended.push((id, attempt));
             return;
         }
-        if let Some(key) = self.tasks.find(id) {
+        if let Some(key) = self.tasks.find(id, owner) {
             self.assigned_again(key, attempt, is_mine);
             return;
         }
-        if let Some(hosted) = self.hosted.get_mut(&crate::id::ActorId(id)) {
+        if let Some(hosted) = self.hosted.get_mut(&crate::id::ActorId(id))
+            && hosted.owner == owner
+        {
             if attempt == hosted.life {
                 hosted.assigned = true;
                 return;
@@ -239,7 +241,7 @@ impl LocalCore {
     fn assigned_again(&mut self, key: TaskKey, attempt: u32, is_mine: bool) {
         let entry = &mut self.tasks[key];
         let id = entry.spec.id;
-        if is_mine != (entry.owner == self.me) || attempt < entry.attempt {
+        if attempt < entry.attempt {
             self.head.ended.push((id, attempt));
             return;
         }
