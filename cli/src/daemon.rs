@@ -99,6 +99,10 @@ pub(crate) fn start_in_background(start: Start<'_>) -> anyhow::Result<Started> {
         Ok(Report::Ready(ready)) => Ok(Started { ready, log }),
         Ok(Report::Failed(reason)) => {
             let _ = child.wait();
+            if start.log.is_none() {
+                // It says no more than the reason; what has no name yet leaves nothing behind.
+                let _ = fs::remove_file(&log);
+            }
             bail!("{reason}")
         }
         Err(_) => {

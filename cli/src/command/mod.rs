@@ -23,7 +23,7 @@ pub(crate) fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
     match arguments.command {
         Command::Head(HeadCommand::Start(start)) => head::start(&start, json)?,
         Command::Head(HeadCommand::Stop(stop)) => head::stop(&stop, json)?,
-        Command::Worker(WorkerCommand::Join(join)) => worker::join(*join, json)?,
+        Command::Worker(WorkerCommand::Join(join)) => worker::join(&join, json)?,
         Command::Worker(WorkerCommand::Leave(leave)) => worker::leave(&leave, json)?,
         Command::Worker(WorkerCommand::Drain(drain)) => worker::drain(&drain, json)?,
         Command::Submit(submit) => return submit::submit(&submit, json),

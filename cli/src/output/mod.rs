@@ -6,7 +6,7 @@ mod table;
 
 pub(crate) use human::Human;
 pub(crate) use json::Json;
-pub(crate) use table::{row_table, rows};
+pub(crate) use table::rows;
 
 use serde_json::{Map, Value};
 

@@ -25,7 +25,7 @@ pub(crate) fn rows(
 }
 
 /// The table of [`rows`].
-pub(crate) fn row_table(rows: &[Value], columns: &[(&str, &str)]) -> Table {
+fn row_table(rows: &[Value], columns: &[(&str, &str)]) -> Table {
     let mut table = Table::new();
     table.load_preset(presets::NOTHING);
     table.set_content_arrangement(ContentArrangement::Dynamic);

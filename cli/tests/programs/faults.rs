@@ -41,7 +41,7 @@ fn gpu_only(x: u64) -> u64 {
 }
 
 #[rdist::main]
-async fn main(cx: Driver) -> rdist::Result<()> {
+async fn main(cx: Driver) -> Result<()> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
     match words.as_slice() {
@@ -49,8 +49,8 @@ async fn main(cx: Driver) -> rdist::Result<()> {
             let n: u64 = n.parse().unwrap();
             let squares: Vec<_> = (0..n).map(|x| square.submit(&cx, x)).collect();
             let mut sum = 0;
-            for square in squares {
-                sum += square.await?;
+            for object in squares {
+                sum += object.await?;
             }
             println!("sum {sum}");
         }
@@ -78,12 +78,12 @@ async fn main(cx: Driver) -> rdist::Result<()> {
             println!("folder={}", std::env::current_dir().unwrap().display());
         }
         ["events"] => {
-            cx.emit(serde_json::json!({"event": "round", "round": 1, "metrics": {"loss": 2.0}}));
-            cx.emit(serde_json::json!({"event": "round", "round": 2, "metrics": {"loss": 1.0}}));
+            cx.emit(&serde_json::json!({"event": "round", "round": 1, "metrics": {"loss": 2.0}}));
+            cx.emit(&serde_json::json!({"event": "round", "round": 2, "metrics": {"loss": 1.0}}));
             println!("to standard output");
             eprintln!("to standard error");
         }
-        other => return Err(rdist::Error::Refused(format!("unknown arguments {other:?}"))),
+        other => return Err(Error::Refused(format!("unknown arguments {other:?}"))),
     }
     Ok(())
 }

@@ -194,7 +194,10 @@ fn unreachable_files(sources: &[Source]) -> Findings {
         let name = path.rsplit('/').next().unwrap_or(path);
         let folder = path.rsplit('/').nth(1).unwrap_or_default();
         matches!(name, "main.rs" | "lib.rs" | "build.rs")
-            || matches!(folder, "bin" | "tests" | "examples" | "benches" | "ui" | "pass" | "fail" | "programs")
+            || matches!(
+                folder,
+                "bin" | "tests" | "examples" | "benches" | "ui" | "pass" | "fail" | "programs"
+            )
     };
     sources
         .iter()

@@ -214,7 +214,14 @@ pub struct JobStatus {
 
 /// Where a job stands.
 #[derive(
-    Debug, Clone, PartialEq, Eq, Archive, Serialize, Deserialize, serde::Serialize,
+    Debug,
+    Clone,
+    PartialEq,
+    Eq,
+    Archive,
+    Serialize,
+    Deserialize,
+    serde::Serialize,
     serde::Deserialize,
 )]
 #[serde(rename_all = "snake_case", tag = "status")]

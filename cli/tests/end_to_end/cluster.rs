@@ -13,21 +13,21 @@ use serde_json::Value;
 use tempfile::TempDir;
 
 /// Nothing in these tests takes longer, not even on a busy machine.
-pub const PATIENCE: Duration = Duration::from_secs(60);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A state folder and all processes that use it. Dropping it kills them.
-pub struct Cluster {
+pub(crate) struct Cluster {
     home: TempDir,
 }
 
 impl Cluster {
     /// No process yet.
-    pub fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self { home: tempfile::Builder::new().prefix("rdist-test-").tempdir().unwrap() }
     }
 
     /// A head, and workers with so many CPUs each.
-    pub fn with_workers(cpus: &[u32]) -> Self {
+    pub(crate) fn with_workers(cpus: &[u32]) -> Self {
         let cluster = Self::new();
         cluster.start_head();
         for cpus in cpus {
@@ -37,12 +37,12 @@ impl Cluster {
     }
 
     /// The state folder.
-    pub fn home(&self) -> &Path {
+    pub(crate) fn home(&self) -> &Path {
         self.home.path()
     }
 
     /// `rdist` with these arguments, not started yet.
-    pub fn rdist(&self, arguments: &[&str]) -> Command {
+    pub(crate) fn rdist(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_rdist"));
         command.args(arguments).env("RDIST_HOME", self.home()).stdin(Stdio::null());
         for name in ["RDIST_HEAD", "RDIST_TOKEN", "RDIST_DATA", "NO_COLOR"] {
@@ -52,24 +52,24 @@ impl Cluster {
     }
 
     /// Runs `rdist` to its end.
-    pub fn run(&self, arguments: &[&str]) -> Finished {
+    pub(crate) fn run(&self, arguments: &[&str]) -> Finished {
         Running::start(self.rdist(arguments)).finish()
     }
 
     /// Starts `rdist` and leaves it running.
-    pub fn start(&self, arguments: &[&str]) -> Running {
+    pub(crate) fn start(&self, arguments: &[&str]) -> Running {
         Running::start(self.rdist(arguments))
     }
 
     /// Starts a head on a free port of this machine; returns what it says of itself.
-    pub fn start_head(&self) -> Value {
+    pub(crate) fn start_head(&self) -> Value {
         let finished = self.run(&["--json", "head", "start", "--listen", "127.0.0.1:0"]);
         finished.assert_success();
         finished.json_line("head_ready")
     }
 
     /// Joins a worker; returns what it says of itself.
-    pub fn join(&self, arguments: &[&str]) -> Value {
+    pub(crate) fn join(&self, arguments: &[&str]) -> Value {
         let mut all = vec!["--json", "worker", "join", "--store-memory", "256MiB"];
         all.extend(["--listen", "127.0.0.1:0"]);
         all.extend(arguments);
@@ -79,7 +79,7 @@ impl Cluster {
     }
 
     /// Processes of this cluster, with their command lines.
-    pub fn processes(&self) -> BTreeMap<i32, String> {
+    pub(crate) fn processes(&self) -> BTreeMap<i32, String> {
         let mut wanted = b"RDIST_HOME=".to_vec();
         wanted.extend_from_slice(self.home().as_os_str().as_encoded_bytes());
         let mut processes = BTreeMap::new();
@@ -99,7 +99,7 @@ impl Cluster {
     }
 
     /// Waits until no process of this cluster is left.
-    pub fn assert_all_gone(&self) {
+    pub(crate) fn assert_all_gone(&self) {
         wait_until("all processes of the cluster are gone", || {
             let left = self.processes();
             if left.is_empty() { Ok(()) } else { Err(format!("{left:#?}")) }
@@ -144,19 +144,19 @@ impl Cluster {
 }
 
 /// Kills a process of the cluster, as the kernel would for want of memory.
-pub fn kill(pid: i32) {
+pub(crate) fn kill(pid: i32) {
     let pid = rustix::process::Pid::from_raw(pid).unwrap();
     // It may be gone already.
     let _ = rustix::process::kill_process(pid, rustix::process::Signal::KILL);
 }
 
 /// Sends a signal to a process that we started.
-pub fn signal(child: &Running, signal: rustix::process::Signal) {
+pub(crate) fn signal(child: &Running, signal: rustix::process::Signal) {
     rustix::process::kill_process(child.pid(), signal).unwrap();
 }
 
 /// Waits for a condition that says what is missing.
-pub fn wait_until<T>(what: &str, mut condition: impl FnMut() -> Result<T, String>) -> T {
+pub(crate) fn wait_until<T>(what: &str, mut condition: impl FnMut() -> Result<T, String>) -> T {
     let deadline = Instant::now() + PATIENCE;
     loop {
         match condition() {
@@ -170,25 +170,25 @@ pub fn wait_until<T>(what: &str, mut condition: impl FnMut() -> Result<T, String
 }
 
 /// A program built beside `rdist`: an example of the library, or one of these tests' own.
-pub fn example(name: &str) -> PathBuf {
+pub(crate) fn example(name: &str) -> PathBuf {
     let path = Path::new(env!("CARGO_BIN_EXE_rdist")).with_file_name("examples").join(name);
     assert!(path.is_file(), "{} is not built; run `cargo xtask test`", path.display());
     path
 }
 
 /// The program of these tests, as an argument of `rdist submit`.
-pub fn faults() -> String {
+pub(crate) fn faults() -> String {
     example("faults").to_str().unwrap().to_owned()
 }
 
 /// A number that a JSON object has.
-pub fn number(value: &Value, name: &str) -> i32 {
+pub(crate) fn number(value: &Value, name: &str) -> i32 {
     let number = value[name].as_i64().unwrap_or_else(|| panic!("no number {name} in {value}"));
     i32::try_from(number).unwrap()
 }
 
 /// Text that a JSON object has.
-pub fn text<'a>(value: &'a Value, name: &str) -> &'a str {
+pub(crate) fn text<'a>(value: &'a Value, name: &str) -> &'a str {
     value[name].as_str().unwrap_or_else(|| panic!("no text {name} in {value}"))
 }
 
@@ -201,7 +201,7 @@ struct Output {
 }
 
 /// A process that runs.
-pub struct Running {
+pub(crate) struct Running {
     child: Child,
     output: Arc<Output>,
     readers: Vec<std::thread::JoinHandle<()>>,
@@ -222,12 +222,12 @@ impl Running {
     }
 
     /// Its process id.
-    pub fn pid(&self) -> rustix::process::Pid {
+    pub(crate) fn pid(&self) -> rustix::process::Pid {
         rustix::process::Pid::from_raw(i32::try_from(self.child.id()).unwrap()).unwrap()
     }
 
     /// Waits for a line of standard output that `choose` wants.
-    pub fn wait_for<T>(&self, what: &str, mut choose: impl FnMut(&str) -> Option<T>) -> T {
+    pub(crate) fn wait_for<T>(&self, what: &str, mut choose: impl FnMut(&str) -> Option<T>) -> T {
         let deadline = Instant::now() + PATIENCE;
         let mut lines = self.output.stdout.lock().unwrap();
         loop {
@@ -243,13 +243,8 @@ impl Running {
         }
     }
 
-    /// Waits for a line of standard output that starts so, and returns its rest.
-    pub fn wait_for_line(&self, start: &str) -> String {
-        self.wait_for(start, |line| line.strip_prefix(start).map(|rest| rest.trim().to_owned()))
-    }
-
     /// Waits for its end.
-    pub fn finish(mut self) -> Finished {
+    pub(crate) fn finish(mut self) -> Finished {
         let deadline = Instant::now() + PATIENCE;
         let status = loop {
             if let Some(status) = self.child.try_wait().unwrap() {
@@ -296,21 +291,21 @@ fn read(
 }
 
 /// A process that has ended.
-pub struct Finished {
-    pub status: ExitStatus,
-    pub stdout: Vec<String>,
-    pub stderr: String,
+pub(crate) struct Finished {
+    pub(crate) status: ExitStatus,
+    pub(crate) stdout: Vec<String>,
+    pub(crate) stderr: String,
     shown: String,
 }
 
 impl Finished {
     /// Fails the test, with all that was printed, when it failed.
-    pub fn assert_success(&self) {
+    pub(crate) fn assert_success(&self) {
         assert!(self.status.success(), "{self}");
     }
 
     /// Fails the test when it succeeded, or says nothing like `reason`.
-    pub fn assert_failure(&self, reason: &str) {
+    pub(crate) fn assert_failure(&self, reason: &str) {
         assert!(!self.status.success(), "it should have failed: {self}");
         let all = format!("{}\n{}", self.stdout.join("\n"), self.stderr);
         assert!(all.contains(reason), "no {reason:?} in: {self}");
@@ -318,7 +313,7 @@ impl Finished {
     }
 
     /// The last JSON line with this `event`.
-    pub fn json_line(&self, event: &str) -> Value {
+    pub(crate) fn json_line(&self, event: &str) -> Value {
         let parsed = self.stdout.iter().rev().filter_map(|line| {
             serde_json::from_str::<Value>(line).ok().filter(|value| value["event"] == event)
         });
@@ -327,7 +322,7 @@ impl Finished {
     }
 
     /// All lines of standard output as JSON.
-    pub fn json_lines(&self) -> Vec<Value> {
+    pub(crate) fn json_lines(&self) -> Vec<Value> {
         let parse = |line: &String| {
             serde_json::from_str(line).unwrap_or_else(|error| panic!("{line}: {error}: {self}"))
         };

@@ -1,13 +1,9 @@
 //! The command line without a cluster: help, mistakes, workload files.
-#![allow(clippy::unwrap_used, missing_docs)]
-
-#[allow(dead_code, reason = "shared by several test programs")]
-mod cluster;
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 
-use cluster::Cluster;
+use crate::cluster::Cluster;
 
 /// A stand-in for `rdist-workloads` on PATH, which the real one takes minutes to build.
 fn workloads_program(folder: &std::path::Path, script: &str) {

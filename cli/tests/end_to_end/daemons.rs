@@ -1,12 +1,8 @@
 //! Daemons: started in the background, seen, drained, stopped, killed; and who may join.
-#![allow(clippy::unwrap_used, missing_docs)]
-
-#[allow(dead_code, reason = "shared by several test programs")]
-mod cluster;
 
 use std::net::UdpSocket;
 
-use cluster::{Cluster, Running, faults, kill, number, signal, text, wait_until};
+use crate::cluster::{Cluster, Running, faults, kill, number, signal, text, wait_until};
 use rustix::process::Signal;
 
 #[test]

@@ -1,10 +1,6 @@
 //! Jobs: submitted, followed, left alone, stopped, and failing in every way.
-#![allow(clippy::unwrap_used, missing_docs)]
 
-#[allow(dead_code, reason = "shared by several test programs")]
-mod cluster;
-
-use cluster::{Cluster, Running, example, faults, kill, signal, text, wait_until};
+use crate::cluster::{Cluster, Running, example, faults, kill, signal, text, wait_until};
 use rustix::process::Signal;
 use serde_json::Value;
 
