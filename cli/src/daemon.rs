@@ -165,7 +165,7 @@ pub(crate) struct Serving {
     /// Asks it to end.
     pub stop: Box<dyn Fn() + Send>,
     /// Waits until it has ended.
-    pub wait: Box<dyn FnOnce()>,
+    pub wait: Box<dyn FnOnce() -> anyhow::Result<()>>,
 }
 
 /// The daemon's side: starts it, says how that went, and serves until it ends by itself, on
@@ -199,7 +199,7 @@ pub(crate) fn serve(
     } else {
         stop_on_signals(serving.stop)?;
     }
-    (serving.wait)();
+    (serving.wait)()?;
     told
 }
 

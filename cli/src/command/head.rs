@@ -47,11 +47,10 @@ fn serve(home: Home, start: &HeadStart) -> anyhow::Result<Serving> {
     config.listen = start.listen;
     config.dead_after = start.dead_after;
     let handle = Head::start(config)?;
-    let address = handle.address();
     let ready = json!({
         "event": "head_ready",
-        "address": address.to_string(),
-        "reachable_at": reachable_at(address).to_string(),
+        "address": handle.address(),
+        "reachable_at": reachable_at(start.listen, handle.address()),
         "pid": std::process::id(),
         "token": handle.join_token(),
     });
@@ -59,15 +58,16 @@ fn serve(home: Home, start: &HeadStart) -> anyhow::Result<Serving> {
     Ok(Serving {
         ready,
         stop: Box::new(move || stopper.stop()),
-        wait: Box::new(move || handle.wait()),
+        wait: Box::new(move || Ok(handle.wait()?)),
     })
 }
 
 /// The address that other machines should dial: that of the interface that leads outside, when
 /// the head listens on all.
-fn reachable_at(listens: SocketAddr) -> SocketAddr {
+fn reachable_at(listens: SocketAddr, address: &str) -> String {
+    let port = address.rsplit(':').next().unwrap_or_default();
     if !listens.ip().is_unspecified() {
-        return listens;
+        return address.to_owned();
     }
     let outside = || -> std::io::Result<IpAddr> {
         // Nothing is sent: connecting a UDP socket only looks up the route. The address is one of
@@ -76,7 +76,7 @@ fn reachable_at(listens: SocketAddr) -> SocketAddr {
         socket.connect("192.0.2.1:9")?;
         Ok(socket.local_addr()?.ip())
     };
-    SocketAddr::new(outside().unwrap_or(IpAddr::from([127, 0, 0, 1])), listens.port())
+    outside().map_or_else(|_| address.to_owned(), |ip| format!("{ip}:{port}"))
 }
 
 /// What people read when the head is ready.
@@ -148,12 +148,12 @@ mod tests {
 
     #[test]
     fn an_address_to_dial_is_never_all_of_them() {
-        let all = SocketAddr::from(([0, 0, 0, 0], 7420));
-        let dial = reachable_at(all);
+        let all = SocketAddr::from(([0, 0, 0, 0], 0));
+        let dial: SocketAddr = reachable_at(all, "127.0.0.1:7421").parse().unwrap();
         assert!(!dial.ip().is_unspecified());
-        assert_eq!(dial.port(), 7420);
-        let one = SocketAddr::from(([127, 0, 0, 1], 1));
-        assert_eq!(reachable_at(one), one);
+        assert_eq!(dial.port(), 7421);
+        let one = SocketAddr::from(([10, 0, 0, 5], 0));
+        assert_eq!(reachable_at(one, "10.0.0.5:7421"), "10.0.0.5:7421");
     }
 
     #[test]

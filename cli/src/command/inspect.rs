@@ -2,13 +2,15 @@
 
 use std::io::Write as _;
 
-use rdist::wire::client::{ClusterStatus, Listed, WorkerStatus};
+use anyhow::bail;
+use rdist::client::{ClusterStatus, Listed, WorkerStatus};
+use rdist::scheduler::id::{JobId, WorkerId};
 use serde_json::{Value, json};
 
 use super::session;
 use crate::arguments::{Client, Explain, List, Listing};
 use crate::output;
-use crate::units::{show_bytes, show_seconds};
+use crate::units::show_seconds;
 
 /// Columns of workers for people.
 const WORKERS: [(&str, &str); 8] = [
@@ -139,32 +141,45 @@ fn columns(rows: &[Value]) -> Vec<(String, String)> {
 
 /// Why something is where it is.
 pub(super) fn explain(options: &Explain, json: bool) -> anyhow::Result<()> {
-    let id = options.id.as_str();
-    let answer = session::run(&options.client, async |client| Ok(client.explain(id).await?))?;
+    // A bare number is a job, as everywhere.
+    let id = match options.id.parse::<u32>() {
+        Ok(number) => JobId(number).to_string(),
+        Err(_) => options.id.clone(),
+    };
+    let answer = session::run(&options.client, async |client| Ok(client.explain(&id).await?))?;
+    let lines = explanation(&answer);
+    if lines.is_empty() {
+        bail!("nobody knows {id}: it has ended, or never was; `rdist list tasks` shows what is");
+    }
     let mut out = std::io::stdout();
     if json {
         writeln!(out, "{answer}")?;
         return Ok(());
     }
-    for row in rows_of(answer) {
-        match row {
-            Value::Object(fields) => {
-                for (name, value) in fields.iter().filter(|(_, value)| !value.is_null()) {
-                    let value = match value {
-                        Value::String(text) => text.clone(),
-                        Value::Number(number) if name.ends_with("_bytes") => {
-                            show_bytes(number.as_u64().unwrap_or_default())
-                        }
-                        other => other.to_string(),
-                    };
-                    writeln!(out, "{:<12} {value}", name.replace('_', " "))?;
-                }
-            }
-            Value::String(text) => writeln!(out, "{text}")?,
-            other => writeln!(out, "{other}")?,
-        }
-    }
+    lines.iter().try_for_each(|line| writeln!(out, "{line}"))?;
     Ok(())
+}
+
+/// An explanation in words: of a job where it stands, of a task or an actor the head's reason and
+/// each worker's.
+fn explanation(answer: &Value) -> Vec<String> {
+    let mut lines = Vec::new();
+    let text = |name: &str| answer[name].as_str();
+    if let Some(status) = text("status") {
+        let name = text("name").unwrap_or_default();
+        lines.push(format!("{} ({name}) is {status}", text("id").unwrap_or_default()));
+        if let Some(worker) = answer["worker"].as_u64() {
+            lines.push(format!("its driver runs on {}", WorkerId(worker)));
+        }
+        lines.extend(text("reason").map(|reason| format!("it waits: {reason}")));
+        lines.extend(text("error").map(str::to_owned));
+    }
+    lines.extend(text("head").map(|reason| format!("head: {reason}")));
+    for row in answer["workers"].as_array().into_iter().flatten() {
+        let worker = row["worker"].as_str().unwrap_or("a worker");
+        lines.extend(row["reason"].as_str().map(|reason| format!("{worker}: {reason}")));
+    }
+    lines
 }
 
 #[cfg(test)]
@@ -179,5 +194,15 @@ mod tests {
         let fields: Vec<&str> = columns.iter().map(|(field, _)| field.as_str()).collect();
         assert_eq!(fields, ["task", "state", "attempt", "size_bytes"]);
         assert_eq!(columns[3].1, "SIZE");
+    }
+
+    #[test]
+    fn an_explanation_names_who_says_so() {
+        let job = json!({"id": "job-1", "name": "pi", "status": "running", "worker": 7});
+        assert_eq!(explanation(&job), ["job-1 (pi) is running", "its driver runs on worker-7"]);
+        let workers = json!([{"worker": "worker-7", "reason": "needs 2 GPU"}]);
+        let task = json!({"id": "task-1", "head": "waits for room", "workers": workers});
+        assert_eq!(explanation(&task), ["head: waits for room", "worker-7: needs 2 GPU"]);
+        assert!(explanation(&json!({"id": "task-1", "workers": []})).is_empty());
     }
 }

@@ -3,7 +3,7 @@
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use rdist::scheduler::id::WorkerId;
-use rdist::wire::client::{JobProgress, JobStatus};
+use rdist::client::{JobProgress, JobStatus};
 use serde_json::{Value, json};
 
 use super::{session, watch};

@@ -3,6 +3,7 @@
 use anyhow::Context as _;
 use rdist::client::Client;
 use rdist::config::Home;
+use rdist::transport::{Entrance, Identity};
 
 use crate::arguments;
 
@@ -21,7 +22,15 @@ pub(super) fn run<T>(
     })
 }
 
-async fn connect(options: &arguments::Client) -> anyhow::Result<Client> {
+/// With the certificate that the head left in the state folder, or with a token.
+pub(super) async fn connect(options: &arguments::Client) -> anyhow::Result<Client> {
     let home = Home::from_environment();
-    Ok(Client::connect(&home).await?)
+    let Some(head) = &options.head else { return Ok(Client::connect(&home).await?) };
+    if options.token.is_none()
+        && let Ok(identity) = Identity::load(&home.client_identity())
+    {
+        return Ok(Client::dial(head.clone(), &identity).await?);
+    }
+    let (head, token) = (options.head.clone(), options.token.clone());
+    Ok(Client::connect_with(&Entrance { home, head, token }).await?)
 }

@@ -4,8 +4,7 @@ use std::io::Write as _;
 
 use anyhow::Context as _;
 use rdist::transport::Token;
-use rdist::wire::client::TokenStatus;
-use rdist::wire::join::Role;
+use rdist::client::{Role, TokenStatus};
 use serde_json::{Value, json};
 
 use super::jobs::now_ms;

@@ -5,9 +5,8 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
-use rdist::client::Client;
 use rdist::scheduler::id::{JobId, WorkerId};
-use rdist::wire::client::{JobProgress, JobUpdate};
+use rdist::client::{Client, JobProgress, JobUpdate, WatchError};
 
 use super::session;
 use crate::arguments::Logs;

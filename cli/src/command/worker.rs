@@ -126,6 +126,7 @@ fn serve(config: WorkerConfig) -> anyhow::Result<Serving> {
         wait: Box::new(move || {
             handle.wait();
             drop(entry);
+            Ok(())
         }),
     })
 }

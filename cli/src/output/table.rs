@@ -39,13 +39,13 @@ fn row_table(rows: &[Value], columns: &[(&str, &str)]) -> Table {
     table
 }
 
-/// A field as text. A name that ends in `_bytes` holds a number of bytes.
+/// A field as text. A name that ends in `bytes` holds a number of bytes.
 fn cell(field: &str, value: &Value) -> String {
     match value {
         Value::Null => "-".to_owned(),
         Value::String(text) => text.clone(),
         Value::Bool(yes) => if *yes { "yes" } else { "no" }.to_owned(),
-        Value::Number(number) => match (field.ends_with("_bytes"), number.as_u64()) {
+        Value::Number(number) => match (field.ends_with("bytes"), number.as_u64()) {
             (true, Some(bytes)) => show_bytes(bytes),
             _ => number.as_f64().map_or_else(|| number.to_string(), show_number),
         },

@@ -49,8 +49,10 @@ impl Table {
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum JournalError {
     /// The store failed: most often a full disk.
-    #[error("the head's state in head/state cannot be {doing}: {reason}; check the disk, then \
-             start the head again")]
+    #[error(
+        "the head's state in head/state cannot be {doing}: {reason}; check the disk, then \
+             start the head again"
+    )]
     Store {
         /// What was tried.
         doing: &'static str,
@@ -58,15 +60,19 @@ pub enum JournalError {
         reason: String,
     },
     /// Written by another release.
-    #[error("the head's state in head/state has format {found}, and this rdist knows format \
-             {FORMAT}: start the release that wrote it, or another RDIST_HOME")]
+    #[error(
+        "the head's state in head/state has format {found}, and this rdist knows format \
+             {FORMAT}: start the release that wrote it, or another RDIST_HOME"
+    )]
     OtherFormat {
         /// Its format.
         found: u64,
     },
     /// A record that is none.
-    #[error("the head's state in head/state has a broken record in {table}: {reason}; restore \
-             the folder, or start with another RDIST_HOME")]
+    #[error(
+        "the head's state in head/state has a broken record in {table}: {reason}; restore \
+             the folder, or start with another RDIST_HOME"
+    )]
     Broken {
         /// Which table.
         table: &'static str,
@@ -156,7 +162,6 @@ pub struct Books {
     workers: BTreeMap<WorkerId, WorkerRecord>,
     names: BTreeMap<String, NameRecord>,
 }
-
 
 impl Books {
     /// Reads everything.
