@@ -68,7 +68,7 @@ pub struct Stopper(inbox::Inbox);
 
 impl Stopper {
     /// Ends it at once; its executors are killed.
-    pub fn shutdown(&self) {
+    pub fn stop(&self) {
         self.0.tell(inbox::Note::Stop { drain: false });
     }
 }
