@@ -16,6 +16,7 @@ use std::time::{Duration, Instant};
 
 use rdist_scheduler::id::{ExecutorId, JobId, ObjectId, WorkerId};
 use rdist_scheduler::local::{LocalConfig, LocalCore, LocalEvent};
+use rdist_scheduler::message::ToHead;
 use rdist_scheduler::time::Timestamp;
 
 use super::executor::Executor;
@@ -57,11 +58,13 @@ pub(super) struct Dispatch {
     end: End,
 }
 
-/// What executors wait for.
+/// What waits for executors, and what they wait for.
 #[derive(Default)]
 struct Launches {
     /// Those that wait for what the head knows of their job.
     waiting: Vec<launch::Launch>,
+    /// What the head is told when a driver's process has ended.
+    farewells: HashMap<ExecutorId, ToHead>,
     /// Blocks to give back to the executors that wrote them.
     reclaim: HashMap<ExecutorId, Vec<Block>>,
 }

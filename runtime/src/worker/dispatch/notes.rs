@@ -47,6 +47,9 @@ impl Dispatch {
             self.act();
             self.arena.executor_died(id);
         }
+        if let Some(farewell) = self.launches.farewells.remove(&id) {
+            self.network.to_head(&WorkerToHead::Core(farewell));
+        }
     }
 
     fn register(&mut self, meeting: u64) {
