@@ -7,7 +7,7 @@ use super::super::bench::killed;
 use crate::id::{ActorId, ExecutorId, JobId, ObjectId, TaskId, WorkerId};
 use crate::local::{LocalAction, LocalConfig, LocalCore, LocalEvent};
 use crate::message::{FromHead, PeerMessage, Place, ToHead};
-use crate::outcome::{Cause, Outcome, Returned, TaskError};
+use crate::outcome::{Cause, Death, Outcome, Returned, TaskError};
 use crate::resource::Resources;
 use crate::spec::{ActorOptions, Assignment, Reference, Strategy, TaskKind, TaskSpec};
 use crate::time::Timestamp;
@@ -190,7 +190,11 @@ impl World {
             self.worker(worker).processes.remove(&executor);
             return self.handle(worker, LocalEvent::ExecutorDied { executor, death: killed() });
         }
-        let count = self.process(worker, executor).running.len();
+        if !self.ending && self.chance(50) {
+            self.give_up(worker, executor);
+        }
+        let Some(process) = self.worker(worker).processes.get(&executor) else { return };
+        let count = process.running.len();
         if count > 0 {
             let which = self.below(count);
             self.step_task(worker, executor, which);
@@ -201,6 +205,22 @@ impl World {
             if let Some(reference) = self.pick(&refs) {
                 self.let_go(worker, executor, reference);
             }
+        }
+    }
+
+    /// A program cancels a task, or kills an actor.
+    fn give_up(&mut self, worker: WorkerId, executor: ExecutorId) {
+        let actors = self.actors.clone();
+        if self.chance(3)
+            && let Some((actor, owner)) = self.pick(&actors)
+        {
+            return self.handle(worker, LocalEvent::ActorKillRequested { actor, owner });
+        }
+        let refs: Vec<Reference> = self.process(worker, executor).refs.iter().copied().collect();
+        if let Some(reference) = self.pick(&refs) {
+            let force = self.faults != Faults::None && self.chance(4);
+            let task = reference.object.task;
+            self.handle(worker, LocalEvent::CancelRequested { task, force });
         }
     }
 
@@ -420,11 +440,12 @@ impl World {
                 self.delivered(at, executor, object, error);
             }
             LocalAction::Cancel { executor, task } => {
-                if let Some(process) = self.worker(at).processes.get_mut(&executor) {
-                    process.running.retain(|running| running.spec.id != task);
+                if let Some(process) = self.worker(at).processes.get_mut(&executor)
+                    && let Some(place) = process.running.iter().position(|r| r.spec.id == task)
+                {
+                    let attempt = process.running.swap_remove(place).attempt;
                     let cause = Cause::Cancelled;
                     let outcome = Outcome::Failed(TaskError { task, cause });
-                    let attempt = 0;
                     self.handle(at, LocalEvent::Finished { executor, task, attempt, outcome });
                 }
             }
@@ -481,7 +502,11 @@ impl World {
         match &error {
             None => assert!(is_there, "{object:?} is readable on {at}"),
             Some(error) if self.faults == Faults::None => {
-                assert!(matches!(error.cause, Cause::Panicked { .. }), "{object:?}: {error}");
+                let is_meant = matches!(
+                    error.cause,
+                    Cause::Panicked { .. } | Cause::Cancelled | Cause::ActorDied(Death::Ended)
+                );
+                assert!(is_meant, "{object:?}: {error}");
             }
             Some(_) => {}
         }
