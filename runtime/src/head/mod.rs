@@ -123,6 +123,18 @@ pub struct HeadHandle {
     thread: Option<JoinHandle<Result<(), HeadError>>>,
 }
 
+/// Ends a head from any thread.
+#[derive(Debug, Clone)]
+pub struct Stopper(mpsc::UnboundedSender<Input>);
+
+impl Stopper {
+    /// Tells it to end; [`HeadHandle::wait`] returns when it has.
+    pub fn stop(&self) {
+        // It has ended already: fine.
+        let _ = self.0.send(Input::End);
+    }
+}
+
 impl HeadHandle {
     /// Where it listens, `HOST:PORT`, as processes of this machine reach it.
     pub fn address(&self) -> &str {
@@ -132,6 +144,11 @@ impl HeadHandle {
     /// The token for workers, as text.
     pub fn join_token(&self) -> String {
         self.token.to_string()
+    }
+
+    /// What ends it from another thread, while this one waits.
+    pub fn stopper(&self) -> Stopper {
+        Stopper(self.inputs.clone())
     }
 
     /// Tells it to end; [`Self::wait`] returns when it has.
