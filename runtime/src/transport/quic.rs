@@ -58,6 +58,8 @@ const SOCKET_BUFFER_BYTES: usize = 8 << 20;
 /// Round trip that is assumed before one was measured: a lost first packet is repeated after about
 /// three of these.
 const INITIAL_RTT: Duration = Duration::from_millis(100);
+/// The last packets of a process get so long.
+const FAREWELL: Duration = Duration::from_millis(10);
 /// Streams that a peer may have open at once.
 const STREAMS: u32 = 1_024;
 
@@ -227,11 +229,37 @@ impl Endpoint {
         identity: &Identity,
         tuning: Tuning,
     ) -> Result<Self, BindError> {
+        let config = quinn::EndpointConfig::default();
+        Self::bind_configured(listen, identity, tuning, config)
+    }
+
+    /// One that tells the peers of its earlier life at once that their connections are gone, if
+    /// that life had the same `secret` and the same port. Without it they wait until it has been
+    /// silent for too long.
+    pub fn bind_again(
+        listen: SocketAddr,
+        identity: &Identity,
+        tuning: Tuning,
+        secret: [u8; 32],
+    ) -> Result<Self, BindError> {
+        let mut config = quinn::EndpointConfig::new(Arc::new(ResetKey(secret)));
+        // The usual generator knows its own ids only, and stays silent about those of its
+        // predecessor.
+        config.cid_generator(|| Box::new(RandomIds));
+        Self::bind_configured(listen, identity, tuning, config)
+    }
+
+    fn bind_configured(
+        listen: SocketAddr,
+        identity: &Identity,
+        tuning: Tuning,
+        config: quinn::EndpointConfig,
+    ) -> Result<Self, BindError> {
         let crypto = Arc::new(tls::server(identity, tuning.version)?);
         let transport = tuning.transport();
         let mut server = quinn::ServerConfig::with_crypto(crypto);
         server.transport_config(transport.clone());
-        let inner = open(listen, Some(server))?;
+        let inner = open(listen, Some(server), config)?;
         let member = Some(Arc::new(tls::member(identity, tuning.version)?));
         Ok(Self { inner, member, transport, tuning })
     }
@@ -239,13 +267,13 @@ impl Endpoint {
     /// One that only dials, for a client.
     pub fn dialer(identity: &Identity, tuning: Tuning) -> Result<Self, BindError> {
         let member = Some(Arc::new(tls::member(identity, tuning.version)?));
-        let inner = open(unspecified(), None)?;
+        let inner = open(unspecified(), None, quinn::EndpointConfig::default())?;
         Ok(Self { inner, member, transport: tuning.transport(), tuning })
     }
 
     /// One that only asks for a certificate.
     pub fn stranger(tuning: Tuning) -> Result<Self, BindError> {
-        let inner = open(unspecified(), None)?;
+        let inner = open(unspecified(), None, quinn::EndpointConfig::default())?;
         Ok(Self { inner, member: None, transport: tuning.transport(), tuning })
     }
 
@@ -358,6 +386,59 @@ impl Endpoint {
     pub async fn wait_idle(&self) {
         self.inner.wait_idle().await;
     }
+
+    /// Lets the last packets out of a process that is done; waits for no answer to them.
+    pub async fn farewell(&self) {
+        // Too late is as good: this only spares the other side a timeout.
+        let _ = tokio::time::timeout(FAREWELL, self.inner.wait_idle()).await;
+    }
+}
+
+/// Makes the tokens of stateless resets (RFC 9000, 10.3.2) from the connection's id.
+struct ResetKey([u8; 32]);
+
+impl quinn::crypto::HmacKey for ResetKey {
+    fn sign(&self, data: &[u8], signature: &mut [u8]) {
+        let hash = blake3::keyed_hash(&self.0, data);
+        let len = signature.len().min(self.signature_len());
+        signature[..len].copy_from_slice(&hash.as_bytes()[..len]);
+    }
+
+    fn signature_len(&self) -> usize {
+        blake3::OUT_LEN
+    }
+
+    fn verify(&self, data: &[u8], signature: &[u8]) -> Result<(), quinn::crypto::CryptoError> {
+        let given: [u8; 32] = signature.try_into().map_err(|_| quinn::crypto::CryptoError)?;
+        // Compared in constant time.
+        match blake3::keyed_hash(&self.0, data) == blake3::Hash::from_bytes(given) {
+            true => Ok(()),
+            false => Err(quinn::crypto::CryptoError),
+        }
+    }
+}
+
+/// Connection ids that are nothing but random.
+struct RandomIds;
+
+impl RandomIds {
+    const LEN: usize = 8;
+}
+
+impl quinn::ConnectionIdGenerator for RandomIds {
+    fn generate_cid(&mut self) -> quinn::ConnectionId {
+        let mut id = [0; Self::LEN];
+        getrandom::fill(&mut id).expect("the system's random numbers do not fail after start");
+        quinn::ConnectionId::new(&id)
+    }
+
+    fn cid_len(&self) -> usize {
+        Self::LEN
+    }
+
+    fn cid_lifetime(&self) -> Option<Duration> {
+        None
+    }
 }
 
 fn unspecified() -> SocketAddr {
@@ -367,13 +448,13 @@ fn unspecified() -> SocketAddr {
 fn open(
     listen: SocketAddr,
     server: Option<quinn::ServerConfig>,
+    mut config: quinn::EndpointConfig,
 ) -> Result<quinn::Endpoint, BindError> {
     let failed = |source| BindError::Address { address: listen, source };
     let socket = UdpSocket::bind(listen).map_err(failed)?;
     // The system caps these; smaller buffers cost speed, not correctness.
     let _ = rustix::net::sockopt::set_socket_recv_buffer_size(&socket, SOCKET_BUFFER_BYTES);
     let _ = rustix::net::sockopt::set_socket_send_buffer_size(&socket, SOCKET_BUFFER_BYTES);
-    let mut config = quinn::EndpointConfig::default();
     config
         .max_udp_payload_size(DATAGRAM_BYTES)
         .map_err(|error| failed(io::Error::other(error.to_string())))?;

@@ -2,10 +2,13 @@
 
 use std::fs;
 use std::path::Path;
+use std::time::Duration;
 
 use rdist::client::JobProgress;
+use rdist::config::HeadConfig;
+use rdist::head::Head;
 use rdist::head::journal::{Books, SledStore};
-use rdist::scheduler::id::{TaskId, WorkerId};
+use rdist::scheduler::id::{JobId, TaskId, WorkerId};
 use rdist::scheduler::message::HeldTask;
 use rdist::scheduler::resource::Resources;
 use rdist::transport::{Entrance, Tuning};
@@ -141,4 +144,23 @@ async fn a_worker_that_was_declared_lost_is_told_to_end() {
     let mut worker = Worker::with(&identity, &place.home);
     worker.expect_shutdown().await;
     assert!(client.status().await.unwrap().workers.is_empty());
+}
+
+#[tokio::test]
+async fn a_head_that_restarts_on_its_port_has_its_workers_back_at_once() {
+    let place = Place::new();
+    let slow =
+        |listen| HeadConfig { listen, dead_after: Duration::from_secs(3_600), ..place.config() };
+    let head = Head::start(slow(place.config().listen)).unwrap();
+    let address = head.address().parse().unwrap();
+    let patient = Tuning { dead_after: Duration::from_secs(3_600), ..Tuning::default() };
+    let entrance = Entrance { home: place.home.clone(), head: None, token: None };
+    let (identity, _) = entrance.join(Tuning::default()).await.unwrap();
+    let mut worker = Worker::tuned(&identity, &place.home, patient);
+    worker.expect_registered().await;
+    head.kill().unwrap();
+    let _head = Head::start(slow(address)).unwrap();
+    // Any packet brings it to light: here, a line of output.
+    worker.say(JobId(1), "is anybody there?\n");
+    assert_eq!(worker.expect_registered().await, 2);
 }

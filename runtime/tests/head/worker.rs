@@ -41,8 +41,12 @@ impl Worker {
     }
 
     pub(crate) fn with(identity: &Identity, home: &Home) -> Self {
+        Self::tuned(identity, home, tuning())
+    }
+
+    pub(crate) fn tuned(identity: &Identity, home: &Home, tuning: Tuning) -> Self {
         let listen = SocketAddr::from(([127, 0, 0, 1], 0));
-        let endpoint = Endpoint::bind(listen, identity, tuning()).unwrap();
+        let endpoint = Endpoint::bind(listen, identity, tuning).unwrap();
         let entrance = Entrance { home: home.clone(), head: None, token: None };
         let (report, events) = mpsc::unbounded_channel();
         let sink = move |event| drop(report.send(event));
