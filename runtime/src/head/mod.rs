@@ -204,6 +204,7 @@ async fn run(
     let endpoint = Endpoint::bind_again(config.listen, &identity, tuning, secret)?;
     let listen = endpoint.local_address()?;
     let address = match listen.ip().is_unspecified() {
+        true if listen.is_ipv6() => format!("[::1]:{}", listen.port()),
         true => format!("127.0.0.1:{}", listen.port()),
         false => listen.to_string(),
     };

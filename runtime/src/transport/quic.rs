@@ -14,8 +14,10 @@ use quinn::crypto::rustls::{HandshakeData, QuicClientConfig};
 use quinn::{ConnectionError, TransportConfig, VarInt};
 use rustls::pki_types::CertificateDer;
 
+pub use super::error::{AcceptError, BindError, ConnectError};
 use super::identity::{Fingerprint, Identity, Peer};
-use super::tls::{self, TlsError};
+use super::reset::{RandomIds, ResetKey};
+use super::tls;
 use crate::wire::PROTOCOL_VERSION;
 
 /// Reasons for which a connection is closed on purpose.
@@ -81,129 +83,6 @@ impl Tuning {
             .datagram_receive_buffer_size(None)
             .mtu_discovery_config(Some(discovery));
         Arc::new(config)
-    }
-}
-
-/// An endpoint cannot start.
-#[derive(Debug, thiserror::Error)]
-pub enum BindError {
-    /// The address is taken, or is not this machine's.
-    #[error("cannot listen on UDP {address}: {source}; choose another with --listen HOST:PORT")]
-    Address {
-        /// Where.
-        address: SocketAddr,
-        /// Why not.
-        source: io::Error,
-    },
-    /// Its certificates are of no use.
-    #[error(transparent)]
-    Tls(#[from] TlsError),
-}
-
-/// A peer cannot be reached.
-#[derive(Debug, Clone, thiserror::Error)]
-pub enum ConnectError {
-    /// The address means nothing.
-    #[error("{address} is no address that can be reached: {reason}; write HOST:PORT")]
-    Address {
-        /// As it was given.
-        address: String,
-        /// What is wrong.
-        reason: String,
-    },
-    /// Nobody answers.
-    #[error("nobody answers at {address}: {reason}; check that it runs and that UDP gets through")]
-    Silent {
-        /// Where.
-        address: String,
-        /// What happened.
-        reason: String,
-    },
-    /// Another version.
-    #[error(
-        "{address} speaks version {theirs} of the protocol, this rdist speaks {ours}: use the \
-             same release on both sides"
-    )]
-    OtherVersion {
-        /// Where.
-        address: String,
-        /// Its version, or `another`.
-        theirs: String,
-        /// Ours.
-        ours: u32,
-    },
-    /// Its certificate is of another CA.
-    #[error(
-        "{address} belongs to another cluster (its certificate has another CA): check the \
-             address, or join again with a token of that cluster"
-    )]
-    OtherCluster {
-        /// Where.
-        address: String,
-    },
-    /// It is somebody else of the cluster.
-    #[error("at {address} is not {expected}: {reason}")]
-    OtherPeer {
-        /// Where.
-        address: String,
-        /// Who should be there.
-        expected: Peer,
-        /// What TLS says.
-        reason: String,
-    },
-    /// It does not want this peer.
-    #[error("{address} refused the connection: {reason}")]
-    Refused {
-        /// Where.
-        address: String,
-        /// What it says.
-        reason: String,
-    },
-    /// Own certificates are of no use.
-    #[error("{0}")]
-    Tls(String),
-}
-
-/// Alerts of TLS as QUIC error codes (RFC 9001, 4.8).
-const fn alert(number: u64) -> u64 {
-    0x100 + number
-}
-
-impl ConnectError {
-    /// What a broken connection to `address` means.
-    pub fn of(address: &str, expected: Peer, ours: u32, error: &ConnectionError) -> Self {
-        let address = address.to_owned();
-        match error {
-            ConnectionError::TransportError(error) => match u64::from(error.code) {
-                // Unknown authority; or a signature that its authority did not make.
-                code if code == alert(48) || code == alert(51) => Self::OtherCluster { address },
-                code if (alert(40)..alert(50)).contains(&code) => {
-                    Self::OtherPeer { address, expected, reason: error.reason.clone() }
-                }
-                _ => Self::Silent { address, reason: error.to_string() },
-            },
-            ConnectionError::ConnectionClosed(frame) => match u64::from(frame.error_code) {
-                code if code == alert(120) => {
-                    Self::OtherVersion { address, theirs: "another".to_owned(), ours }
-                }
-                code if (alert(0)..=alert(255)).contains(&code) => Self::Refused {
-                    address,
-                    reason: format!(
-                        "it does not accept this certificate ({}); join again with a token",
-                        String::from_utf8_lossy(&frame.reason)
-                    ),
-                },
-                _ => Self::Silent { address, reason: error.to_string() },
-            },
-            ConnectionError::ApplicationClosed(frame) => {
-                let reason = String::from_utf8_lossy(&frame.reason).into_owned();
-                if frame.error_code == VarInt::from(close::VERSION) {
-                    return Self::OtherVersion { address, theirs: reason, ours };
-                }
-                Self::Refused { address, reason }
-            }
-            other => Self::Silent { address, reason: other.to_string() },
-        }
     }
 }
 
@@ -394,53 +273,6 @@ impl Endpoint {
     }
 }
 
-/// Makes the tokens of stateless resets (RFC 9000, 10.3.2) from the connection's id.
-struct ResetKey([u8; 32]);
-
-impl quinn::crypto::HmacKey for ResetKey {
-    fn sign(&self, data: &[u8], signature: &mut [u8]) {
-        let hash = blake3::keyed_hash(&self.0, data);
-        let len = signature.len().min(self.signature_len());
-        signature[..len].copy_from_slice(&hash.as_bytes()[..len]);
-    }
-
-    fn signature_len(&self) -> usize {
-        blake3::OUT_LEN
-    }
-
-    fn verify(&self, data: &[u8], signature: &[u8]) -> Result<(), quinn::crypto::CryptoError> {
-        let given: [u8; 32] = signature.try_into().map_err(|_| quinn::crypto::CryptoError)?;
-        // Compared in constant time.
-        match blake3::keyed_hash(&self.0, data) == blake3::Hash::from_bytes(given) {
-            true => Ok(()),
-            false => Err(quinn::crypto::CryptoError),
-        }
-    }
-}
-
-/// Connection ids that are nothing but random.
-struct RandomIds;
-
-impl RandomIds {
-    const LEN: usize = 8;
-}
-
-impl quinn::ConnectionIdGenerator for RandomIds {
-    fn generate_cid(&mut self) -> quinn::ConnectionId {
-        let mut id = [0; Self::LEN];
-        getrandom::fill(&mut id).expect("the system's random numbers do not fail after start");
-        quinn::ConnectionId::new(&id)
-    }
-
-    fn cid_len(&self) -> usize {
-        Self::LEN
-    }
-
-    fn cid_lifetime(&self) -> Option<Duration> {
-        None
-    }
-}
-
 fn unspecified() -> SocketAddr {
     SocketAddr::from(([0, 0, 0, 0], 0))
 }
@@ -483,33 +315,6 @@ pub enum Arrival {
         connection: quinn::Connection,
         /// Who the caller is already.
         renews: Option<Peer>,
-    },
-}
-
-/// A caller that is turned away.
-#[derive(Debug, thiserror::Error)]
-pub enum AcceptError {
-    /// The hand-shake failed.
-    #[error("a hand-shake with {address} failed: {source}")]
-    Handshake {
-        /// Where from.
-        address: SocketAddr,
-        /// Why.
-        source: ConnectionError,
-    },
-    /// It speaks another version.
-    #[error("{address} speaks another version of the protocol than {ours}")]
-    OtherVersion {
-        /// Where from.
-        address: SocketAddr,
-        /// Our version.
-        ours: u32,
-    },
-    /// It shows no certificate, or one that names nobody.
-    #[error("{address} shows no certificate of a member")]
-    Nobody {
-        /// Where from.
-        address: SocketAddr,
     },
 }
 
