@@ -9,6 +9,7 @@ pub mod client;
 pub mod config;
 mod executor;
 pub mod head;
+pub mod machine;
 pub mod prelude;
 pub mod ring;
 pub mod store;

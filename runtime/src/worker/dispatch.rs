@@ -52,6 +52,8 @@ pub(super) struct Dispatch {
     processes: Processes,
     clock: Instant,
     head_epoch: Option<u64>,
+    /// Told once, when the head has let this worker in.
+    registered: Option<mpsc::SyncSender<()>>,
     end: End,
 }
 
@@ -83,6 +85,7 @@ impl Dispatch {
         network: Network,
         (notes, bell): (mpsc::Receiver<Note>, Arc<Bell>),
         processes: Processes,
+        registered: mpsc::SyncSender<()>,
     ) -> Self {
         let core = LocalCore::new(LocalConfig::new(worker, config.resources.clone()));
         Self {
@@ -101,6 +104,7 @@ impl Dispatch {
             processes,
             clock: Instant::now(),
             head_epoch: None,
+            registered: Some(registered),
             end: End::Running,
             config,
         }

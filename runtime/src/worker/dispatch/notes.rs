@@ -69,6 +69,10 @@ impl Dispatch {
             HeadToWorker::Registered { epoch } => {
                 let fresh = self.head_epoch.replace(epoch) != Some(epoch);
                 self.tell(LocalEvent::HeadFound { fresh });
+                if let Some(waiting) = self.registered.take() {
+                    // Whoever started this worker may have stopped waiting.
+                    let _ = waiting.send(());
+                }
             }
             HeadToWorker::Core(message) => {
                 if let FromHead::WorkerDied { worker, .. } = &message {
