@@ -1,0 +1,5 @@
+//! Training.
+
+pub mod aggregate;
+pub mod optimiser;
+pub mod trainer;
