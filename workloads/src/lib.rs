@@ -4,5 +4,7 @@
 pub mod data;
 pub mod metric;
 pub mod model;
+pub mod report;
+pub mod spec;
 pub mod tensor;
 pub mod train;

@@ -256,6 +256,8 @@ mod tests {
     use crate::data::synthetic;
 
     fn recipe(architecture: Architecture, dropout: f64) -> Recipe {
+        // Tests run beside each other; more threads would spin in each other's way.
+        tensor::use_leased_threads();
         Recipe {
             architecture,
             rows: 28,
