@@ -10,6 +10,7 @@
 //! task's id: looking up its lineage needs no table.
 
 use core::fmt;
+use core::ops::RangeInclusive;
 use core::str::FromStr;
 
 use rkyv::{Archive, Deserialize, Serialize};
@@ -96,6 +97,12 @@ impl TaskId {
     /// The job that the task belongs to.
     pub fn job(self) -> JobId {
         JobId((self.hi >> 32) as u32)
+    }
+
+    /// All ids that a task of `job` can have: the range of the job's part of an ordered map.
+    pub fn all_of(job: JobId) -> RangeInclusive<Self> {
+        let hi = u64::from(job.0) << 32;
+        Self { hi, lo: 0 }..=Self { hi: hi | 0xffff_ffff, lo: u64::MAX }
     }
 
     /// The `index`-th value that the task returns.

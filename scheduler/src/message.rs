@@ -26,6 +26,14 @@ pub enum PeerMessage {
         /// How it ended.
         outcome: Outcome,
     },
+    /// The owner counts every reference inside the values of a `Finished` now: the worker that
+    /// ran the task need not keep them alive any longer. Sent only where there are some.
+    Settled {
+        /// The task.
+        task: TaskId,
+        /// Which try.
+        attempt: u32,
+    },
     /// A call, from the caller's worker to the worker where the actor lives; the sender owns its
     /// results.
     Call(Assignment),
@@ -193,8 +201,14 @@ pub enum ToHead {
 /// What a worker has free, and what waits there.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Archive, Serialize, Deserialize)]
 pub struct Load {
-    /// Free now. Less than nothing while unblocked tasks overlap.
+    /// Free now, less what assigned tasks that still wait there (for dependencies, for an
+    /// executor) will take. Less than nothing while unblocked tasks overlap.
     pub available: Resources,
+    /// How many assignments of the head `available` takes into account, counted since the worker
+    /// met a head that is `fresh`: the head subtracts the ones still on their way by itself. What
+    /// a message [`ToHead::Ended`] gave back before counts as free, what a later one will give
+    /// back does not.
+    pub assignments: u64,
     /// Ready tasks that wait for resources and may run elsewhere, by what they ask for; at most
     /// [`Load::SHAPES`] entries, the most frequent first.
     pub backlog: Vec<(Resources, u32)>,

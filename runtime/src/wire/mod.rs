@@ -2,6 +2,7 @@
 
 pub mod cluster;
 pub mod executor;
+pub mod join;
 
 use rkyv::api::high::{HighDeserializer, HighSerializer, HighValidator};
 use rkyv::bytecheck::CheckBytes;

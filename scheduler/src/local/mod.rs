@@ -1,7 +1,290 @@
 //! The worker's core: the tasks, actors and objects of one machine.
+//!
+//! [`LocalCore`] is told what happened ([`LocalEvent`]) and says what is to be done
+//! ([`LocalAction`]), in order. It does no input or output and reads no clock. It decides what runs
+//! here and when, what goes to the head to be placed elsewhere, which values are fetched, and when
+//! a value is forgotten. It leaves to others: values' bytes (the runtime's table and arena), where
+//! spilled work goes (the head's core), running calls of one actor one after the other (the
+//! executor; `Run`s of one actor come in the order of its calls), and links between processes
+//! (ordered and free of loss as long as both live, see [`crate::message`]).
+//!
+//! | file | what happens there |
+//! |---|---|
+//! | `submit` | a task comes, from a program here or from the head; its dependencies |
+//! | `dispatch` | resources are given out, tasks start, block and go on |
+//! | `outcome` | a task ends: results, retries, failures, cancellation |
+//! | `executors` | processes start, die, stop |
+//! | `objects` | references and values, as their owner |
+//! | `borrow` | references to other workers' objects, and messages that have to wait for them |
+//! | `recover` | lost copies, lost workers, lineage |
+//! | `actors`, `calls` | supervision and calls; `host`: actors that live here |
+//! | `head` | spilling, load, names, a head that comes and goes |
+//! | `job` | the end of a job |
+//! | `views`, `explain`, `invariants` | what people and tests read |
 
 mod action;
+mod actors;
+mod borrow;
+mod calls;
+mod dispatch;
 mod event;
+mod executors;
+mod explain;
+mod head;
+mod host;
+mod invariants;
+mod job;
+mod objects;
+mod outcome;
+mod peers;
+mod recover;
+mod submit;
+mod views;
+
+#[cfg(test)]
+mod tests;
+
+use core::time::Duration;
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use crate::actor::{ActorEntry, Hosted};
+use crate::hash::{FastMap, FastSet};
+use crate::id::{ActorId, ExecutorId, JobId, ObjectId, WorkerId};
+use crate::message::PeerMessage;
+use crate::object::{Lineage, ObjectEntry};
+use crate::outcome::TaskError;
+use crate::resource::{Ledger, Resources};
+use crate::task::{ReadyQueue, TaskKey, TaskTable};
+use crate::time::Timestamp;
 
 pub use action::{ExecutorRole, LocalAction};
 pub use event::LocalEvent;
+pub use views::{ActorView, ObjectView, TaskView};
+
+use executors::Executor;
+use head::HeadLink;
+use peers::{Outbox, Peer};
+
+/// What a [`LocalCore`] has to know of its worker.
+#[derive(Debug, Clone)]
+pub struct LocalConfig {
+    /// This worker.
+    pub worker: WorkerId,
+    /// All that it has.
+    pub total: Resources,
+    /// Shortest time between two load reports.
+    pub load_interval: Duration,
+    /// How long an executor that was asked to end may take, before it is killed.
+    pub stop_grace: Duration,
+    /// How often an executor is started that dies before it is connected.
+    pub start_tries: u32,
+    /// Most ended tasks that are remembered so that they can run again.
+    pub lineage_records: usize,
+}
+
+impl LocalConfig {
+    /// The usual limits, for a worker that has `total`.
+    pub fn new(worker: WorkerId, total: Resources) -> Self {
+        Self {
+            worker,
+            total,
+            load_interval: Duration::from_millis(10),
+            stop_grace: Duration::from_secs(5),
+            start_tries: 3,
+            lineage_records: 1 << 20,
+        }
+    }
+}
+
+/// The worker's core. See the module's text.
+#[derive(Debug)]
+pub struct LocalCore {
+    config: LocalConfig,
+    me: WorkerId,
+    now: Timestamp,
+    actions: VecDeque<LocalAction>,
+    /// What follows from what happened, and is not done yet: no chain of consequences recurses.
+    steps: VecDeque<Step>,
+    tasks: TaskTable,
+    queue: ReadyQueue,
+    ledger: Ledger,
+    objects: FastMap<ObjectId, ObjectEntry>,
+    lineage: Lineage,
+    executors: FastMap<ExecutorId, Executor>,
+    pools: FastMap<JobId, ExecutorId>,
+    /// Executors that were asked to end, by the time when they are killed.
+    stopping: VecDeque<(Timestamp, ExecutorId)>,
+    last_executor: u32,
+    actors: FastMap<ActorId, ActorEntry>,
+    hosted: FastMap<ActorId, Hosted>,
+    peers: FastMap<WorkerId, Peer>,
+    dead: FastSet<WorkerId>,
+    outbox: Outbox,
+    head: HeadLink,
+    draining: bool,
+    /// Something changed that may let a queued task start.
+    dispatch_due: bool,
+}
+
+/// A consequence that is still to be drawn.
+#[derive(Debug)]
+enum Step {
+    /// The task cannot run: a dependency failed.
+    Fail(TaskKey, u64, Arc<TaskError>),
+    /// The task misses nothing any longer.
+    Resolved(TaskKey, u64),
+    /// One holder less.
+    LetGo(ObjectId),
+    /// A value has to be made again, if that can be.
+    Recover(ObjectId),
+    /// Calls of that submitter may go on.
+    Lane(ActorId, ExecutorId),
+    /// Calls from that worker may go on.
+    Mailbox(ActorId, WorkerId),
+}
+
+impl LocalCore {
+    /// A worker without tasks.
+    pub fn new(config: LocalConfig) -> Self {
+        Self {
+            me: config.worker,
+            now: Timestamp::default(),
+            actions: VecDeque::new(),
+            steps: VecDeque::new(),
+            tasks: TaskTable::default(),
+            queue: ReadyQueue::default(),
+            ledger: Ledger::new(config.total.clone()),
+            objects: FastMap::default(),
+            lineage: Lineage::new(config.lineage_records),
+            executors: FastMap::default(),
+            pools: FastMap::default(),
+            stopping: VecDeque::new(),
+            last_executor: 0,
+            actors: FastMap::default(),
+            hosted: FastMap::default(),
+            peers: FastMap::default(),
+            dead: FastSet::default(),
+            outbox: Outbox::default(),
+            head: HeadLink::default(),
+            draining: false,
+            dispatch_due: false,
+            config,
+        }
+    }
+
+    /// Tells the core what happened.
+    pub fn handle(&mut self, now: Timestamp, event: LocalEvent) {
+        self.now = now;
+        match event {
+            LocalEvent::Submitted { by, spec } => self.submitted(by, spec),
+            LocalEvent::Finished { executor, task, attempt, outcome } => {
+                self.finished(executor, task, attempt, outcome);
+            }
+            LocalEvent::Wanted { by, reference } => self.wanted(by, reference),
+            LocalEvent::Retained { by, reference } => self.retained(by, reference),
+            LocalEvent::Released { by, object } => self.released(by, object),
+            LocalEvent::Put { by, object, size, inline, contains } => {
+                self.put(by, object, size, inline, contains);
+            }
+            LocalEvent::Blocked { executor, task } => self.blocked(executor, task),
+            LocalEvent::Unblocked { executor, task } => self.unblocked(executor, task),
+            LocalEvent::ExecutorStarted { executor } => self.executor_started(executor),
+            LocalEvent::ExecutorDied { executor, death } => self.executor_died(executor, death),
+            LocalEvent::CancelRequested { task, force } => self.cancel_requested(task, force),
+            LocalEvent::ActorKillRequested { actor, owner } => self.kill_requested(actor, owner),
+            LocalEvent::ActorLookup { by, request, name } => self.lookup(by, request, name),
+            LocalEvent::Pulled { object, size } => self.pulled(object, size),
+            LocalEvent::PullFailed { object, from } => self.pull_failed(object, from),
+            LocalEvent::FromPeer { from, message } => self.from_peer(from, message),
+            LocalEvent::FromHead(message) => self.from_head(message),
+            LocalEvent::HeadFound { fresh } => self.head_found(fresh),
+            LocalEvent::HeadLost => self.head.present = false,
+            LocalEvent::Drain => self.drain(),
+            LocalEvent::JobEnded { job } => self.job_ended(job),
+        }
+        self.settle();
+        self.report_load();
+    }
+
+    /// Tells the core that the time of [`LocalCore::poll_timeout`] has come.
+    pub fn handle_timeout(&mut self, now: Timestamp) {
+        self.now = now;
+        while let Some(&(deadline, executor)) = self.stopping.front()
+            && deadline <= now
+        {
+            self.stopping.pop_front();
+            if self.executors.contains_key(&executor) {
+                self.act(LocalAction::StopExecutor { executor, force: true });
+            }
+        }
+        self.report_load();
+    }
+
+    /// What is to be done next; first in, first out.
+    pub fn poll_action(&mut self) -> Option<LocalAction> {
+        if self.actions.is_empty() {
+            self.flush_head();
+        }
+        self.actions.pop_front()
+    }
+
+    /// When [`LocalCore::handle_timeout`] is to be called, if nothing happens before.
+    pub fn poll_timeout(&self) -> Option<Timestamp> {
+        let stop = self.stopping.front().map(|&(deadline, _)| deadline);
+        stop.into_iter().chain(self.head.load_due()).min()
+    }
+
+    /// Whether nothing is owned, queued or running here.
+    pub fn is_idle(&self) -> bool {
+        self.tasks.is_empty()
+            && self.hosted.is_empty()
+            && self.actors.values().all(|actor| actor.supervised.is_none())
+            && !self.objects.values().any(ObjectEntry::is_owned)
+    }
+
+    fn act(&mut self, action: LocalAction) {
+        self.actions.push_back(action);
+    }
+
+    /// Draws every consequence, then gives out what is free.
+    fn settle(&mut self) {
+        loop {
+            while let Some(step) = self.steps.pop_front() {
+                match step {
+                    Step::Fail(key, stamp, error) => {
+                        if self.tasks.current(key, stamp).is_some() {
+                            self.fail(key, TaskError::clone(&error));
+                        }
+                    }
+                    Step::Resolved(key, stamp) => {
+                        if self.tasks.current(key, stamp).is_some() {
+                            self.resolved(key);
+                        }
+                    }
+                    Step::LetGo(object) => self.let_go(object),
+                    Step::Recover(object) => self.recover(object),
+                    Step::Lane(actor, submitter) => self.advance_lane(actor, submitter),
+                    Step::Mailbox(actor, caller) => self.advance_mailbox(actor, caller),
+                }
+            }
+            if !core::mem::take(&mut self.dispatch_due) {
+                return;
+            }
+            self.dispatch();
+        }
+    }
+
+    /// Says something to a worker, unless that is known to be dead.
+    fn send(&mut self, to: WorkerId, message: PeerMessage) {
+        debug_assert!(to != self.me, "a worker does not write to itself: {message:?}");
+        if !self.is_dead(to) {
+            self.act(LocalAction::Send { to, message });
+        }
+    }
+
+    /// The head is no worker: nobody borrows from it or lends to it.
+    fn is_dead(&self, worker: WorkerId) -> bool {
+        worker == WorkerId::HEAD || (!self.dead.is_empty() && self.dead.contains(&worker))
+    }
+}

@@ -1,7 +1,9 @@
 //! Resources: amounts in fixed point, sets of them, and who holds what.
 
 mod amount;
+mod ledger;
 mod set;
 
 pub use amount::Amount;
+pub(crate) use ledger::Ledger;
 pub use set::Resources;

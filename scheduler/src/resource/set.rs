@@ -7,7 +7,7 @@ use rkyv::{Archive, Deserialize, Serialize};
 use super::Amount;
 
 /// CPUs, GPUs, bytes of memory, and custom resources by name.
-#[derive(Clone, PartialEq, Eq, Hash, Default, Archive, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Archive, Serialize, Deserialize)]
 pub struct Resources {
     /// CPUs.
     pub cpu: Amount,

@@ -1,0 +1,310 @@
+//! The two ends of a ring.
+
+use std::sync::Arc;
+
+use rkyv::util::AlignedVec;
+
+use super::announce::{Mover, Waiter};
+use super::bell::Bell;
+use super::layout::{FRAME_ALIGN, FRAME_HEADER_BYTES, Ring};
+use super::sync::Ordering;
+use crate::wire::executor::MAX_FRAME_BYTES;
+
+/// Kind of a frame with a message; letters, so that zeroed memory is no frame.
+const KIND_MESSAGE: u32 = u32::from_le_bytes(*b"mesg");
+/// Kind of a frame that fills the rest of the data area.
+const KIND_SKIP: u32 = u32::from_le_bytes(*b"skip");
+
+/// The peer wrote nonsense into the ring. Final: the ring is of no use any longer, and neither is
+/// the peer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("the peer wrote an impossible {what} ({value}) into the shared ring; end the peer")]
+pub struct Corrupt {
+    /// Which word.
+    pub what: &'static str,
+    /// What stood there.
+    pub value: u64,
+}
+
+/// A frame that cannot be sent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum SendError {
+    /// Larger than any frame may be.
+    #[error("a frame of {len} bytes; the largest has {max}: put large values into the store")]
+    TooLarge {
+        /// Its size.
+        len: usize,
+        /// The largest.
+        max: usize,
+    },
+    /// The ring is damaged.
+    #[error(transparent)]
+    Corrupt(#[from] Corrupt),
+}
+
+/// The sending end.
+#[derive(Debug)]
+pub struct Sender {
+    ring: Ring,
+    peer: Arc<Bell>,
+    /// Bytes ever written; private.
+    tail: u64,
+    /// Bytes ever published; what the shared `tail` holds.
+    published: u64,
+    /// The shared `head` as last read.
+    head_seen: u64,
+    /// Of `tail`.
+    mover: Mover,
+    /// For `head`.
+    waiter: Waiter,
+}
+
+impl Sender {
+    pub(super) fn new(ring: Ring, peer: Arc<Bell>) -> Self {
+        let (mover, waiter) = Default::default();
+        Self { ring, peer, tail: 0, published: 0, head_seen: 0, mover, waiter }
+    }
+
+    /// Writes a frame behind the others; the peer sees it after [`Self::publish`]. `Ok(false)`:
+    /// there is no room now (what was written before is published, so that the peer can make
+    /// some).
+    ///
+    /// # Errors
+    /// [`SendError::TooLarge`] leaves the ring as it was. [`SendError::Corrupt`] is final.
+    pub fn try_send(&mut self, frame: &[u8]) -> Result<bool, SendError> {
+        let max = self.max_frame_bytes();
+        if frame.len() > max {
+            return Err(SendError::TooLarge { len: frame.len(), max });
+        }
+        let need = occupied(frame.len());
+        let rest = self.ring.capacity() - self.ring.place(self.tail);
+        let skip = if need <= rest { 0 } else { rest };
+        if skip + need > self.free() {
+            self.refresh()?;
+            if skip + need > self.free() {
+                self.publish();
+                return Ok(false);
+            }
+        }
+        if skip != 0 {
+            self.ring.write_frame_header(self.tail, KIND_SKIP, 0);
+            self.tail += skip as u64;
+        }
+        self.ring.write_frame(self.tail, KIND_MESSAGE, frame);
+        self.tail += need as u64;
+        Ok(true)
+    }
+
+    /// Makes what was written visible, and wakes the peer if it sleeps.
+    pub fn publish(&mut self) {
+        if self.published == self.tail {
+            return;
+        }
+        self.published = self.tail;
+        let header = self.ring.header();
+        if self.mover.advance(&header.tail.0, self.tail, &header.asleep.0) {
+            self.peer.ring();
+        }
+    }
+
+    /// After `try_send` said that there is no room: announces that this side sleeps until there
+    /// is more. True: wait for the own bell, then call [`Self::awake`]. False: there is room
+    /// already.
+    pub fn announce_wait(&mut self) -> bool {
+        self.publish();
+        let header = self.ring.header();
+        self.waiter.announce(&header.head.0, self.head_seen, &header.starved.0)
+    }
+
+    /// Takes the announcement back.
+    pub fn awake(&mut self) {
+        self.waiter.withdraw(&self.ring.header().starved.0);
+    }
+
+    /// Whether the peer has taken all that was written.
+    ///
+    /// # Errors
+    /// [`Corrupt`] is final.
+    pub fn is_empty(&mut self) -> Result<bool, Corrupt> {
+        self.refresh()?;
+        Ok(self.head_seen == self.tail)
+    }
+
+    /// Free bytes of the data area; a frame needs its size rounded up to 16, and 16 more.
+    ///
+    /// # Errors
+    /// [`Corrupt`] is final.
+    pub fn free_bytes(&mut self) -> Result<usize, Corrupt> {
+        self.refresh()?;
+        Ok(self.free())
+    }
+
+    /// The largest frame of this ring: [`MAX_FRAME_BYTES`], less in a small ring.
+    pub fn max_frame_bytes(&self) -> usize {
+        max_frame_bytes(self.ring.capacity())
+    }
+
+    fn free(&self) -> usize {
+        self.ring.capacity() - (self.tail - self.head_seen) as usize
+    }
+
+    /// Reads how far the peer is; its word is taken only where it is possible.
+    fn refresh(&mut self) -> Result<(), Corrupt> {
+        let head = self.ring.header().head.0.load(Ordering::Acquire);
+        if head < self.head_seen || head > self.published || !is_aligned(head) {
+            return Err(Corrupt { what: "head", value: head });
+        }
+        self.head_seen = head;
+        Ok(())
+    }
+}
+
+/// The receiving end.
+#[derive(Debug)]
+pub struct Receiver {
+    ring: Ring,
+    peer: Arc<Bell>,
+    /// Bytes ever given back; what the shared `head` holds.
+    released: u64,
+    /// Bytes ever taken; private.
+    next: u64,
+    /// The shared `tail` as last read.
+    tail_seen: u64,
+    /// The copy of the last frame, where the peer is not trusted.
+    copy: Option<AlignedVec<16>>,
+    corrupt: Option<Corrupt>,
+    /// Of `head`.
+    mover: Mover,
+    /// For `tail`.
+    waiter: Waiter,
+}
+
+impl Receiver {
+    /// For a peer that is not trusted: frames are copied before they are handed out.
+    pub(super) fn copying(ring: Ring, peer: Arc<Bell>) -> Self {
+        // With room from the start: a vector without any has no aligned address for empty frames.
+        Self { copy: Some(AlignedVec::with_capacity(4096)), ..Self::in_place(ring, peer) }
+    }
+
+    /// For a peer that is trusted not to write what is not released.
+    pub(super) fn in_place(ring: Ring, peer: Arc<Bell>) -> Self {
+        let (released, next, tail_seen) = (0, 0, 0);
+        let (copy, corrupt) = (None, None);
+        let (mover, waiter) = Default::default();
+        Self { ring, peer, released, next, tail_seen, copy, corrupt, mover, waiter }
+    }
+
+    /// The next frame, 16-byte aligned, valid until the next call. Space is given back when the
+    /// ring runs dry and whenever a quarter of it has been read; [`Self::release`] does it earlier.
+    ///
+    /// # Errors
+    /// [`Corrupt`] is final: every later call gives it again.
+    pub fn try_recv(&mut self) -> Result<Option<&[u8]>, Corrupt> {
+        if let Some(corrupt) = self.corrupt {
+            return Err(corrupt);
+        }
+        let found = self.advance().inspect_err(|corrupt| self.corrupt = Some(*corrupt))?;
+        let Some((index, len)) = found else { return Ok(None) };
+        match &mut self.copy {
+            Some(copy) => {
+                self.ring.copy_frame(index, len, copy);
+                Ok(Some(copy))
+            }
+            // Safety: only the executor's side has no copy; its worker writes released bytes
+            // only, and `released` moves past the frame in a later call on `&mut self`.
+            None => Ok(Some(unsafe { self.ring.frame_in_place(index, len) })),
+        }
+    }
+
+    /// Gives back the space of all frames that were received.
+    pub fn release(&mut self) {
+        if self.released == self.next {
+            return;
+        }
+        self.released = self.next;
+        let header = self.ring.header();
+        if self.mover.advance(&header.head.0, self.next, &header.starved.0) {
+            self.peer.ring();
+        }
+    }
+
+    /// Announces that this side goes to sleep until a frame comes. True: wait for the own bell,
+    /// then call [`Self::awake`]. False: frames are there, do not sleep.
+    pub fn announce_sleep(&mut self) -> bool {
+        self.release();
+        if self.next != self.tail_seen || self.corrupt.is_some() {
+            return false;
+        }
+        let header = self.ring.header();
+        self.waiter.announce(&header.tail.0, self.tail_seen, &header.asleep.0)
+    }
+
+    /// Takes the announcement back.
+    pub fn awake(&mut self) {
+        self.waiter.withdraw(&self.ring.header().asleep.0);
+    }
+
+    /// Steps over the next frame; its index and length, both checked.
+    fn advance(&mut self) -> Result<Option<(u64, usize)>, Corrupt> {
+        if (self.next - self.released) as usize >= self.ring.capacity() / 4 {
+            self.release();
+        }
+        if self.next == self.tail_seen {
+            self.refresh()?;
+            if self.next == self.tail_seen {
+                self.release();
+                return Ok(None);
+            }
+        }
+        let (mut kind, mut len) = self.ring.frame_header(self.next);
+        if kind == KIND_SKIP {
+            let rest = (self.ring.capacity() - self.ring.place(self.next)) as u64;
+            // An honest sender publishes a skip together with the frame behind it.
+            if self.tail_seen - self.next <= rest {
+                return Err(Corrupt { what: "skip", value: rest });
+            }
+            self.next += rest;
+            (kind, len) = self.ring.frame_header(self.next);
+        }
+        if kind != KIND_MESSAGE {
+            return Err(Corrupt { what: "kind of frame", value: u64::from(kind) });
+        }
+        let rest = (self.ring.capacity() - self.ring.place(self.next)) as u64;
+        let limit = rest.min(self.tail_seen - self.next);
+        let is_long = len > max_frame_bytes(self.ring.capacity());
+        if is_long || occupied(len) as u64 > limit {
+            return Err(Corrupt { what: "length of a frame", value: len as u64 });
+        }
+        let index = self.next;
+        self.next += occupied(len) as u64;
+        Ok(Some((index, len)))
+    }
+
+    /// Reads how far the peer is; its word is taken only where it is possible.
+    fn refresh(&mut self) -> Result<(), Corrupt> {
+        let tail = self.ring.header().tail.0.load(Ordering::Acquire);
+        let is_possible = tail >= self.tail_seen
+            && tail - self.released <= self.ring.capacity() as u64
+            && is_aligned(tail);
+        if !is_possible {
+            return Err(Corrupt { what: "tail", value: tail });
+        }
+        self.tail_seen = tail;
+        Ok(())
+    }
+}
+
+/// Bytes that a frame takes in the data area.
+fn occupied(len: usize) -> usize {
+    FRAME_HEADER_BYTES + len.next_multiple_of(FRAME_ALIGN)
+}
+
+/// Whether an index is one where frames start.
+fn is_aligned(index: u64) -> bool {
+    index.is_multiple_of(FRAME_ALIGN as u64)
+}
+
+/// A frame and the skip before it, which is shorter, must fit into an empty ring.
+fn max_frame_bytes(capacity: usize) -> usize {
+    MAX_FRAME_BYTES.min(capacity / 2 - FRAME_HEADER_BYTES)
+}

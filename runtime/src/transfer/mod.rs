@@ -1,0 +1,31 @@
+//! Moves the bytes of objects and programs over streams of their own, beside the link.
+//!
+//! The asker opens a bidirectional stream and writes one [`StreamRequest`]; the other side answers
+//! with one [`StreamReply`] and the bytes. An object goes from the source's mapping to the stream
+//! and from the stream into the destination's unsealed block; there is no buffer of the whole
+//! between them. Which copy to fetch, and how often to try, is the core's decision.
+//!
+//! [`StreamRequest`]: crate::wire::cluster::StreamRequest
+//! [`StreamReply`]: crate::wire::cluster::StreamReply
+
+mod pull;
+mod serve;
+
+pub(crate) use pull::{PullError, pull, pull_program};
+pub(crate) use serve::{Source, read_request, serve};
+
+/// Largest request or reply, archived.
+const MAX_HEADER_BYTES: usize = 4 << 10;
+
+/// A stream that broke, or whose other side broke the protocol.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum StreamError {
+    #[error("the stream broke while reading: {0}")]
+    Read(#[from] quinn::ReadExactError),
+    #[error("the stream broke while writing: {0}")]
+    Write(#[from] quinn::WriteError),
+    #[error(transparent)]
+    Header(#[from] crate::transport::frame::ReadError),
+    #[error("the stream ended before its header")]
+    NoHeader,
+}

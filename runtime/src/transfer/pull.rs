@@ -1,0 +1,103 @@
+//! The asking side.
+
+use std::path::Path;
+
+use rdist_scheduler::id::ObjectId;
+use tokio::io::AsyncWriteExt;
+
+use super::{MAX_HEADER_BYTES, StreamError};
+use crate::store::Incoming;
+use crate::transport::{Connection, frame};
+use crate::wire::cluster::{MAX_PROGRAM_BYTES, ProgramHash, StreamReply, StreamRequest};
+
+/// Largest piece that is read at once.
+const PIECE_BYTES: usize = 1 << 20;
+
+/// Why bytes did not come.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum PullError {
+    #[error(transparent)]
+    Stream(#[from] StreamError),
+    #[error("the connection broke: {0}")]
+    Connection(#[from] quinn::ConnectionError),
+    #[error("the worker cannot be reached")]
+    Unreachable,
+    #[error("it is not there")]
+    Missing,
+    #[error("{found} bytes were announced where {expected} were expected")]
+    Size { found: u64, expected: u64 },
+    #[error("the program's bytes do not have the hash that was asked for")]
+    Hash,
+    #[error("writing {path}: {source}")]
+    File { path: String, source: std::io::Error },
+}
+
+/// Fills `block` with the object's bytes.
+pub(crate) async fn pull(
+    connection: &Connection,
+    object: ObjectId,
+    block: &mut Incoming,
+) -> Result<(), PullError> {
+    let (reply, mut receive) = ask(connection, &StreamRequest::Object(object)).await?;
+    let expected = block.len() as u64;
+    match reply {
+        StreamReply::Missing => Err(PullError::Missing),
+        StreamReply::Bytes(found) if found != expected => Err(PullError::Size { found, expected }),
+        StreamReply::Bytes(_) => {
+            receive.read_exact(block).await.map_err(StreamError::from)?;
+            Ok(())
+        }
+    }
+}
+
+/// Fetches a program into the file `path`, checks its hash, and makes it executable. The file
+/// appears whole or not at all.
+pub(crate) async fn pull_program(
+    connection: &Connection,
+    hash: ProgramHash,
+    path: &Path,
+) -> Result<(), PullError> {
+    let failed = |source| PullError::File { path: path.display().to_string(), source };
+    let (reply, mut receive) = ask(connection, &StreamRequest::Program(hash)).await?;
+    let len = match reply {
+        StreamReply::Missing => return Err(PullError::Missing),
+        StreamReply::Bytes(len) if len > MAX_PROGRAM_BYTES => {
+            return Err(PullError::Size { found: len, expected: MAX_PROGRAM_BYTES });
+        }
+        StreamReply::Bytes(len) => len,
+    };
+    let partial = path.with_extension(format!("partial-{}", std::process::id()));
+    if let Some(folder) = path.parent() {
+        tokio::fs::create_dir_all(folder).await.map_err(failed)?;
+    }
+    let mut options = tokio::fs::OpenOptions::new();
+    let options = options.write(true).create(true).truncate(true).mode(0o700);
+    let mut file = options.open(&partial).await.map_err(failed)?;
+    let mut hasher = blake3::Hasher::new();
+    let mut left = usize::try_from(len).unwrap_or(usize::MAX);
+    let mut piece = vec![0; PIECE_BYTES.min(left.max(1))];
+    while left > 0 {
+        let part = PIECE_BYTES.min(left);
+        receive.read_exact(&mut piece[..part]).await.map_err(StreamError::from)?;
+        hasher.update(&piece[..part]);
+        file.write_all(&piece[..part]).await.map_err(failed)?;
+        left -= part;
+    }
+    file.flush().await.map_err(failed)?;
+    drop(file);
+    if *hasher.finalize().as_bytes() != hash {
+        let _ = tokio::fs::remove_file(&partial).await;
+        return Err(PullError::Hash);
+    }
+    tokio::fs::rename(&partial, path).await.map_err(failed)
+}
+
+async fn ask(
+    connection: &Connection,
+    request: &StreamRequest,
+) -> Result<(StreamReply, quinn::RecvStream), PullError> {
+    let (mut send, mut receive) = connection.open_bi().await?;
+    frame::write(&mut send, request).await.map_err(StreamError::from)?;
+    let reply = frame::read(&mut receive, MAX_HEADER_BYTES).await.map_err(StreamError::from)?;
+    Ok((reply.ok_or(StreamError::NoHeader)?, receive))
+}

@@ -1,0 +1,227 @@
+//! The dispatch thread: moves messages between executors, the core, and the network.
+//!
+//! It owns the scheduler's core, the arena, the object table and every executor's rings; nothing
+//! of it is locked, and it never waits for the network. One turn: read all rings, read the inbox,
+//! do what the core wants done, publish what was written. While turns bring something it goes on
+//! at once; then it spins for a short while; then it sleeps on its bell until an executor, the
+//! network thread or the core's next timeout wakes it.
+
+mod actions;
+mod messages;
+mod notes;
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::{Arc, mpsc};
+use std::time::{Duration, Instant};
+
+use rdist_scheduler::id::{ExecutorId, JobId, ObjectId, WorkerId};
+use rdist_scheduler::local::{LocalConfig, LocalCore, LocalEvent};
+use rdist_scheduler::time::Timestamp;
+
+use super::executor::Executor;
+use super::inbox::Note;
+use super::launch::{self, Processes};
+use super::network::{Command, Network};
+use super::query::Functions;
+use crate::config::WorkerConfig;
+use crate::ring::{Bell, Spin};
+use crate::store::{Arena, Table};
+use crate::wire::cluster::JobInfo;
+use crate::wire::executor::Block;
+
+/// Most frames read from one executor before the others have their turn.
+const FRAMES_PER_TURN: usize = 256;
+
+/// Everything that the dispatch thread owns.
+pub(super) struct Dispatch {
+    worker: WorkerId,
+    config: WorkerConfig,
+    core: LocalCore,
+    arena: Arena,
+    table: Table,
+    executors: BTreeMap<ExecutorId, Executor>,
+    jobs: HashMap<JobId, Arc<JobInfo>>,
+    /// Function names that executors told, for people.
+    functions: Functions,
+    launches: Launches,
+    /// Pulls that wait for room in the arena.
+    pulls: Vec<(ObjectId, u64, WorkerId)>,
+    network: Network,
+    notes: mpsc::Receiver<Note>,
+    bell: Arc<Bell>,
+    processes: Processes,
+    clock: Instant,
+    head_epoch: Option<u64>,
+    end: End,
+}
+
+/// What executors wait for.
+#[derive(Default)]
+struct Launches {
+    /// Those that wait for what the head knows of their job.
+    waiting: Vec<launch::Launch>,
+    /// Blocks to give back to the executors that wrote them.
+    reclaim: HashMap<ExecutorId, Vec<Block>>,
+}
+
+/// ```text
+/// Running --1--> Draining --2--> Ended
+///    +-----------------3----------^
+/// ```
+/// 1 asked to leave; 2 nothing owned or running is left; 3 told to stop.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum End {
+    Running,
+    Draining,
+    Ended,
+}
+
+impl Dispatch {
+    pub(super) fn new(
+        worker: WorkerId,
+        config: WorkerConfig,
+        network: Network,
+        (notes, bell): (mpsc::Receiver<Note>, Arc<Bell>),
+        processes: Processes,
+    ) -> Self {
+        let core = LocalCore::new(LocalConfig::new(worker, config.resources.clone()));
+        Self {
+            worker,
+            core,
+            arena: Arena::new(config.store_bytes),
+            table: Table::default(),
+            executors: BTreeMap::new(),
+            jobs: HashMap::new(),
+            functions: HashMap::new(),
+            launches: Launches::default(),
+            pulls: Vec::new(),
+            network,
+            notes,
+            bell,
+            processes,
+            clock: Instant::now(),
+            head_epoch: None,
+            end: End::Running,
+            config,
+        }
+    }
+
+    /// Runs until the worker ends.
+    pub(super) fn run(mut self) {
+        let mut spin = Spin::new();
+        while self.end != End::Ended {
+            let busy = self.turn();
+            if busy {
+                spin.progress();
+            } else if !spin.again() {
+                self.sleep();
+                spin.progress();
+            }
+        }
+        for executor in self.executors.keys() {
+            launch::kill(&self.processes, *executor);
+        }
+        self.network.command(Command::Stop);
+    }
+
+    /// Reads everything once. Returns whether there was anything.
+    fn turn(&mut self) -> bool {
+        let mut busy = self.read_rings();
+        while let Ok(note) = self.notes.try_recv() {
+            self.note(note);
+            busy = true;
+        }
+        busy |= self.expire();
+        if self.arena.has_deferred() {
+            for (writer, block) in self.arena.sweep() {
+                self.launches.reclaim.entry(writer).or_default().push(block);
+            }
+        }
+        self.act();
+        self.flush();
+        if self.end == End::Draining && self.core.is_idle() {
+            self.leave();
+        }
+        busy
+    }
+
+    fn read_rings(&mut self) -> bool {
+        let mut busy = false;
+        let ids: smallvec::SmallVec<[ExecutorId; 16]> = self.executors.keys().copied().collect();
+        for id in ids {
+            for _ in 0..FRAMES_PER_TURN {
+                if !self.read_frame(id) {
+                    break;
+                }
+                busy = true;
+            }
+            if let Some(executor) = self.executors.get_mut(&id) {
+                executor.receiver.release();
+            }
+        }
+        busy
+    }
+
+    /// Feeds the core, with the present time.
+    fn tell(&mut self, event: LocalEvent) {
+        let now = self.now();
+        self.core.handle(now, event);
+    }
+
+    fn now(&self) -> Timestamp {
+        Timestamp(u64::try_from(self.clock.elapsed().as_nanos()).unwrap_or(u64::MAX))
+    }
+
+    /// Lets the core's timeout pass. Returns whether it did.
+    fn expire(&mut self) -> bool {
+        let now = self.now();
+        let due = self.core.poll_timeout().is_some_and(|due| due <= now);
+        if due {
+            self.core.handle_timeout(now);
+        }
+        due
+    }
+
+    /// Publishes what was written in this turn.
+    fn flush(&mut self) {
+        for (id, blocks) in self.launches.reclaim.drain() {
+            if let Some(executor) = self.executors.get_mut(&id) {
+                let message = crate::wire::executor::ToExecutor::Reclaim(blocks);
+                executor.send(&message, &self.arena);
+            }
+        }
+        for executor in self.executors.values_mut() {
+            executor.flush();
+            if executor.misbehaved.is_some() {
+                launch::kill(&self.processes, executor.id);
+            }
+        }
+    }
+
+    /// Sleeps until somebody rings, or the next timeout.
+    fn sleep(&mut self) {
+        let all_empty = self.announce_sleep();
+        let congested = self.executors.values().any(Executor::is_congested);
+        if all_empty {
+            let core = self.core.poll_timeout().map(|due| due - self.now());
+            let retry = congested.then_some(Duration::from_millis(1));
+            let timeout = [core, retry].into_iter().flatten().min();
+            if let Err(error) = self.bell.wait(timeout) {
+                tracing::error!(%error, "the dispatch thread cannot sleep");
+            }
+        }
+        for executor in self.executors.values_mut() {
+            executor.receiver.awake();
+        }
+    }
+
+    /// Tells all executors that they must ring. Returns whether there is nothing to read: else
+    /// there is no time to sleep.
+    fn announce_sleep(&mut self) -> bool {
+        let mut empty = true;
+        for executor in self.executors.values_mut() {
+            empty &= executor.misbehaved.is_some() || executor.receiver.announce_sleep();
+        }
+        empty
+    }
+}

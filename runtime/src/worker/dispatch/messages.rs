@@ -1,0 +1,155 @@
+//! What executors say. All of it is input: an executor that breaks the protocol is killed with a
+//! reason, and nothing else happens.
+
+use std::sync::Arc;
+
+use rdist_scheduler::id::{ExecutorId, ObjectId};
+use rdist_scheduler::local::LocalEvent;
+use rdist_scheduler::outcome::Outcome;
+use rdist_scheduler::spec::{TaskKind, TaskSpec};
+
+use super::Dispatch;
+use crate::store::Stored;
+use crate::wire::cluster::WorkerToHead;
+use crate::wire::decode;
+use crate::wire::executor::{FromExecutor, MAX_BODY_BYTES, MAX_INLINE_BYTES, Value};
+
+impl Dispatch {
+    /// Handles the next message of `id`. Returns whether there was one.
+    pub(super) fn read_frame(&mut self, id: ExecutorId) -> bool {
+        let Some(executor) = self.executors.get_mut(&id) else { return false };
+        if executor.misbehaved.is_some() {
+            return false;
+        }
+        let message = match executor.receiver.try_recv() {
+            Ok(None) => return false,
+            Ok(Some(frame)) => decode::<FromExecutor>(frame).map_err(|error| error.to_string()),
+            Err(corrupt) => Err(corrupt.to_string()),
+        };
+        if let Err(reason) = message.and_then(|message| self.message(id, message)) {
+            self.misbehaved(id, reason);
+        }
+        true
+    }
+
+    pub(super) fn misbehaved(&mut self, id: ExecutorId, reason: String) {
+        tracing::warn!(%id, reason, "an executor broke the protocol and is killed");
+        if let Some(executor) = self.executors.get_mut(&id) {
+            executor.misbehaved.get_or_insert(reason);
+        }
+    }
+
+    fn message(&mut self, by: ExecutorId, message: FromExecutor) -> Result<(), String> {
+        match message {
+            FromExecutor::Submit(spec) => return self.submitted(by, spec),
+            FromExecutor::Finished { task, attempt, outcome, values } => {
+                if let Outcome::Returned(returned) = &outcome {
+                    if returned.len() != values.len() {
+                        return Err(format!("{task} has values without a description"));
+                    }
+                    for (index, (returned, value)) in returned.iter().zip(values).enumerate() {
+                        if returned.inline != matches!(value, Value::Inline(_)) {
+                            return Err(format!("{task} describes a value wrongly"));
+                        }
+                        let index = u32::try_from(index).unwrap_or(u32::MAX >> 1);
+                        self.store(by, task.object(index), value)?;
+                    }
+                }
+                self.tell(LocalEvent::Finished { executor: by, task, attempt, outcome });
+            }
+            FromExecutor::Put { object, value, contains } => {
+                self.check_job(by, object)?;
+                let (size, inline) = match &value {
+                    Value::Inline(bytes) => (bytes.len() as u64, true),
+                    Value::Block(block) => (block.len, false),
+                };
+                self.store(by, object, value)?;
+                self.tell(LocalEvent::Put { by, object, size, inline, contains });
+            }
+            FromExecutor::Wanted(reference) => self.tell(LocalEvent::Wanted { by, reference }),
+            FromExecutor::Retained(reference) => self.tell(LocalEvent::Retained { by, reference }),
+            FromExecutor::Released(object) => self.tell(LocalEvent::Released { by, object }),
+            FromExecutor::Blocked(task) => self.tell(LocalEvent::Blocked { executor: by, task }),
+            FromExecutor::Unblocked(task) => {
+                self.tell(LocalEvent::Unblocked { executor: by, task });
+            }
+            FromExecutor::Cancel { task, force } => {
+                self.tell(LocalEvent::CancelRequested { task, force });
+            }
+            FromExecutor::KillActor { actor, owner } => {
+                self.tell(LocalEvent::ActorKillRequested { actor, owner });
+            }
+            FromExecutor::ActorLookup { request, name } => {
+                self.tell(LocalEvent::ActorLookup { by, request, name });
+            }
+            FromExecutor::SegmentWanted { len } => self.segment_wanted(by, len),
+            FromExecutor::Hello { functions } => {
+                if let Some(executor) = self.executors.get(&by) {
+                    let job = executor.job;
+                    self.functions.extend(functions.into_iter().map(|(id, n)| ((job, id), n)));
+                }
+                self.tell(LocalEvent::ExecutorStarted { executor: by });
+            }
+            FromExecutor::Event(json) => {
+                if let Some(executor) = self.executors.get(&by) {
+                    self.network.to_head(&WorkerToHead::Event { job: executor.job, json });
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn submitted(&mut self, by: ExecutorId, spec: TaskSpec) -> Result<(), String> {
+        self.check_job(by, spec.id.object(0))?;
+        if spec.body.len() > MAX_BODY_BYTES {
+            return Err(format!("{} has a body of {} bytes", spec.id, spec.body.len()));
+        }
+        if matches!(spec.kind, TaskKind::Driver) {
+            return Err(format!("{} is submitted as a driver", spec.id));
+        }
+        self.tell(LocalEvent::Submitted { by, spec: Arc::new(spec) });
+        Ok(())
+    }
+
+    /// Ids of another job would let one job write into another's objects.
+    fn check_job(&self, by: ExecutorId, object: ObjectId) -> Result<(), String> {
+        match self.executors.get(&by) {
+            Some(executor) if executor.job != object.task.job() => {
+                Err(format!("{object} is not of its job, {}", executor.job))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Takes a value that `by` made into the table.
+    fn store(&mut self, by: ExecutorId, object: ObjectId, value: Value) -> Result<(), String> {
+        match value {
+            Value::Inline(bytes) if bytes.len() > MAX_INLINE_BYTES => {
+                Err(format!("{object} has {} bytes inline", bytes.len()))
+            }
+            Value::Inline(bytes) => {
+                self.keep(object, Stored::Inline(bytes.into()));
+                Ok(())
+            }
+            Value::Block(block) => {
+                self.arena.adopt(by, block).map_err(|error| error.to_string())?;
+                self.keep(object, Stored::Block(block));
+                Ok(())
+            }
+        }
+    }
+
+    /// Takes a value into the table, which keeps the first one of each object.
+    pub(super) fn keep(&mut self, object: ObjectId, stored: Stored) {
+        if let Some(surplus) = self.table.insert(object, stored) {
+            self.give_back(surplus);
+        }
+    }
+
+    fn segment_wanted(&mut self, by: ExecutorId, len: u64) {
+        let granted = self.arena.grant(by, len).map_err(|error| error.to_string());
+        if let Some(executor) = self.executors.get_mut(&by) {
+            executor.grant(granted);
+        }
+    }
+}

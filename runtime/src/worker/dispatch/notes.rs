@@ -1,0 +1,152 @@
+//! What the network thread says: ends of processes, the head, other workers, pulls.
+
+use rdist_scheduler::id::{ExecutorId, ObjectId, WorkerId};
+use rdist_scheduler::local::LocalEvent;
+use rdist_scheduler::message::{FromHead, PeerMessage, Place};
+use rdist_scheduler::outcome::Death;
+
+use super::{Dispatch, End};
+use crate::store::{Incoming, Stored};
+use crate::wire::cluster::{HeadToWorker, PeerFrame, Registration, WorkerToHead};
+use crate::wire::encode;
+use crate::wire::executor::MAX_INLINE_BYTES;
+use crate::worker::inbox::{Note, Served};
+use crate::worker::network::Command;
+
+impl Dispatch {
+    pub(super) fn note(&mut self, note: Note) {
+        match note {
+            Note::ExecutorEnded { executor, death } => self.executor_ended(executor, death),
+            Note::HeadFound { fresh: true, meeting } => self.register(meeting),
+            Note::HeadFound { fresh: false, .. } => {
+                self.tell(LocalEvent::HeadFound { fresh: false })
+            }
+            Note::HeadLost => self.tell(LocalEvent::HeadLost),
+            Note::FromHead(message) => self.from_head(*message),
+            Note::FromPeer { from, frame } => self.from_peer(from, *frame),
+            Note::Pulled { object, from, block, complete } => {
+                self.pulled(object, from, block, complete);
+            }
+            Note::ObjectWanted { object, reply } => {
+                // The asker may be gone; then nobody needs the answer.
+                let _ = reply.send(self.served(object));
+            }
+            Note::Stop { drain: false } => self.end = End::Ended,
+            Note::Stop { drain: true } => self.drain(),
+        }
+    }
+
+    /// Its messages that are still in the ring count: they are read before the core hears of the
+    /// death.
+    fn executor_ended(&mut self, id: ExecutorId, seen: Death) {
+        while self.read_frame(id) {}
+        self.act();
+        if let Some(mut executor) = self.executors.remove(&id) {
+            let death = executor.death(seen);
+            self.tell(LocalEvent::ExecutorDied { executor: id, death });
+            self.act();
+            self.arena.executor_died(id);
+        }
+    }
+
+    fn register(&mut self, meeting: u64) {
+        let registration = Registration {
+            worker: self.worker,
+            host: rustix::system::uname().nodename().to_string_lossy().into_owned(),
+            pid: std::process::id(),
+            address: self.network.address().to_string(),
+            total: self.config.resources.clone(),
+            labels: self.config.labels.clone(),
+            store_bytes: self.config.store_bytes,
+            held: self.core.held(),
+        };
+        let frame = encode(&WorkerToHead::Register(registration)).into_vec();
+        self.network.command(Command::Register { meeting, frame });
+    }
+
+    fn from_head(&mut self, message: HeadToWorker) {
+        match message {
+            HeadToWorker::Registered { epoch } => {
+                let fresh = self.head_epoch.replace(epoch) != Some(epoch);
+                self.tell(LocalEvent::HeadFound { fresh });
+            }
+            HeadToWorker::Core(message) => {
+                if let FromHead::WorkerDied { worker, .. } = &message {
+                    self.network.command(Command::PeerGone(*worker));
+                }
+                if let FromHead::JobEnded { job } = &message {
+                    self.jobs.remove(job);
+                    self.functions.retain(|(of, _), _| of != job);
+                }
+                self.tell(LocalEvent::FromHead(message));
+            }
+            HeadToWorker::Member { worker, address } => {
+                self.network.command(Command::Member { worker, address });
+            }
+            HeadToWorker::Job(info) => {
+                let info = std::sync::Arc::new(info);
+                for launch in self.launches.take(info.job) {
+                    self.network.command(Command::Launch(launch, info.clone()));
+                }
+                self.jobs.insert(info.job, info);
+            }
+            HeadToWorker::Query { request, query } => {
+                let json = crate::worker::query::answer(&self.core, &self.functions, &query);
+                self.network.to_head(&WorkerToHead::Answer { request, json });
+            }
+            HeadToWorker::Drain => self.drain(),
+            HeadToWorker::Shutdown => self.end = End::Ended,
+        }
+    }
+
+    fn drain(&mut self) {
+        if self.end == End::Running {
+            self.end = End::Draining;
+            self.tell(LocalEvent::Drain);
+        }
+    }
+
+    pub(super) fn leave(&mut self) {
+        self.network.to_head(&WorkerToHead::Leaving);
+        self.end = End::Ended;
+    }
+
+    /// Values that the message does not announce are not taken.
+    fn from_peer(&mut self, from: WorkerId, frame: PeerFrame) {
+        for (object, bytes) in frame.values {
+            let announced = match &frame.message {
+                PeerMessage::Finished { task, .. } => *task == object.task,
+                PeerMessage::Located { object: located, place } => {
+                    *located == object && *place == Place::Inline
+                }
+                _ => false,
+            };
+            if announced && bytes.len() <= MAX_INLINE_BYTES {
+                self.keep(object, Stored::Inline(bytes.into()));
+            } else {
+                tracing::warn!(%from, %object, "a value that no message announced is dropped");
+            }
+        }
+        self.tell(LocalEvent::FromPeer { from, message: frame.message });
+    }
+
+    fn pulled(&mut self, object: ObjectId, from: WorkerId, block: Incoming, complete: bool) {
+        let block = self.arena.seal(block);
+        if complete {
+            self.keep(object, Stored::Block(block));
+            self.tell(LocalEvent::Pulled { object, size: block.len });
+        } else {
+            self.give_back(Stored::Block(block));
+            self.tell(LocalEvent::PullFailed { object, from });
+        }
+    }
+
+    /// A value for the network thread to send; the view keeps its block until it is sent.
+    fn served(&mut self, object: ObjectId) -> Option<Served> {
+        match self.table.get(object)? {
+            Stored::Inline(bytes) => Some(Served::Inline(bytes.clone())),
+            Stored::Block(block) => Some(Served::Arena(self.arena.read(*block).ok()?)),
+            Stored::Spilled { .. } => None,
+        }
+    }
+}

@@ -1,0 +1,202 @@
+//! Starts executor processes, reads their output, and reports how they end.
+//!
+//! Runs on the network thread, which outlives every executor: the kernel kills an executor when
+//! the thread that started it ends (`PR_SET_PDEATHSIG`), so that a worker killed with -9 leaves no
+//! process behind. What an executor is for, and when it starts and ends, is the core's decision.
+
+use std::collections::{HashMap, VecDeque};
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::unix::process::ExitStatusExt;
+use std::path::Path;
+use std::process::{ExitStatus, Stdio};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use rdist_scheduler::id::{ExecutorId, JobId, WorkerId};
+use rdist_scheduler::outcome::Death;
+use tokio::io::{AsyncRead, AsyncReadExt};
+use tokio::process::{Child, Command};
+
+use crate::executor::EXECUTOR_FD;
+use crate::wire::cluster::{JobInfo, Output};
+
+/// How long output may go on to arrive after its process has ended: a grandchild may hold the
+/// pipe open for ever.
+const OUTPUT_GRACE: Duration = Duration::from_millis(200);
+/// Lines of standard error that are kept to say why a process died.
+const STDERR_LINES: usize = 20;
+/// Largest piece of output that travels at once.
+const OUTPUT_BYTES: usize = 32 << 10;
+
+/// An executor to start.
+#[derive(Debug)]
+pub(super) struct Launch {
+    pub executor: ExecutorId,
+    pub worker: WorkerId,
+    pub job: JobId,
+    /// The executor's end of the socket.
+    pub socket: OwnedFd,
+    /// CPUs that it may use at a time: the number of threads for numeric libraries.
+    pub threads: u32,
+    /// For people: `driver`, `pool`, `actor`.
+    pub source: &'static str,
+}
+
+/// Processes that run, by executor. Shared with whoever kills them.
+pub(super) type Processes = Arc<Mutex<HashMap<ExecutorId, u32>>>;
+
+/// Starts `launch` from the file `program`, forwards its output, and returns how it ended.
+pub(super) async fn run(
+    launch: Launch,
+    info: &JobInfo,
+    program: &Path,
+    processes: &Processes,
+    output: impl Fn(Output) + Clone + 'static,
+) -> Death {
+    let (executor, job) = (launch.executor, launch.job);
+    let writer = LineWriter::new(job, launch.worker, launch.source, output);
+    let mut child = match spawn(launch, info, program) {
+        Ok(child) => child,
+        Err(error) => {
+            let reason = format!("{}: {error}", program.display());
+            return Death::NotStarted { reason };
+        }
+    };
+    if let (Some(pid), Ok(mut processes)) = (child.id(), processes.lock()) {
+        processes.insert(executor, pid);
+    }
+    let tail = Arc::new(Mutex::new(VecDeque::new()));
+    let stdout = child.stdout.take().map(|pipe| writer.clone().forward(pipe, false, None));
+    let stderr = child.stderr.take().map(|pipe| writer.forward(pipe, true, Some(tail.clone())));
+    let reading = tokio::task::spawn_local(async move {
+        tokio::join!(optional(stdout), optional(stderr));
+    });
+    let status = child.wait().await;
+    if let Ok(mut processes) = processes.lock() {
+        processes.remove(&executor);
+    }
+    let abort = reading.abort_handle();
+    if tokio::time::timeout(OUTPUT_GRACE, reading).await.is_err() {
+        abort.abort();
+    }
+    let stderr = tail.lock().map(|lines| Vec::from_iter(lines.iter().cloned()).join("\n"));
+    death(status, stderr.unwrap_or_default())
+}
+
+async fn optional(work: Option<impl Future<Output = ()>>) {
+    if let Some(work) = work {
+        work.await;
+    }
+}
+
+fn spawn(launch: Launch, job: &JobInfo, program: &Path) -> std::io::Result<Child> {
+    let threads = launch.threads.max(1).to_string();
+    let mut command = Command::new(program);
+    command
+        .args(&job.arguments)
+        .env("OMP_NUM_THREADS", &threads)
+        // Two spinning OpenMP threads on a busy 2-core machine ran 34 times slower.
+        .env("OMP_WAIT_POLICY", "PASSIVE")
+        .envs(job.environment.iter().map(|(name, value)| (name, value)))
+        .env(EXECUTOR_FD, launch.socket.as_raw_fd().to_string())
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .process_group(0)
+        .kill_on_drop(true);
+    if Path::new(&job.working_directory).is_dir() {
+        command.current_dir(&job.working_directory);
+    }
+    let (socket, parent) = (launch.socket.as_raw_fd(), std::process::id());
+    // SAFETY: between fork and exec only async-signal-safe calls are made: prctl, getppid, fcntl.
+    // `socket` stays open in the parent until the child has executed, since `launch` lives here.
+    unsafe {
+        command.pre_exec(move || {
+            let failed = |result: i32| result == -1;
+            if failed(libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL))
+                || libc::getppid() != parent.cast_signed()
+                || failed(libc::fcntl(socket, libc::F_SETFD, 0))
+            {
+                return Err(std::io::Error::last_os_error());
+            }
+            Ok(())
+        });
+    }
+    command.spawn()
+}
+
+fn death(status: std::io::Result<ExitStatus>, stderr: String) -> Death {
+    match status {
+        Ok(status) => match (status.signal(), status.code()) {
+            (Some(signal), _) => Death::Killed { signal, stderr },
+            (None, code) => Death::Exited { status: code.unwrap_or(-1), stderr },
+        },
+        Err(error) => Death::NotStarted { reason: format!("its end cannot be awaited: {error}") },
+    }
+}
+
+/// Ends an executor's whole process group.
+pub(super) fn kill(processes: &Processes, executor: ExecutorId) {
+    let Ok(processes) = processes.lock() else { return };
+    if let Some(group) =
+        processes.get(&executor).and_then(|pid| rustix::process::Pid::from_raw(pid.cast_signed()))
+    {
+        // It may have ended by itself meanwhile; its entry is removed only after it was reaped,
+        // so the number still names it.
+        let _ = rustix::process::kill_process_group(group, rustix::process::Signal::KILL);
+    }
+}
+
+/// Cuts a byte stream into whole lines and hands them on.
+#[derive(Clone)]
+struct LineWriter<F> {
+    job: JobId,
+    worker: WorkerId,
+    source: &'static str,
+    output: F,
+}
+
+impl<F: Fn(Output)> LineWriter<F> {
+    fn new(job: JobId, worker: WorkerId, source: &'static str, output: F) -> Self {
+        Self { job, worker, source, output }
+    }
+
+    async fn forward(
+        self,
+        mut pipe: impl AsyncRead + Unpin,
+        stderr: bool,
+        tail: Option<Arc<Mutex<VecDeque<String>>>>,
+    ) {
+        let mut pending = Vec::with_capacity(OUTPUT_BYTES);
+        loop {
+            let read = pipe.read_buf(&mut pending).await.unwrap_or(0);
+            let whole = match pending.iter().rposition(|byte| *byte == b'\n') {
+                Some(last) if read > 0 && pending.len() < OUTPUT_BYTES => last + 1,
+                None if read > 0 && pending.len() < OUTPUT_BYTES => continue,
+                _ => pending.len(),
+            };
+            if whole > 0 {
+                self.lines(&pending[..whole], stderr, tail.as_deref());
+                pending.drain(..whole);
+            }
+            if read == 0 {
+                return;
+            }
+        }
+    }
+
+    fn lines(&self, bytes: &[u8], stderr: bool, tail: Option<&Mutex<VecDeque<String>>>) {
+        let mut text = String::from_utf8_lossy(bytes).into_owned();
+        if !text.ends_with('\n') {
+            text.push('\n');
+        }
+        if let Some(Ok(mut tail)) = tail.map(Mutex::lock) {
+            tail.extend(text.lines().map(str::to_owned));
+            while tail.len() > STDERR_LINES {
+                tail.pop_front();
+            }
+        }
+        let (job, worker, source) = (self.job, self.worker, self.source.to_owned());
+        (self.output)(Output { job, worker, task: None, source, stderr, text });
+    }
+}

@@ -1,0 +1,111 @@
+//! The worker daemon: one machine's executors, objects and local scheduling.
+//!
+//! ```text
+//!  executors ══rings══► dispatch thread ──channel──► network thread ══QUIC══► head, other workers
+//!            ◄══rings══  core, arena,   ◄──inbox───   links, pulls, child
+//!                        object table      + bell     processes and output
+//! ```
+//! The dispatch thread never waits for the network, and the network thread never touches the core:
+//! a call that is served on this machine makes no tokio hop. Bytes of large values go from mapped
+//! segment to QUIC stream and back on the network thread; the dispatch thread hands out blocks and
+//! views of them. What runs where, and what is kept, is decided by `rdist_scheduler::local`.
+
+mod dispatch;
+mod executor;
+mod inbox;
+mod launch;
+mod network;
+mod query;
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex};
+use std::thread::JoinHandle;
+
+use rdist_scheduler::id::WorkerId;
+
+use crate::config::WorkerConfig;
+use crate::ring::Bell;
+use crate::transport::discover::EnterError;
+use crate::transport::quic::BindError;
+
+/// Why a worker did not start.
+#[derive(Debug, thiserror::Error)]
+pub enum WorkerError {
+    /// The head refused it, or cannot be reached.
+    #[error(transparent)]
+    Enter(#[from] EnterError),
+    /// Its port cannot be had.
+    #[error(transparent)]
+    Bind(#[from] BindError),
+    /// The token is good for something else.
+    #[error("the token is not for workers: make one with `rdist token create --role worker`")]
+    NoWorkerToken,
+    /// The system refused something.
+    #[error("{what}: {source}")]
+    System {
+        /// What was tried.
+        what: String,
+        /// Why it failed.
+        source: std::io::Error,
+    },
+}
+
+/// A worker daemon inside this process.
+#[derive(Debug)]
+pub struct Worker;
+
+/// A worker that runs. Dropping it lets the worker run on.
+#[derive(Debug)]
+pub struct WorkerHandle {
+    id: WorkerId,
+    inbox: inbox::Inbox,
+    threads: Vec<JoinHandle<()>>,
+}
+
+impl Worker {
+    /// Joins the cluster and starts both threads. Returns once the head has let the worker in.
+    pub fn start(config: WorkerConfig) -> Result<WorkerHandle, WorkerError> {
+        let bell = Bell::new().map_err(|source| system("making an event descriptor", source))?;
+        let bell = Arc::new(bell);
+        let (inbox, notes) = inbox::Inbox::new(bell.clone());
+        let processes = Arc::new(Mutex::new(HashMap::new()));
+        let (network, network_thread) = network::start(&config, inbox.clone(), processes.clone())?;
+        let id = network.worker();
+        let dispatch = std::thread::Builder::new()
+            .name("rdist-dispatch".to_owned())
+            .spawn(move || {
+                dispatch::Dispatch::new(id, config, network, (notes, bell), processes).run();
+            })
+            .map_err(|source| system("starting the dispatch thread", source))?;
+        Ok(WorkerHandle { id, inbox, threads: vec![dispatch, network_thread] })
+    }
+}
+
+impl WorkerHandle {
+    /// The worker's id.
+    pub fn id(&self) -> WorkerId {
+        self.id
+    }
+
+    /// Ends it at once; its executors are killed.
+    pub fn stop(&self) {
+        self.inbox.tell(inbox::Note::Stop { drain: false });
+    }
+
+    /// Lets what runs end, takes nothing new, then leaves.
+    pub fn drain(&self) {
+        self.inbox.tell(inbox::Note::Stop { drain: true });
+    }
+
+    /// Waits for its end.
+    pub fn wait(self) {
+        for thread in self.threads {
+            // A panic in a thread was printed by the panic hook; the worker is over either way.
+            let _ = thread.join();
+        }
+    }
+}
+
+fn system(what: &str, source: std::io::Error) -> WorkerError {
+    WorkerError::System { what: what.to_owned(), source }
+}

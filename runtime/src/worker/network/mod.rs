@@ -1,0 +1,291 @@
+//! The network thread: links to the head and to other workers, streams of bytes, processes.
+//!
+//! One tokio runtime of one thread. It carries what the dispatch thread says and reports what it
+//! hears through the inbox; it knows no task and decides nothing. A link to another worker is
+//! one-directional: each side dials the other for its own messages and its own pulls, so that no
+//! two of them ever have to agree on who calls.
+
+mod peers;
+mod processes;
+mod uplink;
+
+use std::cell::RefCell;
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::thread::JoinHandle;
+
+use rdist_scheduler::id::{ObjectId, WorkerId};
+use tokio::sync::mpsc;
+
+use super::inbox::{Inbox, Note, Served};
+use super::launch::{Launch, Processes};
+use super::{WorkerError, system};
+use crate::config::WorkerConfig;
+use crate::store::Incoming;
+use crate::transfer::{Source, read_request, serve};
+use crate::transport::link::{LinkEvent, LinkServer, ServerSink, receive_caller};
+use crate::transport::{Arrival, Connection, Endpoint, Entrance, Peer, Tuning};
+use crate::wire::cluster::{JobInfo, PeerFrame, StreamRequest, WorkerToHead};
+use crate::wire::{decode, encode};
+use peers::Peers;
+use processes::Launcher;
+use uplink::Uplink;
+
+/// What the dispatch thread wants done.
+#[derive(Debug)]
+pub(super) enum Command {
+    /// Say something to the head.
+    ToHead { frame: Vec<u8>, lasting: bool },
+    /// Say who this worker is, to a head that does not know.
+    Register { meeting: u64, frame: Vec<u8> },
+    /// Say something to another worker.
+    ToPeer { to: WorkerId, frame: Vec<u8> },
+    /// A worker can be reached there.
+    Member { worker: WorkerId, address: String },
+    /// A worker is gone for good.
+    PeerGone(WorkerId),
+    /// Fill the block from that worker's copy.
+    Pull { object: ObjectId, from: WorkerId, block: Incoming },
+    /// Start a process.
+    Launch(Launch, Arc<JobInfo>),
+    /// End.
+    Stop,
+}
+
+/// The dispatch thread's side.
+#[derive(Debug, Clone)]
+pub(super) struct Network {
+    worker: WorkerId,
+    address: SocketAddr,
+    commands: mpsc::UnboundedSender<Command>,
+}
+
+impl Network {
+    /// This worker's id.
+    pub(super) fn worker(&self) -> WorkerId {
+        self.worker
+    }
+
+    /// Where other workers reach it.
+    pub(super) fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    pub(super) fn command(&self, command: Command) {
+        // The network thread ends last; when it has ended there is nobody left to tell.
+        let _ = self.commands.send(command);
+    }
+
+    /// Output and events are worth telling also to a head that has forgotten everything; all
+    /// else the core tells again by itself.
+    pub(super) fn to_head(&self, message: &WorkerToHead) {
+        let lasting = matches!(message, WorkerToHead::Output(_) | WorkerToHead::Event { .. });
+        self.command(Command::ToHead { frame: encode(message).into_vec(), lasting });
+    }
+
+    pub(super) fn to_peer(&self, to: WorkerId, frame: &PeerFrame) {
+        self.command(Command::ToPeer { to, frame: encode(frame).into_vec() });
+    }
+}
+
+/// Joins the cluster and starts the thread.
+pub(super) fn start(
+    config: &WorkerConfig,
+    inbox: Inbox,
+    processes: Processes,
+) -> Result<(Network, JoinHandle<()>), WorkerError> {
+    let (commands, receiver) = mpsc::unbounded_channel();
+    let (started, joined) = std::sync::mpsc::sync_channel(1);
+    let config = config.clone();
+    let sender = commands.clone();
+    let thread = std::thread::Builder::new()
+        .name("rdist-network".to_owned())
+        .spawn(move || {
+            let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+                Ok(runtime) => runtime,
+                Err(error) => {
+                    // `start` waits for exactly one message.
+                    let _ = started.send(Err(system("starting the network thread", error)));
+                    return;
+                }
+            };
+            let local = tokio::task::LocalSet::new();
+            runtime.block_on(local.run_until(async move {
+                match Shared::join(&config, inbox, processes, sender).await {
+                    Ok(shared) => {
+                        let shared = Rc::new(shared);
+                        let _ = started.send(Ok((shared.worker, shared.address)));
+                        run(shared, receiver).await;
+                    }
+                    Err(error) => drop(started.send(Err(error))),
+                }
+            }));
+        })
+        .map_err(|error| system("starting the network thread", error))?;
+    let (worker, address) = joined.recv().unwrap_or_else(|_| {
+        Err(system("starting the network thread", std::io::Error::other("it panicked")))
+    })?;
+    Ok((Network { worker, address, commands }, thread))
+}
+
+/// What the tasks of the network thread share.
+struct Shared {
+    worker: WorkerId,
+    address: SocketAddr,
+    inbox: Inbox,
+    endpoint: Endpoint,
+    uplink: Uplink,
+    peers: RefCell<Peers>,
+    callers: RefCell<LinkServer>,
+    launcher: Launcher,
+}
+
+impl Shared {
+    async fn join(
+        config: &WorkerConfig,
+        inbox: Inbox,
+        processes: Processes,
+        commands: mpsc::UnboundedSender<Command>,
+    ) -> Result<Self, WorkerError> {
+        let entrance = Entrance {
+            home: config.home.clone(),
+            head: config.head.clone(),
+            token: config.token.clone(),
+        };
+        let (identity, target) = entrance.join(Tuning::default()).await?;
+        let worker = identity.worker().ok_or(WorkerError::NoWorkerToken)?;
+        let endpoint = Endpoint::bind(config.listen, &identity, Tuning::default())?;
+        let address =
+            endpoint.local_address().map_err(|error| system("reading the port", error))?;
+        let uplink = Uplink::dial(&endpoint, target, inbox.clone());
+        let sink = listen_to_peers(inbox.clone());
+        Ok(Self {
+            worker,
+            address,
+            inbox: inbox.clone(),
+            endpoint,
+            uplink,
+            peers: RefCell::new(Peers::default()),
+            callers: RefCell::new(LinkServer::new(sink)),
+            launcher: Launcher::new(config.home.programs(), inbox, processes, commands),
+        })
+    }
+}
+
+/// Hands on what other workers say.
+fn listen_to_peers(inbox: Inbox) -> ServerSink {
+    Arc::new(move |peer, event| {
+        let (Peer::Worker(from), LinkEvent::Frame(bytes)) = (peer, event) else { return };
+        match decode::<PeerFrame>(&bytes) {
+            Ok(frame) => inbox.tell(Note::FromPeer { from, frame: Box::new(frame) }),
+            Err(error) => tracing::warn!(%from, %error, "a worker sent a malformed message"),
+        }
+    })
+}
+
+async fn run(shared: Rc<Shared>, mut commands: mpsc::UnboundedReceiver<Command>) {
+    let accepting = tokio::task::spawn_local(accept(shared.clone()));
+    while let Some(command) = commands.recv().await {
+        if matches!(command, Command::Stop) {
+            break;
+        }
+        carry_out(&shared, command);
+    }
+    accepting.abort();
+    shared.uplink.close().await;
+    shared.endpoint.close("the worker has ended");
+    shared.endpoint.wait_idle().await;
+}
+
+fn carry_out(shared: &Rc<Shared>, command: Command) {
+    match command {
+        Command::ToHead { frame, lasting } => shared.uplink.send(frame, lasting),
+        Command::Register { meeting, frame } => shared.uplink.begin(meeting, frame),
+        Command::ToPeer { to, frame } => shared.peers.borrow_mut().send(to, frame),
+        Command::Member { worker, address } => {
+            if worker != shared.worker {
+                shared.peers.borrow_mut().add(&shared.endpoint, worker, address);
+            }
+        }
+        Command::PeerGone(worker) => {
+            shared.peers.borrow_mut().remove(worker);
+            shared.callers.borrow_mut().forget(Peer::Worker(worker));
+        }
+        Command::Pull { object, from, block } => {
+            let connection = shared.peers.borrow().connection(from);
+            let inbox = shared.inbox.clone();
+            tokio::task::spawn_local(peers::pull(connection, object, from, block, inbox));
+        }
+        Command::Launch(launch, job) => {
+            let shared = shared.clone();
+            tokio::task::spawn_local(async move {
+                shared.launcher.launch(launch, &job, &shared.uplink).await;
+            });
+        }
+        Command::Stop => {}
+    }
+}
+
+/// Lets other workers in.
+async fn accept(shared: Rc<Shared>) {
+    while let Some(incoming) = shared.endpoint.accept().await {
+        let shared = shared.clone();
+        tokio::task::spawn_local(async move {
+            match incoming.establish().await {
+                Ok(Arrival::Member(connection)) => serve_peer(&shared, connection).await,
+                Ok(Arrival::Joiner { connection, .. }) => {
+                    connection.close(0_u32.into(), b"only the head lets anybody join");
+                }
+                Err(error) => tracing::debug!(%error, "a caller was turned away"),
+            }
+        });
+    }
+}
+
+async fn serve_peer(shared: &Rc<Shared>, connection: Connection) {
+    if !matches!(connection.peer(), Peer::Worker(_)) {
+        return connection.close(0, "a worker talks to workers and to its head alone");
+    }
+    match receive_caller(connection.clone()).await {
+        Ok(caller) => drop(shared.callers.borrow_mut().attach(caller)),
+        Err(error) => return tracing::debug!(%error, "a worker opened no link"),
+    }
+    while let Ok((send, receive)) = connection.accept_bi().await {
+        let inbox = shared.inbox.clone();
+        tokio::task::spawn_local(async move {
+            if let Err(error) = answer(inbox, send, receive).await {
+                tracing::debug!(%error, "a stream of bytes broke");
+            }
+        });
+    }
+}
+
+async fn answer(
+    inbox: Inbox,
+    mut send: quinn::SendStream,
+    mut receive: quinn::RecvStream,
+) -> Result<(), crate::transfer::StreamError> {
+    let served = match read_request(&mut receive).await? {
+        StreamRequest::Object(object) => {
+            let (reply, answer) = tokio::sync::oneshot::channel();
+            inbox.tell(Note::ObjectWanted { object, reply });
+            answer.await.ok().flatten()
+        }
+        StreamRequest::Program(_) => None,
+    };
+    let source = match served {
+        Some(served) => Source::Memory(served),
+        None => Source::Missing,
+    };
+    serve(&mut send, source).await
+}
+
+impl AsRef<[u8]> for Served {
+    fn as_ref(&self) -> &[u8] {
+        match self {
+            Self::Inline(bytes) => bytes,
+            Self::Arena(view) => view,
+        }
+    }
+}

@@ -1,0 +1,91 @@
+//! Answers to what people ask about a worker, as JSON text.
+
+use std::collections::HashMap;
+
+use rdist_scheduler::id::{JobId, WorkerId};
+use rdist_scheduler::local::LocalCore;
+use serde_json::{Value, json};
+
+use crate::wire::cluster::Query;
+
+/// Names of functions, by job.
+pub(super) type Functions = HashMap<(JobId, u64), String>;
+
+/// Most rows of one answer: a list of a million tasks helps nobody.
+const MAX_ROWS: usize = 10_000;
+
+/// A list of rows, or an explanation, or `null` for what is not known here.
+pub(super) fn answer(core: &LocalCore, functions: &Functions, query: &Query) -> String {
+    let answer = match query {
+        Query::Tasks => Value::Array(tasks(core, functions)),
+        Query::Actors => Value::Array(actors(core, functions)),
+        Query::Objects => Value::Array(objects(core)),
+        Query::Explain(id) => explain(core, id),
+    };
+    answer.to_string()
+}
+
+fn tasks(core: &LocalCore, functions: &Functions) -> Vec<Value> {
+    let row = |view: rdist_scheduler::local::TaskView| {
+        json!({
+            "task": view.task.to_string(),
+            "job": view.task.job().to_string(),
+            "name": name(functions, view.task.job(), view.function),
+            "state": view.state,
+            "attempt": view.attempt,
+            "owner": view.owner.to_string(),
+            "worker": place(view.worker),
+            "request": view.request.to_string(),
+        })
+    };
+    core.tasks().take(MAX_ROWS).map(row).collect()
+}
+
+fn actors(core: &LocalCore, functions: &Functions) -> Vec<Value> {
+    let row = |view: rdist_scheduler::local::ActorView| {
+        json!({
+            "actor": view.actor.to_string(),
+            "job": view.actor.0.job().to_string(),
+            "class": name(functions, view.actor.0.job(), view.function),
+            "name": view.name,
+            "owner": view.owner.to_string(),
+            "worker": place(view.worker),
+            "life": view.life,
+            "request": view.request.to_string(),
+            "death": view.death.map(|error| error.to_string()),
+        })
+    };
+    core.actors().take(MAX_ROWS).map(row).collect()
+}
+
+fn objects(core: &LocalCore) -> Vec<Value> {
+    let row = |view: rdist_scheduler::local::ObjectView| {
+        json!({
+            "object": view.object.to_string(),
+            "job": view.object.task.job().to_string(),
+            "state": view.state,
+            "bytes": view.size,
+            "owner": view.owner.to_string(),
+            "copies": view.copies.iter().map(ToString::to_string).collect::<Vec<_>>(),
+            "holders": view.holders,
+        })
+    };
+    core.objects().take(MAX_ROWS).map(row).collect()
+}
+
+fn explain(core: &LocalCore, id: &str) -> Value {
+    let reason = id.parse().ok().and_then(|task| core.explain(task));
+    reason.map_or(Value::Null, |reason| json!({ "id": id, "reason": reason }))
+}
+
+fn name(functions: &Functions, job: JobId, function: u64) -> Value {
+    match functions.get(&(job, function)) {
+        Some(name) => json!(name),
+        None if function == 0 => json!("main"),
+        None => Value::Null,
+    }
+}
+
+fn place(worker: Option<WorkerId>) -> Value {
+    worker.map_or(Value::Null, |worker| json!(worker.to_string()))
+}

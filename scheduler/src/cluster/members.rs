@@ -1,0 +1,132 @@
+//! Workers come, close and are lost.
+
+use std::collections::btree_map::Entry;
+
+use super::core::ClusterCore;
+use super::member::Member;
+use super::queue::ShapeId;
+use crate::id::{JobId, WorkerId};
+use crate::message::{FromHead, Held};
+use crate::placement::Reason;
+use crate::resource::Resources;
+
+/// Most lost workers that are remembered, to turn them away when they come back.
+const REMEMBERED_LOST: usize = 10_000;
+/// Most tasks of a shape whose owners hear of it when only a new worker could help, or one did.
+const TELL_AGAIN: usize = 1_000;
+
+impl ClusterCore {
+    pub(super) fn worker_joined(
+        &mut self,
+        worker: WorkerId,
+        total: Resources,
+        labels: Vec<(String, String)>,
+        held: Held,
+    ) {
+        if let Some(reason) = self.lost.get(&worker) {
+            let reason = reason.clone();
+            self.send(worker, FromHead::WorkerDied { worker, reason });
+            return;
+        }
+        if worker == WorkerId::HEAD {
+            return;
+        }
+        if let Entry::Vacant(vacant) = self.members.entry(worker) {
+            vacant.insert(Member::default());
+            self.field.add(worker, total, labels);
+            self.roomier.insert(worker);
+        }
+        if self.recovery.as_mut().is_some_and(|recovery| recovery.expected.remove(&worker)) {
+            self.tell_losses(worker);
+        }
+        self.end_unknown_jobs(worker, &held);
+        for task in &held.assigned {
+            self.claim(worker, task);
+        }
+        for (name, actor) in held.names {
+            self.name_held(worker, name, actor);
+        }
+        self.membership_changed(worker);
+        self.finish_recovery_if_complete();
+    }
+
+    pub(super) fn worker_draining(&mut self, worker: WorkerId) {
+        let Some(member) = self.members.get_mut(&worker) else { return };
+        member.draining = true;
+        self.field.close(worker);
+        self.membership_changed(worker);
+    }
+
+    pub(super) fn worker_lost(&mut self, worker: WorkerId, reason: &str) {
+        let expected = self.recovery.as_mut().is_some_and(|recovery| recovery.lose(worker));
+        let member = self.members.remove(&worker);
+        if member.is_none() && !expected {
+            return;
+        }
+        self.field.remove(worker);
+        if self.lost.len() >= REMEMBERED_LOST {
+            self.lost.pop_first();
+        }
+        self.lost.insert(worker, reason.to_owned());
+        self.broadcast(&FromHead::WorkerDied { worker, reason: reason.to_owned() }, None);
+        self.sharing.forget(worker);
+        self.drop_names_of(worker);
+        for key in self.queue.of_owner(worker) {
+            self.queue.remove(&key);
+        }
+        let mut drivers = Vec::new();
+        for ((task, attempt, owner), ()) in member.map(|member| member.holds).unwrap_or_default() {
+            self.ledger.remove(&(task, owner, attempt));
+            if owner == WorkerId::HEAD {
+                drivers.push((task.job(), attempt));
+            }
+        }
+        self.membership_changed(worker);
+        for (job, attempt) in drivers {
+            self.driver_lost(job, attempt, reason);
+        }
+        self.finish_recovery_if_complete();
+    }
+
+    /// A worker that was away while others were lost hears of them now.
+    fn tell_losses(&mut self, worker: WorkerId) {
+        for (lost, reason) in self.lost.clone() {
+            self.send(worker, FromHead::WorkerDied { worker: lost, reason });
+        }
+    }
+
+    /// Jobs that ended while the worker was away.
+    fn end_unknown_jobs(&mut self, worker: WorkerId, held: &Held) {
+        let mut jobs: Vec<JobId> = held.assigned.iter().map(|held| held.task.job()).collect();
+        jobs.extend(&held.jobs);
+        jobs.sort_unstable();
+        jobs.dedup();
+        for job in jobs {
+            if !self.is_active(job) {
+                self.send(worker, FromHead::JobEnded { job });
+            }
+        }
+    }
+
+    /// Shapes that named the worker are bound or set free; shapes for which it decides whether
+    /// there is hope are looked at again.
+    fn membership_changed(&mut self, worker: WorkerId) {
+        self.fresh.extend(self.queue.rebind(worker, &self.field));
+        let spot = self.field.spot(worker).filter(|spot| !spot.closed);
+        let joined = spot.is_some();
+        let concerned = |(id, shape): (ShapeId, &super::queue::Shape)| {
+            let able = spot.is_some_and(|spot| spot.total.covers(&shape.request));
+            let hopeless = shape.reason.as_ref()?.is_hopeless();
+            (hopeless == joined && (able || !joined)).then_some((id, hopeless))
+        };
+        let concerned: Vec<_> = self.queue.shapes().filter_map(concerned).collect();
+        for (id, was_hopeless) in concerned {
+            let Some(shape) = self.queue.shape_mut(id) else { continue };
+            let reason = Reason::find(&self.field, &shape.request, &shape.strategy);
+            if reason.is_hopeless() != was_hopeless {
+                self.untold.extend(shape.keys().take(TELL_AGAIN));
+            }
+            shape.reason = Some(reason);
+        }
+    }
+}

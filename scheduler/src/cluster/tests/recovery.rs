@@ -1,0 +1,129 @@
+use super::*;
+
+fn restarted(workers: &[u64], attempt: u32, max_retries: u32) -> Bench {
+    let mut bench = Bench::new();
+    bench.event(ClusterEvent::Restored {
+        jobs: vec![(JOB, driver(max_retries), attempt)],
+        workers: workers.iter().map(|worker| WorkerId(*worker)).collect(),
+        names: Vec::new(),
+    });
+    bench
+}
+
+#[test]
+fn a_driver_that_still_runs_is_claimed() {
+    let mut bench = restarted(&[1, 2], 0, 0);
+    bench.join(1, 1.0);
+    bench.nothing_more();
+    bench.join_holding(2, 1.0, holding(&[(TaskId::driver(JOB), 0, 0)]));
+    assert!(bench.take_state(JobState::Running { worker: WorkerId(2), attempt: 0 }));
+    bench.nothing_more();
+    let finished = ToHead::DriverFinished { job: JOB, attempt: 0, outcome: returned() };
+    bench.say(2, finished);
+    assert!(bench.take_state(JobState::Succeeded));
+}
+
+#[test]
+fn a_driver_that_nobody_has_is_placed_when_all_are_back_whatever_its_retries() {
+    let mut bench = restarted(&[1, 2], 0, 0);
+    bench.join(1, 1.0);
+    assert_eq!(bench.assigned(), []);
+    bench.join(2, 1.0);
+    let assigned = bench.assigned();
+    assert_eq!(assigned.len(), 1);
+    assert_eq!(assigned[0].1, 1);
+}
+
+#[test]
+fn a_worker_that_does_not_come_back_is_lost_after_the_grace_and_the_driver_may_have_been_there() {
+    let mut bench = restarted(&[1, 2], 0, 0);
+    bench.join(1, 1.0);
+    bench.wait_for_timeout();
+    assert_eq!(bench.now, Timestamp(3_000_000_000));
+    let reason = "did not come back within 3s after the head restarted".to_owned();
+    let died = FromHead::WorkerDied { worker: WorkerId(2), reason };
+    assert!(bench.take_sent(1, died.clone()));
+    assert!(matches!(
+        bench.actions.remove(0),
+        ClusterAction::JobChanged { state: JobState::Failed(_), .. }
+    ));
+    bench.actions.clear();
+    bench.join(2, 1.0);
+    assert!(bench.take_sent(2, died));
+    bench.nothing_more();
+    assert_eq!(bench.core.workers().count(), 1);
+}
+
+#[test]
+fn a_task_that_a_returning_worker_holds_is_not_placed_twice() {
+    let mut bench = restarted(&[1, 2], 0, 0);
+    bench.join_holding(1, 1.0, holding(&[(TaskId::driver(JOB), 0, 0)]));
+    bench.actions.clear();
+    bench.spill(1, vec![task(1, 0, 1.0), task(1, 1, 1.0)]);
+    let reason = "the head has restarted and waits for its workers to come back";
+    assert!(bench.take_sent(1, waiting(id(0), reason)));
+    assert!(bench.take_sent(1, waiting(id(1), reason)));
+    bench.nothing_more();
+    assert!(bench.core.explain(id(0)).unwrap().contains(reason));
+    bench.join_holding(2, 2.0, holding(&[(id(0), 0, 1)]));
+    assert!(bench.placed().contains(&(1, id(0), 0, 2)));
+    assert_eq!(bench.assigned().iter().map(|a| a.0).collect::<Vec<_>>(), [id(1)]);
+}
+
+#[test]
+fn a_task_that_ended_on_a_returned_worker_is_not_placed_again() {
+    let mut bench = restarted(&[1, 2], 0, 0);
+    bench.join_holding(2, 1.0, holding(&[(id(0), 0, 1)]));
+    bench.say(2, ToHead::Ended(vec![(id(0), 0)]));
+    bench.join_holding(1, 1.0, holding(&[(TaskId::driver(JOB), 0, 0)]));
+    bench.actions.clear();
+    bench.spill(1, vec![task(1, 0, 1.0)]);
+    assert_eq!(bench.placed(), [(1, id(0), 0, 2)]);
+    bench.nothing_more();
+}
+
+#[test]
+fn jobs_that_are_new_do_not_wait_for_the_grace() {
+    let mut bench = restarted(&[1, 2], 0, 0);
+    bench.join(1, 1.0);
+    let job = JobId(2);
+    let spec = TaskSpec { kind: TaskKind::Driver, ..spec(TaskId::driver(job), 0.0) };
+    bench.event(ClusterEvent::JobSubmitted { job, driver: spec });
+    assert_eq!(bench.assigned(), [(TaskId::driver(job), 0, 1)]);
+}
+
+#[test]
+fn a_job_that_ended_while_a_worker_was_away_is_ended_there() {
+    let mut bench = Bench::new();
+    bench.event(ClusterEvent::Restored {
+        jobs: Vec::new(),
+        workers: vec![WorkerId(1)],
+        names: Vec::new(),
+    });
+    bench.join_holding(1, 1.0, holding(&[(id(0), 0, 1)]));
+    assert!(bench.take_sent(1, FromHead::JobEnded { job: JOB }));
+    bench.nothing_more();
+}
+
+#[test]
+fn a_returning_worker_hears_of_losses_and_keeps_its_names() {
+    let mut bench = Bench::new();
+    let name = "counter".to_owned();
+    bench.event(ClusterEvent::Restored {
+        jobs: vec![(JOB, driver(0), 0)],
+        workers: vec![WorkerId(1), WorkerId(2)],
+        names: vec![(name.clone(), actor(1), WorkerId(1))],
+    });
+    bench.lose(2);
+    let mut held = holding(&[(TaskId::driver(JOB), 0, 0)]);
+    held.names.push((name.clone(), actor(1)));
+    held.names.push(("other".to_owned(), actor(2)));
+    bench.join_holding(1, 1.0, held);
+    let reason = "its machine burnt".to_owned();
+    assert!(bench.take_sent(1, FromHead::WorkerDied { worker: WorkerId(2), reason }));
+    assert!(bench.take_state(JobState::Running { worker: WorkerId(1), attempt: 0 }));
+    let granted = Some((actor(2), WorkerId(1)));
+    assert!(bench.take(&ClusterAction::NameChanged { name: "other".into(), actor: granted }));
+    bench.nothing_more();
+    assert_eq!(bench.core.poll_timeout(), Some(Timestamp(6_000_000_000)));
+}

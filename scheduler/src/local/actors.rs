@@ -1,0 +1,282 @@
+//! Supervision of actors, and where they live as far as this worker knows.
+
+use std::sync::Arc;
+
+use super::{LocalCore, Step};
+use crate::actor::{ActorEntry, ActorState, Supervised};
+use crate::id::{ActorId, ExecutorId, WorkerId};
+use crate::message::{ActorPlace, PeerMessage, ToHead};
+use crate::outcome::{Cause, Death, TaskError};
+use crate::spec::{ActorOptions, TaskSpec};
+use crate::task::{TaskKey, TaskState};
+
+impl LocalCore {
+    /// An actor is to be made, at first or again.
+    pub(super) fn begin_actor(
+        &mut self,
+        key: TaskKey,
+        spec: &Arc<TaskSpec>,
+        options: &ActorOptions,
+    ) {
+        let actor = ActorId(spec.id);
+        let is_new = !self.actors.get(&actor).is_some_and(|entry| entry.supervised.is_some());
+        let life = self.tasks[key].attempt;
+        if is_new {
+            for reference in spec.dependencies.iter().chain(&spec.borrowed) {
+                self.hold(*reference);
+            }
+            let me = self.me;
+            let entry = self.actors.entry(actor).or_insert_with(|| ActorEntry::new(me));
+            entry.owner = me;
+            entry.place = ActorState::Pending;
+            entry.floor = 0;
+            entry.supervised = Some(Box::new(Supervised {
+                spec: Arc::clone(spec),
+                max_restarts: options.max_restarts,
+                name: options.name.clone(),
+                life,
+                subscribers: Vec::new(),
+            }));
+        } else if let Some(entry) = self.actors.get_mut(&actor)
+            && let Some(supervised) = &mut entry.supervised
+        {
+            supervised.life = life;
+        }
+        if let (true, Some(name)) = (is_new, &options.name) {
+            self.tasks.restamp(key);
+            self.tasks[key].state = TaskState::Naming;
+            self.send_head(ToHead::ActorNamed { name: name.clone(), actor, owner: self.me });
+            return;
+        }
+        self.resolve_actor(key);
+    }
+
+    fn resolve_actor(&mut self, key: TaskKey) {
+        let spec = Arc::clone(&self.tasks[key].spec);
+        let here = self.reason_to_spill(&spec).is_none() && self.ledger.fits(&spec.request);
+        self.resolve(key, TaskState::Waiting { here });
+    }
+
+    pub(super) fn name_answered(&mut self, name: &str, actor: ActorId, taken_by: Option<ActorId>) {
+        let Some(key) = self.tasks.find(actor.0, self.me) else { return };
+        if !matches!(self.tasks[key].state, TaskState::Naming) {
+            return;
+        }
+        match taken_by {
+            Some(other) if other != actor => {
+                if let Some(entry) = self.actors.get_mut(&actor)
+                    && let Some(supervised) = &mut entry.supervised
+                {
+                    // It never had the name, and has none to give back.
+                    supervised.name = None;
+                }
+                let reason = format!(
+                    "the name {name:?} belongs to {other}; choose another one, or look that actor up"
+                );
+                self.fail(key, TaskError { task: actor.0, cause: Cause::Refused { reason } });
+            }
+            _ => self.resolve_actor(key),
+        }
+    }
+
+    /// The creation task of a supervised actor returned on `worker`.
+    pub(super) fn actor_made(&mut self, actor: ActorId, life: u32, worker: WorkerId) {
+        let Some(entry) = self.actors.get_mut(&actor) else { return };
+        let Some(supervised) = &mut entry.supervised else { return };
+        if matches!(entry.place, ActorState::Dead(_)) {
+            return self.kill_at(actor, worker);
+        }
+        supervised.life = life;
+        entry.floor = entry.floor.max(life);
+        entry.place = ActorState::At { worker, life };
+        if worker != self.me {
+            self.peer(worker).actors.insert(actor);
+        }
+        self.tell_subscribers(actor);
+        self.advance_lanes(actor);
+    }
+
+    /// A life of a supervised actor has ended: the next one begins, or it is dead.
+    pub(super) fn actor_lost(&mut self, actor: ActorId, life: u32, death: Death) {
+        let Some(entry) = self.actors.get_mut(&actor) else { return };
+        let Some(supervised) = &mut entry.supervised else { return };
+        if life != supervised.life || !matches!(entry.place, ActorState::At { .. }) {
+            return;
+        }
+        entry.floor = life + 1;
+        let may_restart = life < supervised.max_restarts && !matches!(death, Death::Ended);
+        if !may_restart {
+            let cause = Cause::ActorDied(death);
+            return self.actor_ends(actor, Arc::new(TaskError { task: actor.0, cause }));
+        }
+        entry.place = ActorState::Pending;
+        let spec = Arc::clone(&supervised.spec);
+        self.tell_subscribers(actor);
+        if self.tasks.find(actor.0, self.me).is_none() {
+            let key = self.insert_task(spec, self.me, life + 1, ExecutorId(0));
+            self.begin(key);
+        }
+    }
+
+    /// A supervised actor is gone for good.
+    pub(super) fn actor_ends(&mut self, actor: ActorId, error: Arc<TaskError>) {
+        let Some(entry) = self.actors.get_mut(&actor) else { return };
+        if matches!(entry.place, ActorState::Dead(_)) {
+            return;
+        }
+        entry.place = ActorState::Dead(error);
+        let (mut name, mut spec) = (None, None);
+        if let Some(supervised) = &mut entry.supervised {
+            name = supervised.name.take();
+            spec = Some(Arc::clone(&supervised.spec));
+        }
+        if let Some(spec) = spec {
+            let references = spec.dependencies.iter().chain(&spec.borrowed);
+            self.steps.extend(references.map(|reference| Step::LetGo(reference.object)));
+        }
+        if let Some(name) = name {
+            self.send_head(ToHead::ActorUnnamed { name, actor });
+        }
+        self.tell_subscribers(actor);
+        self.advance_lanes(actor);
+    }
+
+    fn tell_subscribers(&mut self, actor: ActorId) {
+        let Some(entry) = self.actors.get(&actor) else { return };
+        let Some(supervised) = &entry.supervised else { return };
+        let place = place_of(&entry.place);
+        for to in supervised.subscribers.clone() {
+            self.send(to, PeerMessage::ActorLocated { actor, place: place.clone() });
+        }
+    }
+
+    pub(super) fn actor_locate(&mut self, from: WorkerId, actor: ActorId) {
+        let place = match self.actors.get_mut(&actor) {
+            Some(ActorEntry { place, supervised: Some(supervised), .. }) => {
+                if !supervised.subscribers.contains(&from) {
+                    supervised.subscribers.push(from);
+                }
+                place_of(place)
+            }
+            _ => ActorPlace::Dead(unknown_actor(actor)),
+        };
+        self.send(from, PeerMessage::ActorLocated { actor, place });
+    }
+
+    pub(super) fn actor_located(&mut self, from: WorkerId, actor: ActorId, place: ActorPlace) {
+        let Some(entry) = self.actors.get_mut(&actor) else { return };
+        if entry.owner != from || entry.supervised.is_some() {
+            return;
+        }
+        match place {
+            ActorPlace::Pending => entry.place = ActorState::Pending,
+            ActorPlace::At { life, .. } if life < entry.floor => return,
+            ActorPlace::At { worker, life } => {
+                entry.floor = life;
+                entry.place = ActorState::At { worker, life };
+                if worker != self.me {
+                    self.peer(worker).actors.insert(actor);
+                }
+            }
+            ActorPlace::Dead(error) => entry.place = ActorState::Dead(Arc::new(error)),
+        }
+        self.advance_lanes(actor);
+    }
+
+    /// A worker is lost that supervised the actor, or on which it lived.
+    pub(super) fn actor_worker_died(&mut self, actor: ActorId, worker: WorkerId) {
+        let Some(entry) = self.actors.get_mut(&actor) else { return };
+        if let Some(supervised) = &mut entry.supervised {
+            supervised.subscribers.retain(|subscriber| *subscriber != worker);
+            if let ActorState::At { worker: at, life } = entry.place
+                && at == worker
+            {
+                self.actor_lost(actor, life, Death::WorkerLost);
+            }
+            return;
+        }
+        if entry.owner == worker {
+            if !matches!(entry.place, ActorState::Dead(_)) {
+                let error = TaskError { task: actor.0, cause: Cause::OwnerDied };
+                entry.place = ActorState::Dead(Arc::new(error));
+                self.advance_lanes(actor);
+            }
+        } else if let ActorState::At { worker: at, life } = entry.place
+            && at == worker
+        {
+            // The supervisor will tell what becomes of it.
+            entry.floor = life + 1;
+            entry.place = ActorState::Pending;
+        }
+    }
+
+    pub(super) fn kill_requested(&mut self, actor: ActorId, owner: WorkerId) {
+        if owner == self.me {
+            self.kill_supervised(actor);
+        } else {
+            self.send(owner, PeerMessage::ActorKill { actor });
+        }
+    }
+
+    /// A worker asks: as the supervisor, or of the supervisor.
+    pub(super) fn actor_kill(&mut self, actor: ActorId) {
+        if self.actors.get(&actor).is_some_and(|entry| entry.supervised.is_some()) {
+            self.kill_supervised(actor);
+        } else {
+            self.end_hosted(actor, Death::Ended);
+        }
+    }
+
+    fn kill_supervised(&mut self, actor: ActorId) {
+        let Some(entry) = self.actors.get(&actor) else { return };
+        let place = entry.place.clone();
+        let cause = Cause::ActorDied(Death::Ended);
+        self.actor_ends(actor, Arc::new(TaskError { task: actor.0, cause }));
+        match place {
+            ActorState::At { worker, .. } => self.kill_at(actor, worker),
+            ActorState::Pending => self.cancel_requested(actor.0, false),
+            ActorState::Dead(_) => {}
+        }
+    }
+
+    fn kill_at(&mut self, actor: ActorId, worker: WorkerId) {
+        if worker == self.me {
+            self.end_hosted(actor, Death::Ended);
+        } else {
+            self.send(worker, PeerMessage::ActorKill { actor });
+        }
+    }
+
+    /// Where an actor of another supervisor lives is asked once; changes are told.
+    pub(super) fn known_actor(&mut self, actor: ActorId, owner: WorkerId) {
+        if let Some(entry) = self.actors.get_mut(&actor) {
+            let is_gone = matches!(entry.place, ActorState::Dead(_));
+            if entry.owner == owner || !is_gone || entry.supervised.is_some() {
+                return;
+            }
+        }
+        let mut entry = ActorEntry::new(owner);
+        if owner == self.me {
+            entry.place = ActorState::Dead(Arc::new(unknown_actor(actor)));
+        } else if self.is_dead(owner) {
+            let error = TaskError { task: actor.0, cause: Cause::OwnerDied };
+            entry.place = ActorState::Dead(Arc::new(error));
+        } else {
+            self.peer(owner).actors.insert(actor);
+            self.send(owner, PeerMessage::ActorLocate { actor });
+        }
+        self.actors.insert(actor, entry);
+    }
+}
+
+fn place_of(state: &ActorState) -> ActorPlace {
+    match state {
+        ActorState::Pending => ActorPlace::Pending,
+        ActorState::At { worker, life } => ActorPlace::At { worker: *worker, life: *life },
+        ActorState::Dead(error) => ActorPlace::Dead(TaskError::clone(error)),
+    }
+}
+
+fn unknown_actor(actor: ActorId) -> TaskError {
+    TaskError { task: actor.0, cause: Cause::ActorDied(Death::Ended) }
+}

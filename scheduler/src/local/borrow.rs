@@ -1,0 +1,319 @@
+//! References to objects of other workers, references that other workers have to objects of this
+//! one, and messages that wait until such references are counted.
+
+use std::sync::Arc;
+
+use smallvec::SmallVec;
+
+use super::peers::{Answers, Deferred, Peer, What};
+use super::{LocalAction, LocalCore};
+use crate::id::{ObjectId, TaskId, WorkerId};
+use crate::message::{PeerMessage, Place};
+use crate::object::{Borrow, Value, Waiter};
+use crate::outcome::{Cause, TaskError};
+
+impl LocalCore {
+    pub(super) fn peer(&mut self, worker: WorkerId) -> &mut Peer {
+        self.peers.entry(worker).or_default()
+    }
+
+    pub(super) fn from_peer(&mut self, from: WorkerId, message: PeerMessage) {
+        if self.is_dead(from) || from == self.me {
+            return;
+        }
+        match message {
+            PeerMessage::Finished { task, attempt, outcome } => {
+                self.peer_finished(from, task, attempt, outcome);
+            }
+            PeerMessage::Settled { task, attempt } => self.settled(from, task, attempt),
+            PeerMessage::Call(assignment) => self.called(from, assignment),
+            PeerMessage::Locate { object } => self.locate(from, object),
+            PeerMessage::Located { object, place } => self.located(from, object, place),
+            PeerMessage::Retain { object } => self.peer_retains(from, object),
+            PeerMessage::Retained { .. } => {
+                self.peer(from).retains_answered += 1;
+                self.flush_outbox();
+            }
+            PeerMessage::Release { object } => {
+                if self.peer(from).borrows.remove(&object) {
+                    self.let_go(object);
+                }
+            }
+            PeerMessage::CopyMade { object } => self.copy_made(from, object),
+            PeerMessage::CopyLost { object, at } => self.copy_lost(from, object, at),
+            PeerMessage::Free { object } => self.freed_by_owner(from, object),
+            PeerMessage::ActorLocate { actor } => self.actor_locate(from, actor),
+            PeerMessage::ActorLocated { actor, place } => self.actor_located(from, actor, place),
+            PeerMessage::ActorLost { actor, life, death } => self.actor_lost(actor, life, death),
+            PeerMessage::ActorKill { actor } => self.actor_kill(actor),
+            PeerMessage::Cancel { task, force } => self.peer_cancels(from, task, force),
+        }
+    }
+
+    /// The first holder here: the owner is told.
+    pub(super) fn register(&mut self, object: ObjectId) {
+        let Some(entry) = self.objects.get_mut(&object) else { return };
+        let owner = entry.owner;
+        if owner == WorkerId::HEAD || self.dead.contains(&owner) {
+            if matches!(entry.value, Value::Absent) {
+                let error = TaskError { task: object.task, cause: Cause::OwnerDied };
+                entry.value = Value::Failed(Arc::new(error));
+            }
+            return;
+        }
+        entry.borrow = Borrow::Registered;
+        self.outbox.owing.insert(owner);
+        let peer = self.peer(owner);
+        peer.retains_sent += 1;
+        peer.borrowed.insert(object);
+        self.send(owner, PeerMessage::Retain { object });
+    }
+
+    /// The last holder here is gone: the owner is told, when nothing can be lost by it.
+    pub(super) fn release(&mut self, object: ObjectId) {
+        let Some(entry) = self.objects.get_mut(&object) else { return };
+        let owner = entry.owner;
+        match entry.borrow {
+            Borrow::Registered => {
+                entry.borrow = Borrow::Releasing;
+                let until = self.open_answers(owner);
+                if until.is_empty() {
+                    self.release_now(object);
+                } else {
+                    self.outbox.waiting.push_back(Deferred { what: What::Release(object), until });
+                }
+            }
+            Borrow::Unregistered => self.drop_unheld(object),
+            Borrow::Owned | Borrow::Releasing => {}
+        }
+    }
+
+    fn release_now(&mut self, object: ObjectId) {
+        let Some(entry) = self.objects.get_mut(&object) else { return };
+        entry.borrow = Borrow::Unregistered;
+        // Whatever it answers comes too late to matter.
+        entry.asked = false;
+        let owner = entry.owner;
+        self.send(owner, PeerMessage::Release { object });
+        self.drop_unheld(object);
+    }
+
+    /// Drops a borrowed object that nobody holds, unless its owner counts on the copy here.
+    fn drop_unheld(&mut self, object: ObjectId) {
+        let Some(entry) = self.objects.get(&object) else { return };
+        let owner_is_gone = entry.owner == WorkerId::HEAD || self.dead.contains(&entry.owner);
+        let is_readable = entry.is_readable(self.me);
+        let is_copy = matches!(entry.value, Value::Arena { .. }) && is_readable;
+        if !owner_is_gone && (entry.pull.is_some() || (is_copy && !entry.freed)) {
+            return;
+        }
+        self.forget_borrowed(object);
+        if is_readable {
+            self.act(LocalAction::Free { object });
+        }
+    }
+
+    /// An object that another worker owned is made here again, because its maker's maker runs
+    /// here now: this worker becomes its owner.
+    pub(super) fn adopt(&mut self, object: ObjectId) {
+        let Some(entry) = self.objects.get_mut(&object) else { return };
+        let (owner, borrow) = (entry.owner, entry.borrow);
+        entry.owner = self.me;
+        entry.borrow = Borrow::Owned;
+        entry.asked = false;
+        entry.freed = false;
+        match &mut entry.value {
+            value @ Value::Failed(_) => *value = Value::Absent,
+            Value::Arena { copies, .. } => {
+                let me = self.me;
+                copies.retain(|copy| *copy == me);
+                if copies.is_empty() {
+                    entry.value = Value::Absent;
+                }
+            }
+            Value::Absent | Value::Inline => {}
+        }
+        if let Some(peer) = self.peers.get_mut(&owner) {
+            peer.borrowed.remove(&object);
+        }
+        if matches!(borrow, Borrow::Registered | Borrow::Releasing) {
+            self.send(owner, PeerMessage::Release { object });
+        }
+    }
+
+    pub(super) fn forget_borrowed(&mut self, object: ObjectId) {
+        if let Some(entry) = self.objects.remove(&object)
+            && let Some(peer) = self.peers.get_mut(&entry.owner)
+        {
+            peer.borrowed.remove(&object);
+        }
+    }
+
+    /// The owner has no use for the copy here.
+    fn freed_by_owner(&mut self, from: WorkerId, object: ObjectId) {
+        let me = self.me;
+        let Some(entry) = self.objects.get_mut(&object) else { return };
+        if entry.owner != from || entry.is_owned() || !entry.is_readable(me) {
+            return;
+        }
+        entry.freed = true;
+        if entry.holders == 0 {
+            self.drop_unheld(object);
+        }
+    }
+
+    fn peer_retains(&mut self, from: WorkerId, object: ObjectId) {
+        let exists = self.objects.get(&object).is_some_and(|entry| entry.is_owned());
+        if (exists || self.lineage.contains(object.task)) && self.peer(from).borrows.insert(object)
+        {
+            self.hold(crate::spec::Reference { object, owner: self.me });
+        }
+        self.send(from, PeerMessage::Retained { object });
+    }
+
+    fn locate(&mut self, from: WorkerId, object: ObjectId) {
+        match self.objects.get_mut(&object) {
+            None => {
+                let error = TaskError { task: object.task, cause: Cause::ObjectLost };
+                let place = Place::Failed(error);
+                self.send(from, PeerMessage::Located { object, place });
+            }
+            Some(entry) if matches!(entry.value, Value::Absent) => {
+                let waiter = Waiter::Peer(from);
+                if !entry.waiters.contains(&waiter) {
+                    entry.waiters.push(waiter);
+                }
+            }
+            Some(_) => self.tell_place(object, from),
+        }
+    }
+
+    fn located(&mut self, from: WorkerId, object: ObjectId, place: Place) {
+        let me = self.me;
+        let Some(entry) = self.objects.get_mut(&object) else {
+            if place == Place::Inline {
+                self.act(LocalAction::Free { object });
+            }
+            return;
+        };
+        if entry.owner != from || entry.is_owned() || entry.is_readable(me) {
+            return;
+        }
+        entry.asked = false;
+        entry.value = match place {
+            Place::Inline => Value::Inline,
+            Place::At { size, copies } => {
+                let copies: SmallVec<[WorkerId; 2]> =
+                    copies.into_iter().filter(|copy| *copy != me).collect();
+                if copies.is_empty() {
+                    // It counts a copy here that is none.
+                    entry.value = Value::Absent;
+                    return self.ask_again(object, me);
+                }
+                Value::Arena { size, copies }
+            }
+            Place::Failed(error) => Value::Failed(Arc::new(error)),
+        };
+        if entry.holders == 0 && entry.pull.is_none() {
+            // Nobody waits any longer.
+            return self.drop_unheld(object);
+        }
+        self.announce(object);
+    }
+
+    /// Tells the owner that a copy cannot be read, and waits for another place.
+    pub(super) fn ask_again(&mut self, object: ObjectId, at: WorkerId) {
+        let Some(entry) = self.objects.get_mut(&object) else { return };
+        entry.asked = true;
+        let owner = entry.owner;
+        self.send(owner, PeerMessage::CopyLost { object, at });
+    }
+
+    /// References inside a result are counted by its owner.
+    fn settled(&mut self, from: WorkerId, task: TaskId, attempt: u32) {
+        let held = self.peer(from).settling.remove(&(task, attempt));
+        for object in held.into_iter().flatten() {
+            self.let_go(object);
+        }
+    }
+
+    /// What has to be answered before a message to `to` may go.
+    fn open_answers(&mut self, to: WorkerId) -> Answers {
+        let mut until = Answers::new();
+        if self.outbox.owing.is_empty() {
+            return until;
+        }
+        for worker in self.outbox.owing.iter().filter(|worker| **worker != to) {
+            if let Some(peer) = self.peers.get(worker) {
+                until.push((*worker, peer.retains_sent));
+            }
+        }
+        until
+    }
+
+    /// Sends once every `Retain` so far is answered, then forgets the inline values of `free`.
+    pub(super) fn send_settled(
+        &mut self,
+        to: WorkerId,
+        message: PeerMessage,
+        free: SmallVec<[ObjectId; 1]>,
+    ) {
+        let until = self.open_answers(to);
+        let what = What::Message { to, message, free };
+        // What goes to one worker stays in order.
+        let is_first = !self.outbox.waiting.iter().any(
+            |deferred| matches!(&deferred.what, What::Message { to: other, .. } if *other == to),
+        );
+        if until.is_empty() && is_first {
+            self.send_now(what);
+        } else {
+            self.outbox.waiting.push_back(Deferred { what, until });
+            self.flush_outbox();
+        }
+    }
+
+    fn send_now(&mut self, what: What) {
+        match what {
+            What::Message { to, message, free } => {
+                self.send(to, message);
+                for object in free {
+                    if !self.objects.contains_key(&object) {
+                        self.act(LocalAction::Free { object });
+                    }
+                }
+            }
+            What::Release(object) => {
+                let Some(entry) = self.objects.get(&object) else { return };
+                if entry.borrow != Borrow::Releasing {
+                    return;
+                }
+                // It may have been taken up and let go of again meanwhile.
+                let until = self.open_answers(entry.owner);
+                if until.is_empty() {
+                    self.release_now(object);
+                } else {
+                    self.outbox.waiting.push_back(Deferred { what, until });
+                }
+            }
+        }
+    }
+
+    /// Sends what waits for nothing any longer, in order.
+    pub(super) fn flush_outbox(&mut self) {
+        let peers = &self.peers;
+        self.outbox.owing.retain(|worker| {
+            peers.get(worker).is_some_and(|peer| peer.retains_answered < peer.retains_sent)
+        });
+        while let Some(first) = self.outbox.waiting.front() {
+            let is_due = first.until.iter().all(|(worker, count)| {
+                self.peers.get(worker).is_none_or(|peer| peer.retains_answered >= *count)
+            });
+            if !is_due {
+                return;
+            }
+            if let Some(deferred) = self.outbox.waiting.pop_front() {
+                self.send_now(deferred.what);
+            }
+        }
+    }
+}

@@ -1,0 +1,226 @@
+//! Resources are given out: tasks start, block and go on.
+
+use std::sync::Arc;
+
+use super::{LocalAction, LocalCore};
+use crate::actor::Hosted;
+use crate::id::{ActorId, ExecutorId, TaskId};
+use crate::resource::Resources;
+use crate::spec::{TaskKind, TaskSpec};
+use crate::task::{Ready, TaskEntry, TaskKey, TaskState};
+
+/// The part of a request that a task gives back while it waits for objects.
+fn cpus_of(request: &Resources) -> Resources {
+    let mut cpus = Resources::NONE;
+    cpus.cpu = request.cpu;
+    cpus
+}
+
+/// Whether the head may have the task moved elsewhere.
+pub(super) fn is_movable(entry: &TaskEntry, me: crate::id::WorkerId) -> bool {
+    entry.owner == me
+        && !entry.assigned
+        && matches!(entry.spec.kind, TaskKind::Plain)
+        && matches!(entry.spec.strategy, crate::spec::Strategy::Default)
+}
+
+impl LocalCore {
+    pub(super) fn enqueue(&mut self, key: TaskKey) {
+        let stamp = self.tasks.restamp(key);
+        let entry = &mut self.tasks[key];
+        let movable = is_movable(entry, self.me);
+        let ready = Ready { key, stamp };
+        let shape = self.queue.push(&entry.spec.request, entry.spec.priority, movable, ready);
+        entry.state = TaskState::Ready { shape };
+        self.dispatch_due = true;
+        self.head.load_changed = true;
+    }
+
+    /// Starts whatever fits.
+    pub(super) fn dispatch(&mut self) {
+        loop {
+            let tasks = &self.tasks;
+            let is_current = |ready: Ready| tasks.current(ready.key, ready.stamp).is_some();
+            let Some(ready) = self.queue.pick(&self.ledger, is_current) else { return };
+            self.leave_queue(ready.key);
+            self.start(ready.key);
+        }
+    }
+
+    pub(super) fn leave_queue(&mut self, key: TaskKey) {
+        let entry = &self.tasks[key];
+        if let TaskState::Ready { shape } = entry.state {
+            self.queue.left(shape, is_movable(entry, self.me));
+            self.head.load_changed = true;
+        }
+    }
+
+    /// Takes a task's resources and runs it, as soon as there is an executor.
+    pub(super) fn start(&mut self, key: TaskKey) {
+        if self.tasks.has_rival(key) {
+            self.tasks.restamp(key);
+            self.tasks[key].state = TaskState::Waiting { here: true };
+            return self.tasks.wait_for_rival(key);
+        }
+        let spec = Arc::clone(&self.tasks[key].spec);
+        self.ledger.take(&spec.request);
+        if matches!(spec.kind, TaskKind::Plain) {
+            self.ledger.pass(&spec.request);
+        }
+        self.head.load_changed = true;
+        let executor = self.executor_for(&spec);
+        if self.executors.get(&executor).is_some_and(|process| process.is_up()) {
+            self.run(key, executor);
+            return;
+        }
+        let stamp = self.tasks.restamp(key);
+        self.tasks[key].state = TaskState::Starting { executor };
+        if let Some(process) = self.executors.get_mut(&executor) {
+            process.waiting.push((key, stamp));
+        }
+    }
+
+    pub(super) fn run(&mut self, key: TaskKey, executor: ExecutorId) {
+        let Some(process) = self.executors.get_mut(&executor) else { return };
+        let slot = process.running.len() as u32;
+        process.running.push(key);
+        let entry = &mut self.tasks[key];
+        let attempt = entry.attempt;
+        entry.state = TaskState::Running { executor, attempt, slot, blocked: false };
+        let spec = Arc::clone(&entry.spec);
+        self.act(LocalAction::Run { executor, spec, attempt });
+    }
+
+    /// Gives back what a `Starting` or `Running` task that is no call holds.
+    pub(super) fn give_back(&mut self, key: TaskKey) {
+        let entry = &self.tasks[key];
+        let blocked = matches!(entry.state, TaskState::Running { blocked: true, .. });
+        let spec = Arc::clone(&entry.spec);
+        if blocked {
+            self.ledger.take(&cpus_of(&spec.request));
+        } else if matches!(spec.kind, TaskKind::Plain) {
+            self.ledger.unpass(&spec.request);
+        }
+        self.give(&spec.request);
+    }
+
+    pub(super) fn give(&mut self, request: &Resources) {
+        self.ledger.give(request);
+        self.dispatch_due = true;
+        self.head.load_changed = true;
+    }
+
+    /// Takes a task off its executor, and what it holds with it. A call holds nothing itself.
+    pub(super) fn stop_running(&mut self, key: TaskKey) {
+        if let TaskState::Running { executor, slot, blocked, .. } = self.tasks[key].state {
+            if let Some(process) = self.executors.get_mut(&executor) {
+                process.running.swap_remove(slot as usize);
+                if let Some(&moved) = process.running.get(slot as usize)
+                    && let TaskState::Running { slot: place, .. } = &mut self.tasks[moved].state
+                {
+                    *place = slot;
+                }
+            }
+            if let TaskKind::ActorCall { actor, .. } = self.tasks[key].spec.kind {
+                if blocked {
+                    self.call_goes_on(actor);
+                }
+                return;
+            }
+        }
+        self.give_back(key);
+    }
+
+    pub(super) fn blocked(&mut self, executor: ExecutorId, task: TaskId) {
+        let Some((key, actor)) = self.set_blocked(executor, task, true) else { return };
+        match actor {
+            Some(actor) => self.call_blocks(actor),
+            None => {
+                let spec = Arc::clone(&self.tasks[key].spec);
+                if matches!(spec.kind, TaskKind::Plain) {
+                    self.ledger.unpass(&spec.request);
+                }
+                self.give(&cpus_of(&spec.request));
+            }
+        }
+    }
+
+    pub(super) fn unblocked(&mut self, executor: ExecutorId, task: TaskId) {
+        let Some((key, actor)) = self.set_blocked(executor, task, false) else { return };
+        match actor {
+            Some(actor) => self.call_goes_on(actor),
+            None => {
+                let spec = Arc::clone(&self.tasks[key].spec);
+                self.ledger.take(&cpus_of(&spec.request));
+                if matches!(spec.kind, TaskKind::Plain) {
+                    self.ledger.pass(&spec.request);
+                }
+                self.head.load_changed = true;
+            }
+        }
+    }
+
+    /// Marks a task that runs in `executor`, if that is news; names the actor that it is a call of.
+    fn set_blocked(
+        &mut self,
+        executor: ExecutorId,
+        task: TaskId,
+        to: bool,
+    ) -> Option<(TaskKey, Option<ActorId>)> {
+        let key = self.tasks.find_running(task, executor)?;
+        let entry = &mut self.tasks[key];
+        match &mut entry.state {
+            TaskState::Running { executor: at, blocked, .. }
+                if *at == executor && *blocked != to =>
+            {
+                *blocked = to;
+            }
+            _ => return None,
+        }
+        match entry.spec.kind {
+            TaskKind::ActorCall { actor, .. } => Some((key, Some(actor))),
+            _ => Some((key, None)),
+        }
+    }
+
+    /// While a call of an actor that runs one call at a time is blocked, its CPUs are free.
+    fn call_blocks(&mut self, actor: ActorId) {
+        let Some(hosted) = self.hosted.get_mut(&actor) else { return };
+        hosted.blocked += 1;
+        if hosted.blocked == 1 && frees_while_blocked(&hosted.spec) {
+            let cpus = cpus_of(&hosted.spec.request);
+            self.give(&cpus);
+        }
+    }
+
+    fn call_goes_on(&mut self, actor: ActorId) {
+        let Some(hosted) = self.hosted.get_mut(&actor) else { return };
+        hosted.blocked = hosted.blocked.saturating_sub(1);
+        if hosted.blocked == 0 && frees_while_blocked(&hosted.spec) {
+            let cpus = cpus_of(&hosted.spec.request);
+            self.ledger.take(&cpus);
+            self.head.load_changed = true;
+        }
+    }
+
+    /// Gives back what an actor held for its life.
+    pub(super) fn give_back_life(&mut self, hosted: &Hosted) {
+        if hosted.blocked > 0 && frees_while_blocked(&hosted.spec) {
+            self.ledger.take(&cpus_of(&hosted.spec.request));
+        }
+        self.give(&hosted.spec.request);
+    }
+
+    /// What a task or an actor holds at this moment, for the ledger's invariant.
+    pub(super) fn held_by(spec: &TaskSpec, blocked: bool) -> Resources {
+        let mut held = spec.request.clone();
+        if blocked {
+            held.subtract(&cpus_of(&spec.request));
+        }
+        held
+    }
+}
+
+pub(super) fn frees_while_blocked(spec: &TaskSpec) -> bool {
+    matches!(&spec.kind, TaskKind::ActorCreate(options) if options.max_concurrency <= 1)
+}

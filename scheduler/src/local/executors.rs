@@ -1,0 +1,202 @@
+//! Processes start, die and stop.
+//!
+//! ```text
+//! Starting --1--> Up --3--> Stopping --4--> (gone)
+//!    |  ^          +-----------4------------> (gone)
+//!    +-2+---------------------2-------------> (gone)
+//! ```
+//! 1 it is connected; 2 it died before: another one takes its place, until tries run out and what
+//! waited for it fails; 3 it was asked to end, and takes nothing new; 4 it died: its references are
+//! dropped, its tasks fail or run again, its actors are lost.
+
+use super::{ExecutorRole, LocalAction, LocalCore};
+use crate::hash::FastSet;
+use crate::id::{ActorId, ExecutorId, JobId, ObjectId};
+use crate::outcome::{Cause, Death, Outcome, TaskError};
+use crate::resource::Resources;
+use crate::spec::TaskKind;
+use crate::task::{TaskKey, TaskState};
+
+/// A process that runs user code.
+#[derive(Debug)]
+pub(super) struct Executor {
+    pub(super) job: JobId,
+    pub(super) role: ExecutorRole,
+    pub(super) phase: Phase,
+    /// What it may use.
+    pub(super) resources: Resources,
+    /// Objects that it refers to.
+    pub(super) holds: FastSet<ObjectId>,
+    /// Tasks that wait for it to start, with their stamps.
+    pub(super) waiting: Vec<(TaskKey, u64)>,
+    /// Tasks that run in it; each knows its place (TG-3).
+    pub(super) running: Vec<TaskKey>,
+    /// Actors that live in it.
+    pub(super) actors: FastSet<ActorId>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Phase {
+    Starting { tries: u32 },
+    Up,
+    Stopping,
+}
+
+impl Executor {
+    pub(super) fn is_up(&self) -> bool {
+        self.phase == Phase::Up
+    }
+}
+
+impl LocalCore {
+    /// Whether what the executor says still counts.
+    pub(super) fn listens(&self, executor: ExecutorId) -> bool {
+        self.executors.get(&executor).is_some_and(Executor::is_up)
+    }
+
+    pub(super) fn start_executor(
+        &mut self,
+        job: JobId,
+        role: ExecutorRole,
+        resources: Resources,
+        tries: u32,
+    ) -> ExecutorId {
+        self.last_executor += 1;
+        let executor = ExecutorId(self.last_executor);
+        let process = Executor {
+            job,
+            role,
+            phase: Phase::Starting { tries },
+            resources: resources.clone(),
+            holds: FastSet::default(),
+            waiting: Vec::new(),
+            running: Vec::new(),
+            actors: FastSet::default(),
+        };
+        self.executors.insert(executor, process);
+        self.act(LocalAction::StartExecutor { executor, job, role, resources });
+        executor
+    }
+
+    pub(super) fn executor_started(&mut self, executor: ExecutorId) {
+        let Some(process) = self.executors.get_mut(&executor) else { return };
+        if !matches!(process.phase, Phase::Starting { .. }) {
+            return;
+        }
+        process.phase = Phase::Up;
+        let waiting = core::mem::take(&mut process.waiting);
+        let role = process.role;
+        let mut ran = false;
+        for (key, stamp) in waiting {
+            if self.tasks.current(key, stamp).is_some() {
+                self.run(key, executor);
+                ran = true;
+            }
+        }
+        if !ran && role != ExecutorRole::Pool {
+            self.stop_executor(executor, false);
+        }
+    }
+
+    /// Asks a process to end; what runs in it counts until it has.
+    pub(super) fn stop_executor(&mut self, executor: ExecutorId, force: bool) {
+        let Some(process) = self.executors.get_mut(&executor) else { return };
+        if process.phase == Phase::Stopping && !force {
+            return;
+        }
+        process.phase = Phase::Stopping;
+        let job = process.job;
+        if self.pools.get(&job) == Some(&executor) {
+            self.pools.remove(&job);
+        }
+        self.act(LocalAction::StopExecutor { executor, force });
+        if !force {
+            self.stopping.push_back((self.now + self.config.stop_grace, executor));
+        }
+    }
+
+    pub(super) fn executor_died(&mut self, executor: ExecutorId, death: Death) {
+        let Some(mut process) = self.executors.remove(&executor) else { return };
+        if self.pools.get(&process.job) == Some(&executor) {
+            self.pools.remove(&process.job);
+        }
+        self.head.forget_executor(executor);
+        if let Phase::Starting { tries } = process.phase {
+            self.did_not_start(process, tries + 1, death);
+            return;
+        }
+        let mut holds: Vec<ObjectId> = process.holds.drain().collect();
+        holds.sort_unstable();
+        let mut actors: Vec<ActorId> = process.actors.drain().collect();
+        actors.sort_unstable();
+        for actor in actors {
+            self.hosted_lost(actor, &death);
+        }
+        // Notes of tasks that never got to run there.
+        for (key, stamp) in process.waiting {
+            if self.tasks.current(key, stamp).is_some() {
+                self.give_back(key);
+                self.died_with(key, &death);
+            }
+        }
+        let mut running = process.running;
+        running.sort_unstable_by_key(|key| self.tasks[*key].order);
+        for key in running {
+            if !matches!(self.tasks[key].state, TaskState::Running { executor: at, .. }
+                if at == executor)
+            {
+                continue;
+            }
+            self.stop_running(key);
+            self.died_with(key, &death);
+        }
+        for object in holds {
+            self.let_go(object);
+        }
+    }
+
+    /// A task's executor died under it.
+    fn died_with(&mut self, key: TaskKey, death: &Death) {
+        let entry = &self.tasks[key];
+        let task = entry.spec.id;
+        let cause = match entry.spec.kind {
+            _ if entry.cancelled => Cause::Cancelled,
+            TaskKind::ActorCall { .. } => Cause::ActorDied(death.clone()),
+            _ => Cause::ExecutorDied(death.clone()),
+        };
+        self.conclude(key, Outcome::Failed(TaskError { task, cause }));
+    }
+
+    /// A process died before it was connected: it is tried again, or what waited for it fails.
+    fn did_not_start(&mut self, process: Executor, tries: u32, death: Death) {
+        let waiting: Vec<(TaskKey, u64)> = process
+            .waiting
+            .into_iter()
+            .filter(|(key, stamp)| self.tasks.current(*key, *stamp).is_some())
+            .collect();
+        if waiting.is_empty() {
+            return;
+        }
+        if tries < self.config.start_tries {
+            let again = self.start_executor(process.job, process.role, process.resources, tries);
+            if process.role == ExecutorRole::Pool {
+                self.pools.insert(process.job, again);
+            }
+            for (key, _) in &waiting {
+                self.tasks[*key].state = TaskState::Starting { executor: again };
+            }
+            if let Some(process) = self.executors.get_mut(&again) {
+                process.waiting = waiting;
+            }
+            return;
+        }
+        let death = match death {
+            Death::NotStarted { .. } => death,
+            other => Death::NotStarted { reason: format!("{other}, before it was connected") },
+        };
+        for (key, _) in waiting {
+            self.give_back(key);
+            self.died_with(key, &death);
+        }
+    }
+}

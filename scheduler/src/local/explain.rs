@@ -1,0 +1,136 @@
+//! Why a task is where it is, in one line for people.
+
+use super::LocalCore;
+use crate::actor::ActorState;
+use crate::id::{ActorId, TaskId};
+use crate::object::Value;
+use crate::resource::Resources;
+use crate::spec::TaskKind;
+use crate::task::{SpillReason, TaskEntry, TaskState};
+
+impl LocalCore {
+    /// One line about a task that this worker owns or hosts, or an actor that it supervises or
+    /// hosts; `None` for others.
+    pub fn explain(&self, id: TaskId) -> Option<String> {
+        match self.tasks.by_id(id) {
+            Some(entry) => Some(self.explain_task(entry)),
+            None => self.explain_actor(ActorId(id)),
+        }
+    }
+
+    fn explain_task(&self, entry: &TaskEntry) -> String {
+        let request = &entry.spec.request;
+        match &entry.state {
+            TaskState::Naming => "waits for the head to grant the actor's name".to_owned(),
+            TaskState::Waiting { .. } => self.explain_waiting(entry),
+            TaskState::Ready { shape } => {
+                let ahead = self.queue.len().saturating_sub(1);
+                let same = self.queue.len_of(*shape).saturating_sub(1);
+                format!(
+                    "{}; {ahead} other tasks queue, {same} of them alike",
+                    self.shortage(request)
+                )
+            }
+            TaskState::Starting { executor } => format!("waits for {executor} to start"),
+            TaskState::Running { executor, blocked: true, .. } => {
+                format!("runs in {executor}, where it waits for objects")
+            }
+            TaskState::Running { executor, .. } => format!("runs in {executor}"),
+            TaskState::Spilled { reason, told, waits } => {
+                let why = self.explain_spill(*reason, request);
+                match waits {
+                    Some(waits) => format!("{why}, spilled to head: {waits}"),
+                    None if *told => format!("{why}, spilled to head, which has not answered"),
+                    None => format!("{why}; waits for a head to place it"),
+                }
+            }
+            TaskState::Placed { worker } => format!("is on {worker}"),
+            TaskState::Called { worker, .. } => format!("is called on {worker}"),
+            TaskState::Lane => self.explain_lane(entry),
+            TaskState::Mailbox if entry.missing > 0 => self.explain_waiting(entry),
+            TaskState::Mailbox => "waits for earlier calls of the same caller".to_owned(),
+        }
+    }
+
+    /// `waits for 1 CPU; 0 of 2 free`.
+    fn shortage(&self, request: &Resources) -> String {
+        let Some((name, wanted, free)) = self.ledger.available.shortage(request) else {
+            return "is next".to_owned();
+        };
+        let total = self.amount(name);
+        let free =
+            if free < crate::resource::Amount::ZERO { crate::resource::Amount::ZERO } else { free };
+        format!("waits for {wanted} {name}; {free} of {total} free")
+    }
+
+    fn amount(&self, name: &str) -> crate::resource::Amount {
+        let total = &self.ledger.total;
+        match name {
+            "CPU" => total.cpu,
+            "GPU" => total.gpu,
+            "memory" => total.memory,
+            other => total.get(other),
+        }
+    }
+
+    fn explain_spill(&self, reason: SpillReason, request: &Resources) -> String {
+        match reason {
+            SpillReason::TooLarge => match self.ledger.total.shortage(request) {
+                Some((name, wanted, has)) => {
+                    format!("needs {wanted} {name}; this worker has {has}")
+                }
+                None => format!("needs {request}"),
+            },
+            SpillReason::Strategy => "its strategy is to run elsewhere".to_owned(),
+            SpillReason::NoRoom => format!("needs {request} now, which is not free here"),
+            SpillReason::Requested => "there is room elsewhere".to_owned(),
+            SpillReason::Draining => "this worker is leaving".to_owned(),
+        }
+    }
+
+    fn explain_waiting(&self, entry: &TaskEntry) -> String {
+        let here = entry.wants_copies();
+        let mut missing = entry.spec.dependencies.iter().filter(|dependency| {
+            self.objects.get(&dependency.object).is_none_or(|object| {
+                if here { !object.is_readable(self.me) } else { !object.is_available() }
+            })
+        });
+        let Some(first) = missing.next() else { return "is about to queue".to_owned() };
+        let more = match missing.count() {
+            0 => String::new(),
+            more => format!(" and {more} more"),
+        };
+        let object = first.object;
+        let how = match self.objects.get(&object) {
+            Some(entry) if entry.pull.is_some() => ", which is being fetched".to_owned(),
+            Some(entry) if !entry.is_owned() && matches!(entry.value, Value::Absent) => {
+                format!(", which {} has to make", entry.owner)
+            }
+            _ => String::new(),
+        };
+        format!("waits for {object}{how}{more}")
+    }
+
+    fn explain_lane(&self, entry: &TaskEntry) -> String {
+        if entry.missing > 0 {
+            return self.explain_waiting(entry);
+        }
+        let TaskKind::ActorCall { actor, .. } = entry.spec.kind else { return String::new() };
+        match self.actors.get(&actor).map(|entry| &entry.place) {
+            Some(ActorState::At { .. }) => "waits for earlier calls of the same caller".to_owned(),
+            _ => format!("waits for {actor} to be made"),
+        }
+    }
+
+    fn explain_actor(&self, actor: ActorId) -> Option<String> {
+        if let Some(hosted) = self.hosted.get(&actor) {
+            return Some(format!("lives in {}, life {}", hosted.executor, hosted.life));
+        }
+        let entry = self.actors.get(&actor).filter(|entry| entry.supervised.is_some())?;
+        Some(match &entry.place {
+            ActorState::Pending => "is being made".to_owned(),
+            ActorState::At { worker, life } => format!("lives on {worker}, life {life}"),
+            ActorState::Dead(error) => format!("is dead: {error}"),
+        })
+    }
+}

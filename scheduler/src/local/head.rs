@@ -1,0 +1,336 @@
+//! What goes to the head and comes from it: work to be placed elsewhere, load, names.
+//!
+//! Messages of one kind that come up together go as one: spilled tasks and ended ones are batched
+//! until the runtime has taken every other action. Without a head they wait. A head that lost what
+//! it knew is told again what is spilled and not known to be placed, which names are claimed, who
+//! is looked up, and which drivers have ended.
+
+use std::collections::BTreeMap;
+
+use super::{LocalAction, LocalCore, dispatch};
+use crate::hash::{FastMap, FastSet};
+use crate::id::{ActorId, ExecutorId, JobId, TaskId, WorkerId};
+use crate::message::{FromHead, Held, HeldTask, Load, PeerMessage, ToHead};
+use crate::outcome::Outcome;
+use crate::resource::Resources;
+use crate::spec::{Assignment, TaskKind};
+use crate::task::{Ready, SpillReason, TaskKey, TaskState};
+use crate::time::Timestamp;
+
+/// What is kept for the head.
+#[derive(Debug, Default)]
+pub(super) struct HeadLink {
+    /// Whether it answers.
+    pub(super) present: bool,
+    /// Tasks to be spilled, with their stamps.
+    spills: Vec<(TaskKey, u64)>,
+    /// Assigned tasks that have ended.
+    pub(super) ended: Vec<(TaskId, u32)>,
+    /// Own tasks that were taken back from the head, and may be placed all the same.
+    unspilled: FastMap<TaskId, u32>,
+    /// Drivers that have ended here, until the head ends their job.
+    pub(super) drivers: BTreeMap<JobId, (u32, Outcome)>,
+    /// Names that are looked up: who asked, and the number and name that it asked with.
+    lookups: BTreeMap<u64, (ExecutorId, u64, String)>,
+    last_lookup: u64,
+    /// The load may differ from what was sent.
+    pub(super) load_changed: bool,
+    /// Assignments that came since the head was fresh.
+    assignments: u64,
+    /// Assigned tasks that may not have started yet.
+    assigned: FastSet<TaskId>,
+    next_load: Timestamp,
+    last_load: Option<Load>,
+}
+
+impl HeadLink {
+    /// When a load report is due.
+    pub(super) fn load_due(&self) -> Option<Timestamp> {
+        (self.present && self.load_changed).then_some(self.next_load)
+    }
+
+    pub(super) fn forget_job(&mut self, job: JobId) {
+        self.unspilled.retain(|task, _| task.job() != job);
+        self.drivers.remove(&job);
+    }
+
+    pub(super) fn forget_executor(&mut self, executor: ExecutorId) {
+        self.lookups.retain(|_, (by, ..)| *by != executor);
+    }
+}
+
+impl LocalCore {
+    /// An own task is for the head to place.
+    pub(super) fn spill(&mut self, key: TaskKey, reason: SpillReason) {
+        let stamp = self.tasks.restamp(key);
+        self.tasks[key].state = TaskState::Spilled { reason, told: false, waits: None };
+        self.head.spills.push((key, stamp));
+    }
+
+    /// An own task is wanted back from the head.
+    pub(super) fn unspill(&mut self, task: TaskId, attempt: u32) {
+        self.head.unspilled.insert(task, attempt);
+        self.send_head(ToHead::Unspill { task });
+    }
+
+    /// Says something to the head, after what was batched before.
+    pub(super) fn send_head(&mut self, message: ToHead) {
+        self.flush_head();
+        self.act(LocalAction::SendHead(message));
+    }
+
+    /// Turns the batches into messages.
+    pub(super) fn flush_head(&mut self) {
+        if self.head.present && !self.head.spills.is_empty() {
+            let mut batch = Vec::with_capacity(self.head.spills.len());
+            for (key, stamp) in core::mem::take(&mut self.head.spills) {
+                if self.tasks.current(key, stamp).is_none() {
+                    continue;
+                }
+                let entry = &mut self.tasks[key];
+                if let TaskState::Spilled { told, .. } = &mut entry.state {
+                    *told = true;
+                    let (spec, attempt) = ((*entry.spec).clone(), entry.attempt);
+                    batch.push(Assignment { spec, attempt, owner: self.me });
+                }
+            }
+            if !batch.is_empty() {
+                self.act(LocalAction::SendHead(ToHead::Spilled(batch)));
+            }
+        }
+        if !self.head.ended.is_empty() {
+            let ended = core::mem::take(&mut self.head.ended);
+            self.act(LocalAction::SendHead(ToHead::Ended(ended)));
+        }
+    }
+
+    pub(super) fn from_head(&mut self, message: FromHead) {
+        match message {
+            FromHead::Assigned(assignments) => {
+                for assignment in assignments {
+                    self.head.assignments += 1;
+                    self.head.assigned.insert(assignment.spec.id);
+                    self.assigned(assignment);
+                }
+                self.head.load_changed = true;
+            }
+            FromHead::Placed(placed) => {
+                for (task, attempt, worker) in placed {
+                    self.placed(task, attempt, worker);
+                }
+            }
+            FromHead::Waiting { task, reason } => {
+                if let Some(key) = self.tasks.find(task, self.me)
+                    && let TaskState::Spilled { waits, .. } = &mut self.tasks[key].state
+                {
+                    *waits = Some(reason.into());
+                }
+            }
+            FromHead::SpillRequested { request, count } => {
+                let tasks = &self.tasks;
+                let me = self.me;
+                let is_current = |ready: Ready| tasks.current(ready.key, ready.stamp).is_some();
+                let is_movable = |ready: Ready| dispatch::is_movable(&tasks[ready.key], me);
+                let taken = self.queue.newest(&request, count, is_current, is_movable);
+                for ready in taken {
+                    self.leave_queue(ready.key);
+                    self.spill(ready.key, SpillReason::Requested);
+                }
+            }
+            FromHead::WorkerDied { worker, reason } => self.worker_died(worker, &reason),
+            FromHead::JobEnded { job } => self.job_ended(job),
+            FromHead::ActorNameResult { name, actor, taken_by } => {
+                self.name_answered(&name, actor, taken_by);
+            }
+            FromHead::ActorFound { request, actor } => {
+                if let Some((executor, request, _)) = self.head.lookups.remove(&request)
+                    && self.listens(executor)
+                {
+                    self.act(LocalAction::ActorFound { executor, request, actor });
+                }
+            }
+        }
+    }
+
+    fn placed(&mut self, task: TaskId, attempt: u32, worker: WorkerId) {
+        let Some(key) = self.tasks.find(task, self.me) else {
+            if self.head.unspilled.get(&task) == Some(&attempt) {
+                self.head.unspilled.remove(&task);
+                if worker != self.me {
+                    self.send(worker, PeerMessage::Cancel { task, force: false });
+                }
+            }
+            return;
+        };
+        let entry = &mut self.tasks[key];
+        let is_spilled = matches!(entry.state, TaskState::Spilled { .. });
+        if !is_spilled || entry.attempt != attempt || entry.owner != self.me {
+            return;
+        }
+        entry.state = TaskState::Placed { worker };
+        self.tasks.restamp(key);
+        if worker != self.me {
+            self.peer(worker).placed.insert(task);
+        }
+    }
+
+    /// A head is there. One that lost what it knew is told again.
+    pub(super) fn head_found(&mut self, fresh: bool) {
+        self.head.present = true;
+        self.head.load_changed = true;
+        self.head.last_load = None;
+        if !fresh {
+            return;
+        }
+        self.head.assignments = 0;
+        self.head.spills.clear();
+        let mut again: Vec<(u64, TaskKey)> = self
+            .tasks
+            .iter()
+            .filter(|(_, entry)| matches!(entry.state, TaskState::Spilled { .. }))
+            .map(|(key, entry)| (entry.order, key))
+            .collect();
+        again.sort_unstable();
+        for (_, key) in again {
+            if let TaskState::Spilled { reason, .. } = self.tasks[key].state {
+                self.spill(key, reason);
+            }
+        }
+        let mut names: Vec<(ActorId, String)> = self
+            .actors
+            .iter()
+            .filter_map(|(actor, entry)| {
+                let name = entry.supervised.as_ref()?.name.clone()?;
+                Some((*actor, name))
+            })
+            .collect();
+        names.sort_unstable();
+        for (actor, name) in names {
+            self.send_head(ToHead::ActorNamed { name, actor, owner: self.me });
+        }
+        for (request, name) in
+            self.head.lookups.iter().map(|(n, l)| (*n, l.2.clone())).collect::<Vec<_>>()
+        {
+            self.send_head(ToHead::ActorLookup { request, name });
+        }
+        for (job, (attempt, outcome)) in self.head.drivers.clone() {
+            self.send_head(ToHead::DriverFinished { job, attempt, outcome });
+        }
+    }
+
+    pub(super) fn lookup(&mut self, by: ExecutorId, request: u64, name: String) {
+        if !self.listens(by) {
+            return;
+        }
+        self.head.last_lookup += 1;
+        let number = self.head.last_lookup;
+        self.head.lookups.insert(number, (by, request, name.clone()));
+        self.send_head(ToHead::ActorLookup { request: number, name });
+    }
+
+    /// Nothing new starts here: what is queued and may run elsewhere goes to the head.
+    pub(super) fn drain(&mut self) {
+        self.draining = true;
+        let mut queued: Vec<(u64, TaskKey)> = self
+            .tasks
+            .iter()
+            .filter(|(_, entry)| {
+                matches!(entry.state, TaskState::Ready { .. })
+                    && entry.owner == self.me
+                    && !entry.assigned
+            })
+            .map(|(key, entry)| (entry.order, key))
+            .collect();
+        queued.sort_unstable();
+        for (_, key) in queued {
+            self.leave_queue(key);
+            self.spill(key, SpillReason::Draining);
+        }
+    }
+
+    /// Reports the load, if it changed and the last report is old enough.
+    pub(super) fn report_load(&mut self) {
+        if !self.head.load_changed || !self.head.present || self.now < self.head.next_load {
+            return;
+        }
+        self.head.load_changed = false;
+        let backlog = self.queue.backlog(Load::SHAPES);
+        let available = self.available_to_head();
+        let load = Load { available, assignments: self.head.assignments, backlog };
+        if self.head.last_load.as_ref() != Some(&load) {
+            self.head.next_load = self.now + self.config.load_interval;
+            self.head.last_load = Some(load.clone());
+            self.send_head(ToHead::Load(load));
+        }
+    }
+
+    /// What is free, less what assigned tasks that have not started yet will take.
+    fn available_to_head(&mut self) -> Resources {
+        let mut available = self.ledger.available.clone();
+        let tasks = &self.tasks;
+        self.head.assigned.retain(|task| {
+            let Some(entry) = tasks.by_id(*task).filter(|entry| entry.assigned) else {
+                return false;
+            };
+            let waits = matches!(entry.state, TaskState::Waiting { .. } | TaskState::Ready { .. });
+            if waits {
+                available.subtract(&entry.spec.request);
+            }
+            waits
+        });
+        available
+    }
+
+    /// What a head has to know of this worker when they meet.
+    pub fn held(&self) -> Held {
+        let of_tasks =
+            self.tasks.iter().filter(|(_, entry)| entry.assigned).map(|(_, entry)| HeldTask {
+                task: entry.spec.id,
+                attempt: entry.attempt,
+                owner: entry.owner,
+                request: entry.spec.request.clone(),
+                driver: matches!(entry.spec.kind, TaskKind::Driver),
+            });
+        let of_actors =
+            self.hosted.iter().filter(|(_, hosted)| hosted.assigned).map(|(actor, hosted)| {
+                HeldTask {
+                    task: actor.0,
+                    attempt: hosted.life,
+                    owner: hosted.owner,
+                    request: hosted.spec.request.clone(),
+                    driver: false,
+                }
+            });
+        // Ended, but no head has said yet that it knows.
+        let of_drivers = self.head.drivers.iter().map(|(job, (attempt, _))| HeldTask {
+            task: TaskId::driver(*job),
+            attempt: *attempt,
+            owner: WorkerId::HEAD,
+            request: Resources::NONE,
+            driver: true,
+        });
+        let mut assigned: Vec<HeldTask> = of_tasks.chain(of_actors).chain(of_drivers).collect();
+        assigned.sort_unstable_by_key(|held| held.task);
+        assigned.dedup_by_key(|held| held.task);
+        let mut names: Vec<(String, ActorId)> = self
+            .actors
+            .iter()
+            .filter(|(actor, _)| {
+                !self
+                    .tasks
+                    .by_id(actor.0)
+                    .is_some_and(|entry| matches!(entry.state, TaskState::Naming))
+            })
+            .filter_map(|(actor, entry)| Some((entry.supervised.as_ref()?.name.clone()?, *actor)))
+            .collect();
+        names.sort_unstable();
+        let mut jobs: Vec<JobId> = self.executors.values().map(|process| process.job).collect();
+        jobs.extend(self.tasks.iter().map(|(_, entry)| entry.spec.id.job()));
+        jobs.extend(self.objects.keys().map(|object| object.task.job()));
+        jobs.extend(self.actors.keys().map(|actor| actor.0.job()));
+        jobs.extend(self.hosted.keys().map(|actor| actor.0.job()));
+        jobs.sort_unstable();
+        jobs.dedup();
+        Held { assigned, names, jobs }
+    }
+}

@@ -1,0 +1,174 @@
+//! Actors that live on this worker: their executor, their resources, calls of them.
+
+use std::sync::Arc;
+
+use super::{LocalAction, LocalCore};
+use crate::actor::{Call, Hosted};
+use crate::hash::FastMap;
+use crate::id::{ActorId, ExecutorId, WorkerId};
+use crate::message::PeerMessage;
+use crate::outcome::{Cause, Death, Outcome, TaskError};
+use crate::spec::{Assignment, TaskKind};
+use crate::task::{TaskKey, TaskState};
+
+impl LocalCore {
+    /// The creation task returned: what it holds is held for the life of the actor.
+    pub(super) fn actor_lives_here(&mut self, key: TaskKey, executor: ExecutorId, shared: bool) {
+        if let TaskState::Running { blocked: true, .. } = self.tasks[key].state {
+            let id = self.tasks[key].spec.id;
+            self.unblocked(executor, id);
+        }
+        let entry = &self.tasks[key];
+        let actor = ActorId(entry.spec.id);
+        let hosted = Hosted {
+            spec: Arc::clone(&entry.spec),
+            owner: entry.owner,
+            life: entry.attempt,
+            executor,
+            shared,
+            assigned: entry.assigned,
+            blocked: 0,
+            mailboxes: FastMap::default(),
+        };
+        let spec = Arc::clone(&entry.spec);
+        self.stop_running(key);
+        if let Some(before) = self.hosted.get(&actor) {
+            // Its maker ran again elsewhere and made it again: the newer one counts.
+            let (owner, life) = (before.owner, before.life);
+            self.end_hosted(actor, Death::Ended);
+            if owner == self.me {
+                self.actor_lost(actor, life, Death::Ended);
+            } else {
+                let message = PeerMessage::ActorLost { actor, life, death: Death::Ended };
+                self.send_settled(owner, message, smallvec::SmallVec::new());
+            }
+        }
+        // What the task gave back, the actor takes.
+        self.ledger.take(&spec.request);
+        if let Some(process) = self.executors.get_mut(&executor) {
+            process.actors.insert(actor);
+        }
+        self.hosted.insert(actor, hosted);
+    }
+
+    /// A call from another worker's program.
+    pub(super) fn called(&mut self, from: WorkerId, assignment: Assignment) {
+        let Assignment { spec, attempt, owner } = assignment;
+        if owner != from || !matches!(spec.kind, TaskKind::ActorCall { .. }) {
+            return;
+        }
+        if let Some(key) = self.tasks.find(spec.id, from) {
+            let entry = &mut self.tasks[key];
+            if attempt > entry.attempt {
+                entry.attempt = attempt;
+            }
+            return;
+        }
+        self.peer(from).hosted.insert(spec.id);
+        let key = self.insert_task(Arc::new(spec), from, attempt, ExecutorId(0));
+        self.host_call(key);
+    }
+
+    /// A call is for an actor that lives here, or did.
+    pub(super) fn host_call(&mut self, key: TaskKey) {
+        let TaskKind::ActorCall { actor, .. } = self.tasks[key].spec.kind else { return };
+        if !self.hosted.contains_key(&actor) {
+            let task = self.tasks[key].spec.id;
+            let cause = Cause::ActorDied(Death::WorkerLost);
+            return self.conclude(key, Outcome::Failed(TaskError { task, cause }));
+        }
+        let (caller, order) = (self.tasks[key].owner, self.tasks.next_stamp());
+        self.resolve(key, TaskState::Mailbox);
+        let call = Call { order, key, stamp: self.tasks[key].stamp };
+        if let Some(hosted) = self.hosted.get_mut(&actor) {
+            hosted.mailboxes.entry(caller).or_default().push_back(call);
+        }
+    }
+
+    /// Runs the calls at the front of a mailbox that miss nothing.
+    pub(super) fn advance_mailbox(&mut self, actor: ActorId, caller: WorkerId) {
+        loop {
+            let Some(hosted) = self.hosted.get_mut(&actor) else { return };
+            let executor = hosted.executor;
+            let Some(mailbox) = hosted.mailboxes.get_mut(&caller) else { return };
+            let Some(&call) = mailbox.front() else {
+                return;
+            };
+            match self.tasks.current(call.key, call.stamp) {
+                Some(task) if task.missing > 0 => return,
+                Some(_) if self.tasks.has_rival(call.key) => {
+                    return self.tasks.wait_for_rival(call.key);
+                }
+                Some(_) => {
+                    mailbox.pop_front();
+                    self.run(call.key, executor);
+                }
+                None => drop(mailbox.pop_front()),
+            }
+        }
+    }
+
+    /// The executor of a hosted actor died. Calls that ran in it are the executor's to fail.
+    pub(super) fn hosted_lost(&mut self, actor: ActorId, death: &Death) {
+        let Some(hosted) = self.hosted.remove(&actor) else { return };
+        let (owner, life) = (hosted.owner, hosted.life);
+        self.life_over(actor, &hosted);
+        if owner == self.me {
+            self.actor_lost(actor, life, death.clone());
+        } else {
+            let message = PeerMessage::ActorLost { actor, life, death: death.clone() };
+            self.send_settled(owner, message, smallvec::SmallVec::new());
+        }
+        self.fail_mailboxes(hosted, death);
+    }
+
+    /// Ends an actor on purpose.
+    pub(super) fn end_hosted(&mut self, actor: ActorId, death: Death) {
+        let Some(hosted) = self.hosted.remove(&actor) else { return };
+        let executor = hosted.executor;
+        let mut calls = Vec::new();
+        if let Some(process) = self.executors.get_mut(&executor) {
+            process.actors.remove(&actor);
+            let tasks = &self.tasks;
+            calls.extend(process.running.iter().copied().filter(|key| {
+                matches!(tasks[*key].spec.kind, TaskKind::ActorCall { actor: of, .. }
+                    if of == actor)
+            }));
+        }
+        self.life_over(actor, &hosted);
+        if hosted.shared {
+            self.act(LocalAction::DropActor { executor, actor });
+        } else {
+            self.stop_executor(executor, true);
+        }
+        calls.sort_unstable_by_key(|key| self.tasks[*key].order);
+        for key in calls {
+            let task = self.tasks[key].spec.id;
+            let cause = Cause::ActorDied(death.clone());
+            self.fail(key, TaskError { task, cause });
+        }
+        self.fail_mailboxes(hosted, &death);
+    }
+
+    fn life_over(&mut self, actor: ActorId, hosted: &Hosted) {
+        self.give_back_life(hosted);
+        if hosted.assigned {
+            self.head.ended.push((actor.0, hosted.life));
+        }
+        if let Some(peer) = self.peers.get_mut(&hosted.owner) {
+            peer.hosted.remove(&actor.0);
+        }
+    }
+
+    fn fail_mailboxes(&mut self, hosted: Hosted, death: &Death) {
+        let mut calls: Vec<Call> = hosted.mailboxes.into_values().flatten().collect();
+        calls.sort_unstable_by_key(|call| call.order);
+        for call in calls {
+            if let Some(task) = self.tasks.current(call.key, call.stamp) {
+                let task = task.spec.id;
+                let cause = Cause::ActorDied(death.clone());
+                self.fail(call.key, TaskError { task, cause });
+            }
+        }
+    }
+}

@@ -1,0 +1,183 @@
+//! Cross-checks of every table. Tests call [`LocalCore::check_invariants`] after every step; the
+//! names are those of the modules that own the tables (`task::table`, `object`, `actor`,
+//! `resource::ledger`).
+
+use super::LocalCore;
+use super::dispatch::frees_while_blocked;
+use crate::actor::ActorState;
+use crate::hash::FastMap;
+use crate::id::ObjectId;
+use crate::object::{Borrow, Value};
+use crate::spec::TaskKind;
+use crate::task::TaskState;
+
+impl LocalCore {
+    /// Panics with the name of an invariant that does not hold. Takes time in proportion to
+    /// everything that the worker knows: for tests.
+    pub fn check_invariants(&self) {
+        assert!(self.steps.is_empty(), "LC-1: consequences are drawn before `handle` returns");
+        self.check_tasks();
+        self.check_ledger();
+        self.check_references();
+        self.check_objects();
+        self.check_actors();
+    }
+
+    fn check_tasks(&self) {
+        let mut ready = 0;
+        let mut running = 0;
+        for (key, entry) in self.tasks.iter() {
+            let id = entry.spec.id;
+            assert_eq!(
+                self.tasks.find(id, entry.owner),
+                Some(key),
+                "TG-1: the index names {id:?}'s entry"
+            );
+            match entry.state {
+                TaskState::Ready { .. } => ready += 1,
+                TaskState::Starting { executor } => {
+                    let process = &self.executors[&executor];
+                    assert!(
+                        process.waiting.contains(&(key, entry.stamp)),
+                        "TG-3: {executor} knows that {id:?} waits for it"
+                    );
+                }
+                TaskState::Running { executor, slot, .. } => {
+                    running += 1;
+                    let listed = self.executors[&executor].running.get(slot as usize);
+                    assert_eq!(listed, Some(&key), "TG-3: {executor} lists {id:?} in its place");
+                }
+                _ => continue,
+            }
+            assert_eq!(entry.missing, 0, "TG-4: {id:?} has everything that it depends on");
+        }
+        assert_eq!(self.tasks.iter().count(), self.tasks.len(), "TG-1: as many entries as ids");
+        assert_eq!(self.queue.len(), ready, "TG-2: the queue counts the ready tasks");
+        let listed: usize = self.executors.values().map(|process| process.running.len()).sum();
+        assert_eq!(listed, running, "TG-3: executors list the running tasks alone");
+    }
+
+    fn check_ledger(&self) {
+        let mut sum = self.ledger.available.clone();
+        for (_, entry) in self.tasks.iter() {
+            let blocked = match entry.state {
+                TaskState::Starting { .. } => false,
+                TaskState::Running { blocked, .. } if !entry.is_call() => blocked,
+                _ => continue,
+            };
+            sum.add(&Self::held_by(&entry.spec, blocked));
+        }
+        for hosted in self.hosted.values() {
+            let blocked = hosted.blocked > 0 && frees_while_blocked(&hosted.spec);
+            sum.add(&Self::held_by(&hosted.spec, blocked));
+        }
+        assert_eq!(sum, self.ledger.total, "RL-1: free and held make the total");
+    }
+
+    /// Counts every holder again.
+    fn check_references(&self) {
+        let mut held: FastMap<ObjectId, u32> = FastMap::default();
+        let mut count = |object: ObjectId| *held.entry(object).or_default() += 1;
+        for process in self.executors.values() {
+            process.holds.iter().copied().for_each(&mut count);
+        }
+        for (_, entry) in self.tasks.iter() {
+            let spec = &entry.spec;
+            spec.dependencies.iter().chain(&spec.borrowed).for_each(|r| count(r.object));
+        }
+        for entry in self.objects.values() {
+            entry.contains.iter().for_each(|r| count(r.object));
+        }
+        for peer in self.peers.values() {
+            peer.borrows.iter().copied().for_each(&mut count);
+            peer.settling.values().flatten().copied().for_each(&mut count);
+        }
+        for entry in self.actors.values() {
+            if let (Some(supervised), false) =
+                (&entry.supervised, matches!(entry.place, ActorState::Dead(_)))
+            {
+                let spec = &supervised.spec;
+                spec.dependencies.iter().chain(&spec.borrowed).for_each(|r| count(r.object));
+            }
+        }
+        for record in self.lineage.iter() {
+            record.holds.iter().copied().for_each(&mut count);
+        }
+        for (object, entry) in &self.objects {
+            let holders = held.remove(object).unwrap_or(0);
+            assert_eq!(entry.holders, holders, "RF-1: {object:?} counts its holders");
+        }
+        assert!(held.is_empty(), "RF-1: what is held has an entry: {held:?}");
+    }
+
+    fn check_objects(&self) {
+        for (object, entry) in &self.objects {
+            if entry.is_owned() {
+                assert!(entry.holders > 0, "RF-2: somebody refers to {object:?}");
+                assert_eq!(entry.owner, self.me, "RF-2: {object:?} is owned here");
+            } else {
+                let lives = !self.is_dead(entry.owner);
+                let registered = entry.borrow == Borrow::Registered;
+                assert_eq!(
+                    registered,
+                    lives && entry.holders > 0,
+                    "RF-3: the owner of {object:?} knows of its holders here"
+                );
+                if lives {
+                    let is_listed = self.peers[&entry.owner].borrowed.contains(object);
+                    assert!(is_listed, "RF-3: {object:?} is listed with its owner");
+                }
+            }
+            if let Value::Arena { copies, .. } = &entry.value {
+                assert!(!copies.is_empty(), "OB-1: {object:?} has a copy");
+                for copy in copies.iter().filter(|copy| entry.is_owned() && **copy != self.me) {
+                    let is_listed = self.peers[copy].copies.contains(object);
+                    assert!(is_listed, "OB-1: {copy} lists its copy of {object:?}");
+                }
+            }
+        }
+        for (worker, peer) in &self.peers {
+            for object in &peer.copies {
+                let is_there = matches!(self.objects.get(object).map(|entry| &entry.value),
+                    Some(Value::Arena { copies, .. }) if copies.contains(worker));
+                assert!(is_there, "OB-1: {object:?} has a copy on {worker}");
+            }
+        }
+        for record in self.lineage.iter() {
+            let task = record.spec.id;
+            let values = (0..record.spec.returns)
+                .filter(|i| self.objects.get(&task.object(*i)).is_some_and(|o| o.recorded))
+                .count();
+            let needed = self
+                .lineage
+                .iter()
+                .filter(|other| other.needs.contains(&(task, record.number)))
+                .count();
+            let uses = record.uses as usize;
+            assert_eq!(uses, values + needed, "LN-1: the record of {task:?} counts its uses");
+        }
+    }
+
+    fn check_actors(&self) {
+        for (actor, hosted) in &self.hosted {
+            let process = &self.executors[&hosted.executor];
+            assert!(process.actors.contains(actor), "AC-1: {actor:?} is listed where it lives");
+        }
+        for process in self.executors.values() {
+            for actor in &process.actors {
+                assert!(self.hosted.contains_key(actor), "AC-1: {actor:?} lives here");
+            }
+        }
+        for (key, entry) in self.tasks.iter() {
+            let (TaskKind::ActorCall { actor, .. }, TaskState::Lane) =
+                (&entry.spec.kind, &entry.state)
+            else {
+                continue;
+            };
+            let lane = &self.actors[actor].lanes[&entry.submitter];
+            let places = lane.iter().filter(|c| c.key == key && c.stamp == entry.stamp).count();
+            assert_eq!(places, 1, "AC-2: {:?} is in its lane", entry.spec.id);
+            assert!(lane.iter().is_sorted_by_key(|call| call.order), "AC-2: a lane is in order");
+        }
+    }
+}

@@ -1,0 +1,99 @@
+//! The end of a job: everything of it goes, wherever it stands.
+
+use super::peers::What;
+use super::{LocalAction, LocalCore};
+use crate::id::{ActorId, ExecutorId, JobId, ObjectId};
+use crate::task::{TaskKey, TaskState};
+
+impl LocalCore {
+    /// Ends a job's executors and forgets its tasks, actors and objects. Other workers hear of it
+    /// from the head, so that nobody is told here.
+    pub(super) fn job_ended(&mut self, job: JobId) {
+        self.drop_job_tasks(job);
+        let mut executors: Vec<ExecutorId> = self
+            .executors
+            .iter()
+            .filter(|(_, process)| process.job == job)
+            .map(|(executor, _)| *executor)
+            .collect();
+        executors.sort_unstable();
+        for executor in executors {
+            if let Some(process) = self.executors.get_mut(&executor) {
+                process.holds.clear();
+                process.actors.clear();
+                process.waiting.clear();
+            }
+            self.head.forget_executor(executor);
+            self.stop_executor(executor, false);
+        }
+        self.drop_job_objects(job);
+        self.lineage.forget(|task| task.job() == job);
+        self.head.forget_job(job);
+        self.outbox.waiting.retain(|deferred| match &deferred.what {
+            What::Release(object) => object.task.job() != job,
+            What::Message { .. } => true,
+        });
+        self.flush_outbox();
+    }
+
+    fn drop_job_tasks(&mut self, job: JobId) {
+        let keys: Vec<TaskKey> = self
+            .tasks
+            .iter()
+            .filter(|(_, entry)| entry.spec.id.job() == job)
+            .map(|(key, _)| key)
+            .collect();
+        for key in keys {
+            let entry = &self.tasks[key];
+            if entry.assigned {
+                self.head.ended.push((entry.spec.id, entry.attempt));
+            }
+            match &self.tasks[key].state {
+                // The head knows that the job has ended.
+                TaskState::Spilled { .. } => {}
+                TaskState::Placed { .. } | TaskState::Called { .. } => {}
+                _ => self.detach(key),
+            }
+            let id = self.tasks.remove(key).spec.id;
+            self.tasks.rivals(id);
+        }
+        let mut actors: Vec<ActorId> =
+            self.hosted.keys().filter(|actor| actor.0.job() == job).copied().collect();
+        actors.sort_unstable();
+        for actor in actors {
+            if let Some(hosted) = self.hosted.remove(&actor) {
+                self.give_back_life(&hosted);
+                if hosted.assigned {
+                    self.head.ended.push((actor.0, hosted.life));
+                }
+            }
+        }
+        self.actors.retain(|actor, _| actor.0.job() != job);
+        self.steps.retain(|step| match step {
+            super::Step::LetGo(object) | super::Step::Recover(object) => object.task.job() != job,
+            _ => true,
+        });
+    }
+
+    fn drop_job_objects(&mut self, job: JobId) {
+        let mut objects: Vec<ObjectId> =
+            self.objects.keys().filter(|object| object.task.job() == job).copied().collect();
+        objects.sort_unstable();
+        for object in objects {
+            if let Some(entry) = self.objects.remove(&object)
+                && entry.is_readable(self.me)
+            {
+                self.act(LocalAction::Free { object });
+            }
+        }
+        for peer in self.peers.values_mut() {
+            peer.copies.retain(|object| object.task.job() != job);
+            peer.borrows.retain(|object| object.task.job() != job);
+            peer.borrowed.retain(|object| object.task.job() != job);
+            peer.placed.retain(|task| task.job() != job);
+            peer.hosted.retain(|task| task.job() != job);
+            peer.actors.retain(|actor| actor.0.job() != job);
+            peer.settling.retain(|(task, _), _| task.job() != job);
+        }
+    }
+}

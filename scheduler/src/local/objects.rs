@@ -1,0 +1,314 @@
+//! References and values: who holds an object, what its value is, who waits for it.
+
+use std::sync::Arc;
+
+use smallvec::smallvec;
+
+use super::{LocalAction, LocalCore, Step};
+use crate::id::{ExecutorId, ObjectId, WorkerId};
+use crate::message::PeerMessage;
+use crate::object::{Borrow, ObjectEntry, Value, Waiter};
+use crate::outcome::TaskError;
+use crate::spec::Reference;
+
+impl LocalCore {
+    pub(super) fn put(
+        &mut self,
+        by: ExecutorId,
+        object: ObjectId,
+        size: u64,
+        inline: bool,
+        contains: Vec<Reference>,
+    ) {
+        if !self.listens(by) {
+            if !self.objects.contains_key(&object) {
+                self.act(LocalAction::Free { object });
+            }
+            return;
+        }
+        let me = self.me;
+        let entry =
+            self.objects.entry(object).or_insert_with(|| ObjectEntry::new(me, Borrow::Owned));
+        if !entry.is_owned() {
+            self.adopt(object);
+        }
+        self.hold_by(by, Reference { object, owner: me });
+        let value =
+            if inline { Value::Inline } else { Value::Arena { size, copies: smallvec![me] } };
+        self.set_value(object, value, &contains);
+    }
+
+    pub(super) fn wanted(&mut self, by: ExecutorId, reference: Reference) {
+        if !self.listens(by) {
+            return;
+        }
+        self.hold_by(by, reference);
+        let object = reference.object;
+        let Some(entry) = self.objects.get_mut(&object) else { return };
+        let error = match &entry.value {
+            Value::Failed(error) => Some(Arc::clone(error)),
+            _ if entry.is_readable(self.me) => None,
+            _ => {
+                let waiter = Waiter::Executor(by);
+                if !entry.waiters.contains(&waiter) {
+                    entry.waiters.push(waiter);
+                }
+                self.seek(object, true);
+                return;
+            }
+        };
+        self.act(LocalAction::Deliver { executor: by, object, error });
+    }
+
+    pub(super) fn retained(&mut self, by: ExecutorId, reference: Reference) {
+        if self.listens(by) {
+            self.hold_by(by, reference);
+        }
+    }
+
+    pub(super) fn released(&mut self, by: ExecutorId, object: ObjectId) {
+        if let Some(executor) = self.executors.get_mut(&by)
+            && executor.holds.remove(&object)
+        {
+            self.let_go(object);
+        }
+    }
+
+    /// `by` refers to the object, if it did not before.
+    fn hold_by(&mut self, by: ExecutorId, reference: Reference) {
+        if let Some(executor) = self.executors.get_mut(&by)
+            && executor.holds.insert(reference.object)
+        {
+            self.hold(reference);
+        }
+    }
+
+    /// One holder more.
+    pub(super) fn hold(&mut self, reference: Reference) {
+        let object = reference.object;
+        if let Some(entry) = self.objects.get_mut(&object) {
+            entry.holders += 1;
+            match entry.borrow {
+                Borrow::Owned | Borrow::Registered => {}
+                Borrow::Releasing => entry.borrow = Borrow::Registered,
+                Borrow::Unregistered => self.register(object),
+            }
+            return;
+        }
+        let is_mine = reference.owner == self.me;
+        let borrow = if is_mine { Borrow::Owned } else { Borrow::Unregistered };
+        let mut entry = ObjectEntry::new(reference.owner, borrow);
+        entry.holders = 1;
+        self.objects.insert(object, entry);
+        if is_mine {
+            // Freed long ago: its task can run again, or it is lost.
+            self.steps.push_back(Step::Recover(object));
+        } else {
+            self.register(object);
+        }
+    }
+
+    /// One holder less.
+    pub(super) fn let_go(&mut self, object: ObjectId) {
+        let Some(entry) = self.objects.get_mut(&object) else { return };
+        entry.holders -= 1;
+        if entry.holders > 0 {
+            return;
+        }
+        if entry.is_owned() {
+            self.free_owned(object);
+        } else {
+            self.release(object);
+        }
+    }
+
+    /// Nobody refers to an object that is owned here: all copies go.
+    fn free_owned(&mut self, object: ObjectId) {
+        let Some(entry) = self.objects.remove(&object) else { return };
+        if entry.is_readable(self.me) {
+            self.act(LocalAction::Free { object });
+        }
+        if let Value::Arena { copies, .. } = &entry.value {
+            let me = self.me;
+            for copy in copies.iter().filter(|copy| **copy != me) {
+                self.peer(*copy).copies.remove(&object);
+                self.send(*copy, PeerMessage::Free { object });
+            }
+        }
+        for reference in &entry.contains {
+            self.steps.push_back(Step::LetGo(reference.object));
+        }
+        if entry.recorded {
+            let gone = self.lineage.unuse(object.task);
+            self.steps.extend(gone.into_iter().map(Step::LetGo));
+        }
+    }
+
+    /// An owned object has its value now. A value that is there already stays.
+    pub(super) fn set_value(&mut self, object: ObjectId, value: Value, contains: &[Reference]) {
+        let Some(entry) = self.objects.get_mut(&object) else { return };
+        match (&mut entry.value, value) {
+            (Value::Inline, _) => return,
+            (Value::Arena { copies, .. }, Value::Arena { copies: more, .. }) => {
+                let me = self.me;
+                for copy in more {
+                    if !copies.contains(&copy) {
+                        copies.push(copy);
+                        if copy != me {
+                            self.peer(copy).copies.insert(object);
+                        }
+                        break;
+                    }
+                }
+                return self.announce(object);
+            }
+            (Value::Arena { .. }, _) => return,
+            (before, Value::Arena { size, copies }) => {
+                let from = copies[0];
+                *before = Value::Arena { size, copies };
+                if from != self.me {
+                    self.peer(from).copies.insert(object);
+                }
+            }
+            (before, value) => *before = value,
+        }
+        if !contains.is_empty() {
+            for reference in contains {
+                self.hold(*reference);
+            }
+            if let Some(entry) = self.objects.get_mut(&object) {
+                let before = core::mem::replace(&mut entry.contains, contains.into());
+                self.steps.extend(before.iter().map(|reference| Step::LetGo(reference.object)));
+            }
+        }
+        self.announce(object);
+    }
+
+    /// An owned object will never have a value.
+    pub(super) fn set_failed(&mut self, object: ObjectId, error: &Arc<TaskError>) {
+        let Some(entry) = self.objects.get_mut(&object) else { return };
+        if !matches!(entry.value, Value::Absent) {
+            return;
+        }
+        entry.value = Value::Failed(Arc::clone(error));
+        if core::mem::take(&mut entry.recorded) {
+            let gone = self.lineage.unuse(object.task);
+            self.steps.extend(gone.into_iter().map(Step::LetGo));
+        }
+        self.announce(object);
+    }
+
+    /// Serves everybody who waits for the object and can be served.
+    pub(super) fn announce(&mut self, object: ObjectId) {
+        let Some(entry) = self.objects.get_mut(&object) else { return };
+        if entry.waiters.is_empty() || matches!(entry.value, Value::Absent) {
+            return;
+        }
+        let is_readable = entry.is_readable(self.me);
+        let failed = match &entry.value {
+            Value::Failed(error) => Some(Arc::clone(error)),
+            _ => None,
+        };
+        let waiters = core::mem::take(&mut entry.waiters);
+        let mut kept = Vec::new();
+        for waiter in waiters {
+            match waiter {
+                Waiter::Task(key, stamp) => {
+                    let Some(task) = self.tasks.current(key, stamp) else { continue };
+                    if let Some(error) = &failed {
+                        self.steps.push_back(Step::Fail(key, stamp, Arc::clone(error)));
+                    } else if is_readable || !task.wants_copies() {
+                        self.satisfied(key, stamp);
+                    } else {
+                        kept.push(waiter);
+                    }
+                }
+                Waiter::Executor(executor) if is_readable || failed.is_some() => {
+                    if self.executors.contains_key(&executor) {
+                        let error = failed.clone();
+                        self.act(LocalAction::Deliver { executor, object, error });
+                    }
+                }
+                Waiter::Executor(_) => kept.push(waiter),
+                Waiter::Peer(peer) => self.tell_place(object, peer),
+            }
+        }
+        if let Some(entry) = self.objects.get_mut(&object)
+            && !kept.is_empty()
+        {
+            entry.waiters.extend(kept);
+            self.pull(object);
+        }
+    }
+
+    /// Somebody waits for the object: asks where it is, or fetches it (`here`).
+    pub(super) fn seek(&mut self, object: ObjectId, here: bool) {
+        let Some(entry) = self.objects.get_mut(&object) else { return };
+        match entry.value {
+            Value::Absent if !entry.is_owned() && !entry.asked => {
+                entry.asked = true;
+                let owner = entry.owner;
+                self.send(owner, PeerMessage::Locate { object });
+            }
+            Value::Arena { .. } if here => self.pull(object),
+            _ => {}
+        }
+    }
+
+    /// Fetches a copy, unless that is under way.
+    fn pull(&mut self, object: ObjectId) {
+        let me = self.me;
+        let Some(entry) = self.objects.get_mut(&object) else { return };
+        let Value::Arena { size, copies } = &entry.value else { return };
+        if entry.pull.is_some() || copies.contains(&me) {
+            return;
+        }
+        let Some(&from) = copies.first() else { return };
+        let size = *size;
+        entry.pull = Some(from);
+        self.act(LocalAction::Pull { object, size, from });
+    }
+
+    pub(super) fn pulled(&mut self, object: ObjectId, size: u64) {
+        let me = self.me;
+        let Some(entry) = self.objects.get_mut(&object) else {
+            return self.act(LocalAction::Free { object });
+        };
+        entry.pull = None;
+        if entry.holders == 0 && !entry.is_readable(me) {
+            self.forget_borrowed(object);
+            return self.act(LocalAction::Free { object });
+        }
+        match &mut entry.value {
+            Value::Arena { copies, .. } if !copies.contains(&me) => copies.push(me),
+            value @ Value::Absent => *value = Value::Arena { size, copies: smallvec![me] },
+            Value::Arena { .. } | Value::Inline => return,
+            Value::Failed(_) => return self.act(LocalAction::Free { object }),
+        }
+        entry.asked = false;
+        let owner = entry.owner;
+        if !entry.is_owned() {
+            self.send(owner, PeerMessage::CopyMade { object });
+        }
+        self.announce(object);
+    }
+
+    /// Answers a worker that asked where an object of this one is.
+    pub(super) fn tell_place(&mut self, object: ObjectId, to: WorkerId) {
+        use crate::message::Place;
+        let Some(entry) = self.objects.get_mut(&object) else { return };
+        let place = match &mut entry.value {
+            Value::Absent => return,
+            Value::Inline => Place::Inline,
+            Value::Arena { size, copies } => {
+                // The next to ask is sent to another copy first.
+                if copies.len() > 1 {
+                    copies.rotate_left(1);
+                }
+                Place::At { size: *size, copies: copies.to_vec() }
+            }
+            Value::Failed(error) => Place::Failed(TaskError::clone(error)),
+        };
+        self.send(to, PeerMessage::Located { object, place });
+    }
+}

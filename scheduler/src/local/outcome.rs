@@ -1,0 +1,438 @@
+//! A task ends: its results reach who waits for them, it runs again, or it has failed.
+
+use std::sync::Arc;
+
+use smallvec::{SmallVec, smallvec};
+
+use super::{LocalAction, LocalCore, Step};
+use crate::actor::ActorState;
+use crate::id::{ActorId, ExecutorId, ObjectId, TaskId, WorkerId};
+use crate::message::{PeerMessage, ToHead};
+use crate::object::{Borrow, ObjectEntry, Value};
+use crate::outcome::{Cause, Death, Outcome, Returned, TaskError};
+use crate::spec::{TaskKind, TaskSpec};
+use crate::task::{TaskEntry, TaskKey, TaskState};
+
+impl LocalCore {
+    /// An executor here says that a task has ended.
+    pub(super) fn finished(
+        &mut self,
+        executor: ExecutorId,
+        task: TaskId,
+        attempt: u32,
+        outcome: Outcome,
+    ) {
+        let key = self.tasks.find_running(task, executor).filter(|key| {
+            matches!(self.tasks[*key].state,
+                TaskState::Running { executor: at, attempt: of, .. }
+                    if at == executor && of == attempt)
+        });
+        let Some(key) = key else { return self.discard_values(task, &outcome) };
+        let spec = Arc::clone(&self.tasks[key].spec);
+        match (&spec.kind, &outcome) {
+            (TaskKind::ActorCreate(options), Outcome::Returned(_)) => {
+                let shared = !options.own_process;
+                self.actor_lives_here(key, executor, shared);
+            }
+            (TaskKind::ActorCreate(options), Outcome::Failed(_)) => {
+                self.stop_running(key);
+                if options.own_process {
+                    self.stop_executor(executor, false);
+                }
+            }
+            (TaskKind::Driver, _) => {
+                self.stop_running(key);
+                self.stop_executor(executor, false);
+            }
+            (TaskKind::Plain | TaskKind::ActorCall { .. }, _) => self.stop_running(key),
+        }
+        self.conclude(key, outcome);
+    }
+
+    /// An attempt that this worker hosted, or decided about, has ended; what it held is free.
+    pub(super) fn conclude(&mut self, key: TaskKey, outcome: Outcome) {
+        let entry = &mut self.tasks[key];
+        let (id, attempt, owner) = (entry.spec.id, entry.attempt, entry.owner);
+        let lives = matches!(
+            (&entry.spec.kind, &outcome),
+            (TaskKind::ActorCreate(_), Outcome::Returned(_))
+        );
+        if entry.assigned && !lives {
+            entry.assigned = false;
+            self.head.ended.push((id, attempt));
+        }
+        if owner == self.me {
+            self.settle_outcome(key, outcome, owner);
+            return;
+        }
+        self.drop_task(key);
+        if owner == WorkerId::HEAD {
+            self.discard_values(id, &outcome);
+            self.driver_finished(id.job(), attempt, outcome);
+        } else {
+            if !lives {
+                self.peer(owner).hosted.remove(&id);
+            }
+            self.report(owner, id, attempt, outcome);
+        }
+    }
+
+    /// Forgets a task and lets go of what it refers to.
+    pub(super) fn drop_task(&mut self, key: TaskKey) -> TaskEntry {
+        let entry = self.tasks.remove(key);
+        for (rival, stamp) in self.tasks.rivals(entry.spec.id) {
+            self.satisfied(rival, stamp);
+        }
+        let spec = &entry.spec;
+        let references = spec.dependencies.iter().chain(&spec.borrowed);
+        self.steps.extend(references.map(|reference| Step::LetGo(reference.object)));
+        entry
+    }
+
+    /// The outcome of an own task's current attempt, which ran on `runner`.
+    pub(super) fn settle_outcome(&mut self, key: TaskKey, outcome: Outcome, runner: WorkerId) {
+        let mut outcome = outcome;
+        if let TaskState::Placed { worker } | TaskState::Called { worker, .. } =
+            self.tasks[key].state
+        {
+            let id = self.tasks[key].spec.id;
+            self.peer(worker).placed.remove(&id);
+        }
+        if let Outcome::Failed(error) = &mut outcome {
+            if self.runs_again(key, error) {
+                return;
+            }
+            if self.tasks[key].cancelled && is_loss(&error.cause) {
+                error.cause = Cause::Cancelled;
+            }
+        }
+        let spec = Arc::clone(&self.tasks[key].spec);
+        let attempt = self.tasks[key].attempt;
+        match outcome {
+            Outcome::Returned(values) => {
+                self.store_results(&spec, attempt, values, runner);
+                if let TaskKind::ActorCreate(_) = spec.kind {
+                    self.actor_made(ActorId(spec.id), attempt, runner);
+                }
+            }
+            Outcome::Failed(error) => {
+                let error = Arc::new(error);
+                for index in 0..spec.returns {
+                    self.set_failed(spec.id.object(index), &error);
+                }
+                if let TaskKind::ActorCreate(_) = spec.kind {
+                    self.actor_ends(ActorId(spec.id), Arc::clone(&error));
+                }
+            }
+        }
+        self.drop_task(key);
+    }
+
+    /// Starts the next attempt of a task that was lost with its executor or worker, if it may.
+    fn runs_again(&mut self, key: TaskKey, error: &TaskError) -> bool {
+        let entry = &self.tasks[key];
+        let spec = &entry.spec;
+        if error.task != spec.id || entry.cancelled || !is_loss(&error.cause) {
+            return false;
+        }
+        let most = match &spec.kind {
+            TaskKind::ActorCreate(options) => options.max_restarts.max(spec.max_retries),
+            TaskKind::ActorCall { actor, .. } => {
+                let life = match entry.state {
+                    TaskState::Called { life, .. } => Some(life),
+                    _ => None,
+                };
+                let (actor, most) = (*actor, spec.max_retries);
+                if let (Some(life), Some(entry)) = (life, self.actors.get_mut(&actor)) {
+                    entry.floor = entry.floor.max(life + 1);
+                    if matches!(entry.place, ActorState::At { life: at, .. } if at <= life) {
+                        entry.place = ActorState::Pending;
+                    }
+                }
+                most
+            }
+            TaskKind::Plain | TaskKind::Driver => spec.max_retries,
+        };
+        if self.tasks[key].attempt >= most {
+            return false;
+        }
+        self.tasks[key].attempt += 1;
+        self.tasks[key].assigned = false;
+        self.begin(key);
+        true
+    }
+
+    /// The values of an own task exist now.
+    fn store_results(
+        &mut self,
+        spec: &Arc<TaskSpec>,
+        attempt: u32,
+        values: Vec<Returned>,
+        runner: WorkerId,
+    ) {
+        let count = values.len() as u32;
+        let mut in_arena: SmallVec<[ObjectId; 2]> = SmallVec::new();
+        for (index, value) in (0..).zip(values) {
+            let object = spec.id.object(index);
+            if index >= spec.returns || !self.objects.contains_key(&object) {
+                self.discard_value(object, value.inline, runner);
+                continue;
+            }
+            let made = if value.inline {
+                Value::Inline
+            } else {
+                in_arena.push(object);
+                Value::Arena { size: value.size, copies: smallvec![runner] }
+            };
+            self.set_value(object, made, &value.contains);
+        }
+        if count < spec.returns {
+            let reason = format!("it returned {count} values where {} are declared", spec.returns);
+            let error = Arc::new(TaskError { task: spec.id, cause: Cause::Refused { reason } });
+            for index in count..spec.returns {
+                self.set_failed(spec.id.object(index), &error);
+            }
+        }
+        if !in_arena.is_empty() && matches!(spec.kind, TaskKind::Plain) {
+            self.record(spec, attempt, &in_arena);
+        }
+    }
+
+    /// Keeps what is needed to make these values again, if that is allowed.
+    fn record(&mut self, spec: &Arc<TaskSpec>, attempt: u32, in_arena: &[ObjectId]) {
+        let mut fresh = 0;
+        let is_known = self.lineage.contains(spec.id);
+        if !is_known && attempt >= spec.max_retries {
+            return;
+        }
+        for object in in_arena {
+            if let Some(entry) = self.objects.get_mut(object)
+                && !(core::mem::replace(&mut entry.recorded, true) && is_known)
+            {
+                fresh += 1;
+            }
+        }
+        if is_known {
+            self.lineage.ran_again(spec.id, attempt, fresh);
+            return;
+        }
+        let mut holds: SmallVec<[ObjectId; 2]> = SmallVec::new();
+        for dependency in &spec.dependencies {
+            if let Some(entry) = self.objects.get_mut(&dependency.object)
+                && entry.is_owned()
+                && matches!(entry.value, Value::Inline)
+            {
+                entry.holders += 1;
+                holds.push(dependency.object);
+            }
+        }
+        let gone = self.lineage.insert(Arc::clone(spec), attempt, fresh, holds);
+        self.steps.extend(gone.into_iter().map(Step::LetGo));
+    }
+
+    /// The task failed before it ran, or while it waited: from any state.
+    pub(super) fn fail(&mut self, key: TaskKey, error: TaskError) {
+        self.detach(key);
+        self.conclude(key, Outcome::Failed(error));
+    }
+
+    /// Takes a task out of whatever its state put it into.
+    pub(super) fn detach(&mut self, key: TaskKey) {
+        let entry = &self.tasks[key];
+        let (id, attempt) = (entry.spec.id, entry.attempt);
+        match &entry.state {
+            TaskState::Ready { .. } => self.leave_queue(key),
+            TaskState::Starting { .. } => self.give_back(key),
+            TaskState::Running { .. } => self.stop_running(key),
+            TaskState::Spilled { told: true, .. } => self.unspill(id, attempt),
+            TaskState::Placed { worker } | TaskState::Called { worker, .. } => {
+                let worker = *worker;
+                self.peer(worker).placed.remove(&id);
+            }
+            TaskState::Lane => {
+                if let TaskKind::ActorCall { actor, .. } = entry.spec.kind {
+                    self.steps.push_back(Step::Lane(actor, entry.submitter));
+                }
+            }
+            TaskState::Mailbox => {
+                if let TaskKind::ActorCall { actor, .. } = entry.spec.kind {
+                    self.steps.push_back(Step::Mailbox(actor, entry.owner));
+                }
+            }
+            TaskState::Spilled { .. } | TaskState::Waiting { .. } | TaskState::Naming => {}
+        }
+    }
+
+    pub(super) fn cancel_requested(&mut self, task: TaskId, force: bool) {
+        if let Some(key) = self.tasks.find(task, self.me) {
+            self.cancel(key, force);
+        }
+    }
+
+    pub(super) fn peer_cancels(&mut self, from: WorkerId, task: TaskId, force: bool) {
+        if let Some(key) = self.tasks.find(task, from) {
+            self.cancel(key, force);
+        }
+    }
+
+    fn cancel(&mut self, key: TaskKey, force: bool) {
+        let me = self.me;
+        let entry = &mut self.tasks[key];
+        let task = entry.spec.id;
+        match entry.state {
+            TaskState::Running { executor, .. } => {
+                entry.cancelled = true;
+                if force {
+                    self.stop_executor(executor, true);
+                } else {
+                    self.act(LocalAction::Cancel { executor, task });
+                }
+            }
+            TaskState::Placed { worker } | TaskState::Called { worker, .. } => {
+                entry.cancelled = true;
+                if worker != me {
+                    self.send(worker, PeerMessage::Cancel { task, force });
+                }
+            }
+            _ => self.fail(key, TaskError { task, cause: Cause::Cancelled }),
+        }
+    }
+
+    /// Tells another owner how its task ended here.
+    fn report(&mut self, owner: WorkerId, task: TaskId, attempt: u32, outcome: Outcome) {
+        if self.is_dead(owner) {
+            return self.discard_values(task, &outcome);
+        }
+        let mut free: SmallVec<[ObjectId; 1]> = SmallVec::new();
+        let mut inside = Vec::new();
+        if let Outcome::Returned(values) = &outcome {
+            for (index, value) in (0..).zip(values) {
+                let object = task.object(index);
+                self.keep_for_owner(owner, object, value, &mut free);
+                inside.extend(value.contains.iter().copied());
+            }
+        }
+        if !inside.is_empty() {
+            for reference in &inside {
+                self.hold(*reference);
+            }
+            let held = inside.into_iter().map(|reference| reference.object).collect();
+            if let Some(before) = self.peer(owner).settling.insert((task, attempt), held) {
+                self.steps.extend(before.into_iter().map(Step::LetGo));
+            }
+        }
+        self.send_settled(owner, PeerMessage::Finished { task, attempt, outcome }, free);
+    }
+
+    /// A value that was made here for another owner: an arena value stays until the owner frees
+    /// it, an inline one goes with the message unless somebody here refers to it.
+    fn keep_for_owner(
+        &mut self,
+        owner: WorkerId,
+        object: ObjectId,
+        value: &Returned,
+        free: &mut SmallVec<[ObjectId; 1]>,
+    ) {
+        let me = self.me;
+        if value.inline {
+            match self.objects.get_mut(&object) {
+                None => free.push(object),
+                Some(entry) if !entry.is_readable(me) => {
+                    entry.value = Value::Inline;
+                    self.announce(object);
+                }
+                Some(_) => {}
+            }
+            return;
+        }
+        let entry = self
+            .objects
+            .entry(object)
+            .or_insert_with(|| ObjectEntry::new(owner, Borrow::Unregistered));
+        if entry.is_readable(me) || entry.is_owned() {
+            return;
+        }
+        entry.value = Value::Arena { size: value.size, copies: smallvec![me] };
+        entry.asked = false;
+        self.peer(owner).borrowed.insert(object);
+        self.announce(object);
+    }
+
+    /// A worker says how a task of this one ended there.
+    pub(super) fn peer_finished(
+        &mut self,
+        from: WorkerId,
+        task: TaskId,
+        attempt: u32,
+        outcome: Outcome,
+    ) {
+        let has_references = matches!(&outcome, Outcome::Returned(values)
+            if values.iter().any(|value| !value.contains.is_empty()));
+        let key = self.tasks.find(task, self.me).filter(|key| {
+            let entry = &self.tasks[*key];
+            entry.attempt == attempt
+                && match entry.state {
+                    TaskState::Called { worker, .. } => worker == from,
+                    TaskState::Spilled { .. } | TaskState::Placed { .. } => true,
+                    _ => false,
+                }
+        });
+        match (key, &outcome) {
+            (Some(key), _) => self.settle_outcome(key, outcome, from),
+            (None, Outcome::Returned(values)) => {
+                for (index, value) in (0..).zip(values) {
+                    self.discard_value(task.object(index), value.inline, from);
+                }
+            }
+            (None, Outcome::Failed(_)) => {}
+        }
+        if has_references {
+            self.send_settled(from, PeerMessage::Settled { task, attempt }, SmallVec::new());
+        }
+    }
+
+    /// Values that an attempt left here and nobody waits for.
+    pub(super) fn discard_values(&mut self, task: TaskId, outcome: &Outcome) {
+        if let Outcome::Returned(values) = outcome {
+            for (index, value) in (0..).zip(values) {
+                self.discard_value(task.object(index), value.inline, self.me);
+            }
+        }
+    }
+
+    /// A value that `runner` made too late, or for nobody. A value that is counted already stays.
+    fn discard_value(&mut self, object: ObjectId, inline: bool, runner: WorkerId) {
+        let me = self.me;
+        if inline || runner == me {
+            if !self.objects.get(&object).is_some_and(|entry| entry.is_readable(me)) {
+                self.act(LocalAction::Free { object });
+            }
+            return;
+        }
+        let is_counted = matches!(self.objects.get(&object), Some(ObjectEntry {
+            value: Value::Arena { copies, .. }, ..
+        }) if copies.contains(&runner));
+        if !is_counted {
+            self.send(runner, PeerMessage::Free { object });
+        }
+    }
+
+    pub(super) fn driver_finished(
+        &mut self,
+        job: crate::id::JobId,
+        attempt: u32,
+        outcome: Outcome,
+    ) {
+        self.head.drivers.insert(job, (attempt, outcome.clone()));
+        self.send_head(ToHead::DriverFinished { job, attempt, outcome });
+    }
+}
+
+/// Whether the system, not the task, is to blame.
+fn is_loss(cause: &Cause) -> bool {
+    match cause {
+        Cause::WorkerDied { .. } => true,
+        Cause::ExecutorDied(death) | Cause::ActorDied(death) => !matches!(death, Death::Ended),
+        _ => false,
+    }
+}

@@ -1,0 +1,59 @@
+//! What is kept for each other worker, and messages to it that have to wait.
+//!
+//! Some messages let the receiver drop references that this worker has just borrowed from a third
+//! one: the outcome of a task, and a release. They wait until every owner that was told `Retain`
+//! before has answered; a link is ordered, so that what goes to that owner itself need not wait.
+
+use std::collections::VecDeque;
+
+use smallvec::SmallVec;
+
+use crate::hash::{FastMap, FastSet};
+use crate::id::{ActorId, ObjectId, TaskId, WorkerId};
+use crate::message::PeerMessage;
+
+/// Another worker.
+#[derive(Debug, Default)]
+pub(super) struct Peer {
+    /// Objects owned here of which it has a copy (OB-1).
+    pub(super) copies: FastSet<ObjectId>,
+    /// Objects owned here that it borrows.
+    pub(super) borrows: FastSet<ObjectId>,
+    /// Objects that it owns and that have an entry here.
+    pub(super) borrowed: FastSet<ObjectId>,
+    /// Tasks owned here that are there.
+    pub(super) placed: FastSet<TaskId>,
+    /// Tasks and actors here that it owns.
+    pub(super) hosted: FastSet<TaskId>,
+    /// Actors that it supervises, or that live there; some of them did once.
+    pub(super) actors: FastSet<ActorId>,
+    /// References inside results that it has not counted yet.
+    pub(super) settling: FastMap<(TaskId, u32), Vec<ObjectId>>,
+    pub(super) retains_sent: u64,
+    pub(super) retains_answered: u64,
+}
+
+/// Messages that wait for answers to `Retain`s.
+#[derive(Debug, Default)]
+pub(super) struct Outbox {
+    /// Workers that have `Retain`s to answer.
+    pub(super) owing: FastSet<WorkerId>,
+    pub(super) waiting: VecDeque<Deferred>,
+}
+
+#[derive(Debug)]
+pub(super) struct Deferred {
+    pub(super) what: What,
+    /// Workers, and how many `Retain`s they must have answered.
+    pub(super) until: Answers,
+}
+
+pub(super) type Answers = SmallVec<[(WorkerId, u64); 2]>;
+
+#[derive(Debug)]
+pub(super) enum What {
+    /// To that worker; then the inline values go.
+    Message { to: WorkerId, message: PeerMessage, free: SmallVec<[ObjectId; 1]> },
+    /// The object is not used here, unless somebody took it up again.
+    Release(ObjectId),
+}

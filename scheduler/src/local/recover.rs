@@ -1,0 +1,222 @@
+//! Lost copies, lost workers, and values that are made again.
+
+use std::sync::Arc;
+
+use super::{LocalAction, LocalCore, Step};
+use crate::id::{ActorId, ExecutorId, ObjectId, TaskId, WorkerId};
+use crate::message::PeerMessage;
+use crate::object::{Borrow, Value, Waiter};
+use crate::outcome::{Cause, Death, Outcome, TaskError};
+use crate::spec::TaskKind;
+use crate::task::TaskState;
+
+impl LocalCore {
+    pub(super) fn copy_made(&mut self, from: WorkerId, object: ObjectId) {
+        match self.objects.get_mut(&object) {
+            Some(entry) if entry.is_owned() => {
+                if let Value::Arena { copies, .. } = &mut entry.value {
+                    if !copies.contains(&from) {
+                        copies.push(from);
+                    }
+                    self.peer(from).copies.insert(object);
+                    return;
+                }
+            }
+            _ => {}
+        }
+        self.send(from, PeerMessage::Free { object });
+    }
+
+    /// A borrower could not read a copy, and asks for another place.
+    pub(super) fn copy_lost(&mut self, from: WorkerId, object: ObjectId, at: WorkerId) {
+        if self.objects.get(&object).is_some_and(|entry| entry.is_owned()) && at != self.me {
+            self.remove_copy(object, at);
+            if at != from {
+                self.send(at, PeerMessage::Free { object });
+            }
+        }
+        match self.objects.get_mut(&object) {
+            Some(entry) if matches!(entry.value, Value::Absent) => {
+                let waiter = Waiter::Peer(from);
+                if !entry.waiters.contains(&waiter) {
+                    entry.waiters.push(waiter);
+                }
+            }
+            Some(_) => self.tell_place(object, from),
+            None => {
+                let error = TaskError { task: object.task, cause: Cause::ObjectLost };
+                let place = crate::message::Place::Failed(error);
+                self.send(from, PeerMessage::Located { object, place });
+            }
+        }
+    }
+
+    pub(super) fn pull_failed(&mut self, object: ObjectId, from: WorkerId) {
+        let Some(entry) = self.objects.get_mut(&object) else { return };
+        if entry.pull != Some(from) {
+            return;
+        }
+        entry.pull = None;
+        let (is_owned, is_held) = (entry.is_owned(), entry.holders > 0);
+        if is_owned {
+            self.remove_copy(object, from);
+            self.send(from, PeerMessage::Free { object });
+            // The next copy, if there is one.
+            return self.announce(object);
+        }
+        if !is_held {
+            return self.release_unheld(object);
+        }
+        let owner = entry.owner;
+        entry.value = Value::Absent;
+        if self.is_dead(owner) {
+            self.owner_died(object);
+        } else {
+            self.ask_again(object, from);
+        }
+    }
+
+    fn release_unheld(&mut self, object: ObjectId) {
+        let Some(entry) = self.objects.get(&object) else { return };
+        if entry.borrow == Borrow::Unregistered {
+            self.forget_borrowed(object);
+        }
+    }
+
+    /// A copy of an owned object is gone; the last one takes the value with it.
+    fn remove_copy(&mut self, object: ObjectId, at: WorkerId) {
+        self.peer(at).copies.remove(&object);
+        let Some(entry) = self.objects.get_mut(&object) else { return };
+        if let Value::Arena { copies, .. } = &mut entry.value {
+            copies.retain(|copy| *copy != at);
+            if copies.is_empty() {
+                entry.value = Value::Absent;
+                self.steps.push_back(Step::Recover(object));
+            }
+        }
+    }
+
+    /// Makes an owned value again by running its task, and whatever that needs.
+    pub(super) fn recover(&mut self, object: ObjectId) {
+        let task = object.task;
+        match self.objects.get(&object) {
+            Some(entry) if entry.is_owned() && matches!(entry.value, Value::Absent) => {}
+            _ => return,
+        }
+        if !object.is_put() && self.tasks.find(task, self.me).is_some() {
+            return;
+        }
+        let again = self
+            .lineage
+            .get(task)
+            .filter(|record| !object.is_put() && record.attempt < record.spec.max_retries);
+        let Some(record) = again else {
+            let error = Arc::new(TaskError { task, cause: Cause::ObjectLost });
+            return self.set_failed(object, &error);
+        };
+        let (spec, attempt) = (Arc::clone(&record.spec), record.attempt + 1);
+        let key = self.insert_task(spec, self.me, attempt, ExecutorId(0));
+        self.begin(key);
+    }
+
+    /// A worker is gone for good, with everything that it had.
+    pub(super) fn worker_died(&mut self, worker: WorkerId, reason: &str) {
+        if worker == self.me || !self.dead.insert(worker) {
+            return;
+        }
+        let Some(mut peer) = self.peers.remove(&worker) else { return };
+        self.outbox.owing.remove(&worker);
+        for deferred in &mut self.outbox.waiting {
+            deferred.until.retain(|(owes, _)| *owes != worker);
+        }
+        for actor in sorted(peer.actors.drain()) {
+            self.actor_worker_died(actor, worker);
+        }
+        for task in sorted(peer.hosted.drain()) {
+            self.host_for_nobody(task, worker);
+        }
+        self.requeue_placed(sorted(peer.placed.drain()), worker, reason);
+        for object in sorted(peer.copies.drain()) {
+            self.remove_copy(object, worker);
+        }
+        for object in sorted(peer.borrows.drain()) {
+            self.let_go(object);
+        }
+        for object in sorted(peer.borrowed.drain()) {
+            self.owner_died(object);
+        }
+        let settling: Vec<ObjectId> = peer.settling.drain().flat_map(|(_, held)| held).collect();
+        for object in settling {
+            self.let_go(object);
+        }
+        self.flush_outbox();
+    }
+
+    /// Own tasks and calls that were on a lost worker fail there, and run again if they may.
+    fn requeue_placed(&mut self, tasks: Vec<TaskId>, worker: WorkerId, reason: &str) {
+        let mut keys: Vec<_> = tasks
+            .into_iter()
+            .filter_map(|task| self.tasks.find(task, self.me))
+            .filter(|key| match self.tasks[*key].state {
+                TaskState::Placed { worker: at } | TaskState::Called { worker: at, .. } => {
+                    at == worker
+                }
+                _ => false,
+            })
+            .collect();
+        keys.sort_unstable_by_key(|key| self.tasks[*key].order);
+        for key in keys {
+            let entry = &self.tasks[key];
+            let cause = match entry.spec.kind {
+                TaskKind::ActorCall { .. } => Cause::ActorDied(Death::WorkerLost),
+                _ => Cause::WorkerDied { reason: reason.to_owned() },
+            };
+            let error = TaskError { task: entry.spec.id, cause };
+            self.settle_outcome(key, Outcome::Failed(error), worker);
+        }
+    }
+
+    /// A borrowed object's owner is gone: what is readable here stays while it is used.
+    fn owner_died(&mut self, object: ObjectId) {
+        let me = self.me;
+        let Some(entry) = self.objects.get_mut(&object) else { return };
+        entry.borrow = Borrow::Unregistered;
+        let is_readable = entry.is_readable(me);
+        if entry.holders == 0 {
+            if entry.pull.is_none() {
+                self.objects.remove(&object);
+                if is_readable {
+                    self.act(LocalAction::Free { object });
+                }
+            }
+            return;
+        }
+        if !is_readable && entry.pull.is_none() && !matches!(entry.value, Value::Failed(_)) {
+            let error = TaskError { task: object.task, cause: Cause::OwnerDied };
+            entry.value = Value::Failed(Arc::new(error));
+            self.announce(object);
+        }
+    }
+
+    /// The owner of a task or an actor here is gone: nobody waits for it.
+    fn host_for_nobody(&mut self, task: TaskId, owner: WorkerId) {
+        if self.hosted.get(&ActorId(task)).is_some_and(|hosted| hosted.owner == owner) {
+            return self.end_hosted(ActorId(task), Death::Ended);
+        }
+        let Some(key) = self.tasks.find(task, owner) else { return };
+        match self.tasks[key].state {
+            TaskState::Running { executor, .. } => {
+                self.tasks[key].cancelled = true;
+                self.act(LocalAction::Cancel { executor, task });
+            }
+            _ => self.fail(key, TaskError { task, cause: Cause::OwnerDied }),
+        }
+    }
+}
+
+/// In one order, whatever the set's history.
+fn sorted<T: Ord>(items: impl Iterator<Item = T>) -> Vec<T> {
+    let mut items: Vec<T> = items.collect();
+    items.sort_unstable();
+    items
+}

@@ -1,0 +1,291 @@
+//! A task comes, from a program here or from the head, and waits for its dependencies.
+
+use std::sync::Arc;
+
+use super::{ExecutorRole, LocalCore, Step};
+use crate::id::{ExecutorId, WorkerId};
+use crate::object::{Borrow, ObjectEntry, Value, Waiter};
+use crate::outcome::{Cause, TaskError};
+use crate::spec::{Assignment, Strategy, TaskKind, TaskSpec};
+use crate::task::{SpillReason, TaskEntry, TaskKey, TaskState};
+
+impl LocalCore {
+    pub(super) fn submitted(&mut self, by: ExecutorId, spec: Arc<TaskSpec>) {
+        if !self.listens(by) {
+            return;
+        }
+        let known = self.tasks.find(spec.id, self.me).is_some() || self.results_exist(&spec);
+        for index in 0..spec.returns {
+            self.hold_return(by, &spec, index);
+        }
+        if known {
+            return;
+        }
+        let key = self.insert_task(spec, self.me, 0, by);
+        self.begin(key);
+    }
+
+    /// Whether a repeated submit finds everything that it would make.
+    fn results_exist(&self, spec: &TaskSpec) -> bool {
+        if let TaskKind::ActorCreate(_) = spec.kind
+            && self.actors.get(&crate::id::ActorId(spec.id)).is_some_and(|a| a.supervised.is_some())
+        {
+            return true;
+        }
+        spec.returns > 0
+            && (0..spec.returns).all(|index| {
+                self.objects
+                    .get(&spec.id.object(index))
+                    .is_some_and(|entry| !matches!(entry.value, Value::Absent))
+            })
+    }
+
+    /// The submitter refers to a value that its task will return.
+    fn hold_return(&mut self, by: ExecutorId, spec: &TaskSpec, index: u32) {
+        let object = spec.id.object(index);
+        let Some(executor) = self.executors.get_mut(&by) else { return };
+        if !executor.holds.insert(object) {
+            return;
+        }
+        let me = self.me;
+        let entry =
+            self.objects.entry(object).or_insert_with(|| ObjectEntry::new(me, Borrow::Owned));
+        entry.holders += 1;
+        if !entry.is_owned() {
+            self.adopt(object);
+        }
+    }
+
+    /// Makes an entry, which holds what the task refers to.
+    pub(super) fn insert_task(
+        &mut self,
+        spec: Arc<TaskSpec>,
+        owner: WorkerId,
+        attempt: u32,
+        submitter: ExecutorId,
+    ) -> TaskKey {
+        if !(spec.dependencies.is_empty() && spec.borrowed.is_empty()) {
+            for reference in spec.dependencies.iter().chain(&spec.borrowed) {
+                self.hold(*reference);
+            }
+        }
+        self.tasks.insert(TaskEntry {
+            spec,
+            state: TaskState::Waiting { here: true },
+            owner,
+            stamp: 0,
+            order: 0,
+            attempt,
+            missing: 0,
+            submitter,
+            assigned: false,
+            cancelled: false,
+        })
+    }
+
+    /// An own task starts its life, or its next attempt.
+    pub(super) fn begin(&mut self, key: TaskKey) {
+        let spec = Arc::clone(&self.tasks[key].spec);
+        match &spec.kind {
+            TaskKind::Plain => {
+                let here = self.reason_to_spill(&spec).is_none();
+                self.resolve(key, TaskState::Waiting { here });
+            }
+            TaskKind::ActorCall { actor, actor_owner } => {
+                self.begin_call(key, *actor, *actor_owner)
+            }
+            TaskKind::ActorCreate(options) => self.begin_actor(key, &spec, options),
+            TaskKind::Driver => {
+                let reason = "a task cannot submit a driver; submit a job to the head".to_owned();
+                self.fail(key, TaskError { task: spec.id, cause: Cause::Refused { reason } });
+            }
+        }
+    }
+
+    /// Why an own task cannot run on this worker, whatever is free.
+    pub(super) fn reason_to_spill(&self, spec: &TaskSpec) -> Option<SpillReason> {
+        let stays = match spec.strategy {
+            Strategy::Default => true,
+            Strategy::Affinity { worker, .. } => worker == self.me,
+            Strategy::Spread => false,
+        };
+        if !stays {
+            return Some(SpillReason::Strategy);
+        }
+        if !self.ledger.total.covers(&spec.request) {
+            return Some(SpillReason::TooLarge);
+        }
+        self.draining.then_some(SpillReason::Draining)
+    }
+
+    /// Puts the task into `state`, where it waits until each dependency is readable here, or
+    /// exists at all, as the state wants. What it waits for is asked for, or fetched.
+    pub(super) fn resolve(&mut self, key: TaskKey, state: TaskState) {
+        let stamp = self.tasks.restamp(key);
+        let entry = &mut self.tasks[key];
+        entry.state = state;
+        entry.missing = 0;
+        if entry.spec.dependencies.is_empty() {
+            self.note_resolved(key);
+            return;
+        }
+        let here = entry.wants_copies();
+        let spec = Arc::clone(&entry.spec);
+        let mut missing = 0;
+        for dependency in &spec.dependencies {
+            let object = self.objects.get_mut(&dependency.object).expect("RF-1: a task holds it");
+            let is_there = if here { object.is_readable(self.me) } else { object.is_available() };
+            if is_there {
+                continue;
+            }
+            missing += 1;
+            if let Value::Failed(error) = &object.value {
+                self.steps.push_back(Step::Fail(key, stamp, Arc::clone(error)));
+                continue;
+            }
+            object.waiters.push(Waiter::Task(key, stamp));
+            self.seek(dependency.object, here);
+        }
+        self.tasks[key].missing = missing;
+        if missing == 0 {
+            self.note_resolved(key);
+        }
+    }
+
+    /// One dependency less to wait for.
+    pub(super) fn satisfied(&mut self, key: TaskKey, stamp: u64) {
+        if self.tasks.current(key, stamp).is_none() {
+            return;
+        }
+        let entry = &mut self.tasks[key];
+        entry.missing -= 1;
+        if entry.missing == 0 {
+            self.note_resolved(key);
+        }
+    }
+
+    fn note_resolved(&mut self, key: TaskKey) {
+        let entry = &self.tasks[key];
+        let step = match (&entry.state, &entry.spec.kind) {
+            (TaskState::Lane, TaskKind::ActorCall { actor, .. }) => {
+                Step::Lane(*actor, entry.submitter)
+            }
+            (TaskState::Mailbox, TaskKind::ActorCall { actor, .. }) => {
+                Step::Mailbox(*actor, entry.owner)
+            }
+            _ => Step::Resolved(key, entry.stamp),
+        };
+        self.steps.push_back(step);
+    }
+
+    /// Every dependency of a task that is no call is there: it queues, starts or is spilled.
+    pub(super) fn resolved(&mut self, key: TaskKey) {
+        let entry = &self.tasks[key];
+        let TaskState::Waiting { here } = entry.state else { return };
+        if entry.assigned || entry.owner != self.me {
+            self.enqueue(key);
+            return;
+        }
+        let is_actor = matches!(entry.spec.kind, TaskKind::ActorCreate(_));
+        let reason = match self.reason_to_spill(&entry.spec) {
+            None if is_actor && !self.ledger.fits(&entry.spec.request) => Some(SpillReason::NoRoom),
+            reason => reason,
+        };
+        match reason {
+            Some(reason) => self.spill(key, reason),
+            None if !here => self.resolve(key, TaskState::Waiting { here: true }),
+            None if is_actor => self.start(key),
+            None => self.enqueue(key),
+        }
+    }
+
+    /// The head wants this worker to run a task.
+    pub(super) fn assigned(&mut self, assignment: Assignment) {
+        let Assignment { spec, attempt, owner } = assignment;
+        let (id, is_mine) = (spec.id, owner == self.me);
+        let is_call = matches!(spec.kind, TaskKind::ActorCall { .. });
+        if is_call || (owner != WorkerId::HEAD && self.is_dead(owner)) {
+            self.head.ended.push((id, attempt));
+            return;
+        }
+        if let Some(key) = self.tasks.find(id, owner) {
+            self.assigned_again(key, attempt, is_mine);
+            return;
+        }
+        if let Some(hosted) = self.hosted.get_mut(&crate::id::ActorId(id))
+            && hosted.owner == owner
+        {
+            if attempt == hosted.life {
+                hosted.assigned = true;
+                return;
+            }
+            if attempt < hosted.life {
+                self.head.ended.push((id, attempt));
+                return;
+            }
+            self.end_hosted(crate::id::ActorId(id), crate::outcome::Death::Ended);
+        } else if is_mine {
+            // Cancelled, or ended, since it was spilled.
+            self.head.ended.push((id, attempt));
+            return;
+        }
+        let key = self.insert_task(Arc::new(spec), owner, attempt, ExecutorId(0));
+        self.tasks[key].assigned = true;
+        if owner != WorkerId::HEAD {
+            self.peer(owner).hosted.insert(id);
+        }
+        self.resolve(key, TaskState::Waiting { here: true });
+    }
+
+    /// An assignment names a task that is here already.
+    fn assigned_again(&mut self, key: TaskKey, attempt: u32, is_mine: bool) {
+        let entry = &mut self.tasks[key];
+        let id = entry.spec.id;
+        if attempt < entry.attempt {
+            self.head.ended.push((id, attempt));
+            return;
+        }
+        if !is_mine {
+            // A newer attempt takes over what the older one has done so far.
+            entry.attempt = attempt;
+            entry.assigned = true;
+            return;
+        }
+        match entry.state {
+            _ if attempt != entry.attempt => self.head.ended.push((id, attempt)),
+            TaskState::Placed { worker } if worker != self.me => {
+                self.head.ended.push((id, attempt));
+            }
+            TaskState::Spilled { .. } | TaskState::Placed { .. } => {
+                entry.assigned = true;
+                if entry.cancelled {
+                    self.fail(key, TaskError { task: id, cause: Cause::Cancelled });
+                } else {
+                    self.resolve(key, TaskState::Waiting { here: true });
+                }
+            }
+            _ => entry.assigned = true,
+        }
+    }
+
+    /// The process for a task that has its resources; asks for one where there is none.
+    pub(super) fn executor_for(&mut self, spec: &TaskSpec) -> ExecutorId {
+        let job = spec.id.job();
+        let role = match &spec.kind {
+            TaskKind::Driver => ExecutorRole::Driver,
+            TaskKind::ActorCreate(options) if options.own_process => {
+                ExecutorRole::Actor(crate::id::ActorId(spec.id))
+            }
+            _ => ExecutorRole::Pool,
+        };
+        if role == ExecutorRole::Pool {
+            if let Some(&executor) = self.pools.get(&job) {
+                return executor;
+            }
+            let executor = self.start_executor(job, role, self.config.total.clone(), 0);
+            self.pools.insert(job, executor);
+            return executor;
+        }
+        self.start_executor(job, role, spec.request.clone(), 0)
+    }
+}

@@ -1,0 +1,8 @@
+//! Tables of objects: who refers to each, where its copies are, how it could be made again. They
+//! send nothing; `local` moves objects through them.
+
+mod entry;
+mod lineage;
+
+pub(crate) use entry::{Borrow, ObjectEntry, Value, Waiter};
+pub(crate) use lineage::Lineage;

@@ -1,0 +1,277 @@
+//! The tasks that a worker owns or hosts, and where each of them stands.
+//!
+//! ```text
+//!   plain tasks, drivers, actors' creations              calls of actors
+//!
+//!   Naming --1--> Waiting --2--> Ready                   Lane --10--> Called (elsewhere)
+//!                  |    ^          | 3                    |              |
+//!                4 |    | 5        v                   11 |              | 12
+//!                  v    |       Starting                  v              v
+//!               Spilled-+          | 6                 Mailbox --13--> Running
+//!                  | 7             v
+//!                  v            Running --8--> (ended)
+//!               Placed --9--> (ended)
+//! ```
+//! 1 the head granted the actor's name; 2 every dependency is readable here; 3 resources taken, an
+//! executor asked for; 4 it has to run elsewhere, and every dependency exists somewhere; 5 the head
+//! assigned it here; 6 the executor is there (at once, as a rule); 7 the head says where it is;
+//! 8, 9 its outcome is known: the entry goes, or starts over at `Waiting` with the next attempt;
+//! 10 the actor lives elsewhere, or 11 here, and earlier calls of the same submitter are under
+//! way; 12 the outcome came back; 13 dependencies are readable here, in order for each caller.
+//!
+//! Invariants: TG-1 each entry is found by its id and owner, and is the only one. TG-2 the queue counts exactly the entries
+//! that are `Ready`. TG-3 an entry is `Running` exactly where its executor lists it. TG-4 what is
+//! `Ready`, `Starting` or `Running` misses no dependency.
+
+use std::sync::Arc;
+
+use crate::hash::FastMap;
+use crate::id::{ExecutorId, TaskId, WorkerId};
+use crate::spec::{TaskKind, TaskSpec};
+
+/// Where an entry lies in its table; used again after the entry is gone, so that whoever keeps one
+/// keeps the entry's stamp beside it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) struct TaskKey(pub(crate) u32);
+
+/// One task.
+#[derive(Debug)]
+pub(crate) struct TaskEntry {
+    pub(crate) spec: Arc<TaskSpec>,
+    pub(crate) state: TaskState,
+    /// Who gets the result.
+    pub(crate) owner: WorkerId,
+    /// Unique in time; a new one with each state that somebody may keep a note of.
+    pub(crate) stamp: u64,
+    /// Place among the calls of its submitter.
+    pub(crate) order: u64,
+    pub(crate) attempt: u32,
+    /// Dependencies that it still waits for.
+    pub(crate) missing: u32,
+    /// Who submitted it here; 0 where it came from elsewhere.
+    pub(crate) submitter: ExecutorId,
+    /// The head counts it as assigned to this worker.
+    pub(crate) assigned: bool,
+    /// Its end was asked for: a death of its executor is no reason to run it again.
+    pub(crate) cancelled: bool,
+}
+
+/// Where a task stands. See the module's text for the numbered transitions.
+#[derive(Debug)]
+pub(crate) enum TaskState {
+    /// The head is asked for the actor's name.
+    Naming,
+    /// For dependencies: readable here, or (`!here`) known to exist somewhere.
+    Waiting { here: bool },
+    /// For resources, in the queue of that shape.
+    Ready { shape: u32 },
+    /// It holds its resources; the executor is on its way.
+    Starting { executor: ExecutorId },
+    /// It runs, as that attempt.
+    Running { executor: ExecutorId, attempt: u32, slot: u32, blocked: bool },
+    /// The head places it; `told`: the head knows. `waits` is what the head says about it.
+    Spilled { reason: SpillReason, told: bool, waits: Option<Box<str>> },
+    /// It is on that worker.
+    Placed { worker: WorkerId },
+    /// A call that waits for its dependencies to exist, for its actor, or for earlier calls.
+    Lane,
+    /// A call that is at the actor's worker, sent to that life of the actor.
+    Called { worker: WorkerId, life: u32 },
+    /// A call that waits here for dependencies to be readable, or for earlier calls.
+    Mailbox,
+}
+
+/// Why a task is not for this worker.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum SpillReason {
+    /// It asks for more than the worker has.
+    TooLarge,
+    /// Its strategy is not to run here.
+    Strategy,
+    /// An actor for which there is no room now.
+    NoRoom,
+    /// The head has room elsewhere.
+    Requested,
+    /// The worker is leaving.
+    Draining,
+}
+
+impl TaskEntry {
+    pub(crate) fn is_call(&self) -> bool {
+        matches!(self.spec.kind, TaskKind::ActorCall { .. })
+    }
+
+    /// Whether its dependencies have to be readable here, rather than to exist.
+    pub(crate) fn wants_copies(&self) -> bool {
+        matches!(self.state, TaskState::Waiting { here: true } | TaskState::Mailbox)
+    }
+}
+
+/// All tasks by key and by id.
+#[derive(Debug, Default)]
+pub(crate) struct TaskTable {
+    entries: Vec<Option<TaskEntry>>,
+    free: Vec<u32>,
+    index: FastMap<TaskId, TaskKey>,
+    /// Tasks whose name is in the index for another owner: when a parent runs again on another
+    /// worker, it has the same children there.
+    twins: FastMap<TaskId, Vec<TaskKey>>,
+    /// Tasks, with their stamps, that wait until another one of the same name is gone.
+    rivals: FastMap<TaskId, Vec<(TaskKey, u64)>>,
+    stamps: u64,
+}
+
+impl TaskTable {
+    /// The task of that owner.
+    pub(crate) fn find(&self, id: TaskId, owner: WorkerId) -> Option<TaskKey> {
+        let key = *self.index.get(&id)?;
+        if self[key].owner == owner {
+            return Some(key);
+        }
+        self.twins_of(id).find(|twin| self[*twin].owner == owner)
+    }
+
+    /// Any task of that name.
+    pub(crate) fn by_id(&self, id: TaskId) -> Option<&TaskEntry> {
+        self.index.get(&id).map(|key| &self[*key])
+    }
+
+    /// The task of that name that runs in `executor`.
+    pub(crate) fn find_running(&self, id: TaskId, executor: ExecutorId) -> Option<TaskKey> {
+        let runs_there = |key: TaskKey| matches!(self[key].state, TaskState::Running { executor: at, .. } if at == executor);
+        let key = *self.index.get(&id)?;
+        if runs_there(key) {
+            return Some(key);
+        }
+        self.twins_of(id).find(|twin| runs_there(*twin))
+    }
+
+    fn twins_of(&self, id: TaskId) -> impl Iterator<Item = TaskKey> + '_ {
+        self.twins.get(&id).into_iter().flatten().copied()
+    }
+
+    /// Whether a task of the same name and another owner is under way on this worker: an executor
+    /// must not see both at a time.
+    pub(crate) fn has_rival(&self, key: TaskKey) -> bool {
+        if self.twins.is_empty() {
+            return false;
+        }
+        let id = self[key].spec.id;
+        let under_way = |other: TaskKey| {
+            other != key
+                && matches!(
+                    self[other].state,
+                    TaskState::Starting { .. } | TaskState::Running { .. }
+                )
+        };
+        self.twins_of(id).chain(self.index.get(&id).copied()).any(under_way)
+    }
+
+    /// Waits until a rival is gone.
+    pub(crate) fn wait_for_rival(&mut self, key: TaskKey) {
+        let stamp = self[key].stamp;
+        self[key].missing += 1;
+        self.rivals.entry(self[key].spec.id).or_default().push((key, stamp));
+    }
+
+    /// Who waited for a task of that name to be gone.
+    pub(crate) fn rivals(&mut self, id: TaskId) -> Vec<(TaskKey, u64)> {
+        if self.rivals.is_empty() {
+            Vec::new()
+        } else {
+            self.rivals.remove(&id).unwrap_or_default()
+        }
+    }
+
+    /// The entry, if it is still the one that had this stamp.
+    pub(crate) fn current(&self, key: TaskKey, stamp: u64) -> Option<&TaskEntry> {
+        self.entries.get(key.0 as usize)?.as_ref().filter(|entry| entry.stamp == stamp)
+    }
+
+    pub(crate) fn next_stamp(&mut self) -> u64 {
+        self.stamps += 1;
+        self.stamps
+    }
+
+    /// Gives the entry a new stamp: all notes that others keep of it are void.
+    pub(crate) fn restamp(&mut self, key: TaskKey) -> u64 {
+        let stamp = self.next_stamp();
+        self[key].stamp = stamp;
+        stamp
+    }
+
+    pub(crate) fn insert(&mut self, mut entry: TaskEntry) -> TaskKey {
+        entry.stamp = self.next_stamp();
+        entry.order = entry.stamp;
+        let id = entry.spec.id;
+        let key = match self.free.pop() {
+            Some(at) => {
+                self.entries[at as usize] = Some(entry);
+                TaskKey(at)
+            }
+            None => {
+                self.entries.push(Some(entry));
+                TaskKey(u32::try_from(self.entries.len() - 1).expect("fewer than 2^32 tasks"))
+            }
+        };
+        if let Some(before) = self.index.insert(id, key) {
+            self.index.insert(id, before);
+            self.twins.entry(id).or_default().push(key);
+        }
+        key
+    }
+
+    pub(crate) fn remove(&mut self, key: TaskKey) -> TaskEntry {
+        let entry = self.entries[key.0 as usize].take().expect("TG-1: a key names an entry");
+        self.free.push(key.0);
+        let id = entry.spec.id;
+        if self.twins.is_empty() {
+            self.index.remove(&id);
+            return entry;
+        }
+        if let Some(twins) = self.twins.get_mut(&id) {
+            if self.index.get(&id) == Some(&key) {
+                let heir = twins.remove(0);
+                self.index.insert(id, heir);
+            } else {
+                twins.retain(|twin| *twin != key);
+            }
+            if twins.is_empty() {
+                self.twins.remove(&id);
+            }
+        } else {
+            self.index.remove(&id);
+        }
+        entry
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.entries.len() - self.free.len()
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.index.is_empty()
+    }
+
+    /// In order of keys.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (TaskKey, &TaskEntry)> {
+        self.entries
+            .iter()
+            .enumerate()
+            .filter_map(|(at, entry)| entry.as_ref().map(|entry| (TaskKey(at as u32), entry)))
+    }
+}
+
+impl core::ops::Index<TaskKey> for TaskTable {
+    type Output = TaskEntry;
+
+    fn index(&self, key: TaskKey) -> &TaskEntry {
+        self.entries[key.0 as usize].as_ref().expect("TG-1: a key names an entry")
+    }
+}
+
+impl core::ops::IndexMut<TaskKey> for TaskTable {
+    fn index_mut(&mut self, key: TaskKey) -> &mut TaskEntry {
+        self.entries[key.0 as usize].as_mut().expect("TG-1: a key names an entry")
+    }
+}
