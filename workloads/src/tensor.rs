@@ -1,5 +1,7 @@
 //! Between Rust's slices and libtorch's tensors. Everything `unsafe` of this crate is here.
 
+use rkyv::rend::f32_le;
+use rkyv::vec::ArchivedVec;
 use tch::{Device, Kind, Tensor};
 
 use crate::model::Layout;
@@ -66,6 +68,15 @@ pub fn gradient(loss: &Tensor, parameters: &Parameters, gradient: &mut [f32]) {
         part.contiguous().copy_data(target, len);
         rest = after;
     }
+}
+
+/// An archived vector's values, in place.
+pub fn floats(archived: &ArchivedVec<f32_le>) -> &[f32] {
+    const { assert!(cfg!(target_endian = "little"), "values would have to be swapped") };
+    let values: &[f32_le] = archived;
+    // Safety: `f32_le` is an `f32` with its bytes in little-endian order, of the same size and
+    // alignment; this machine's order is that one. Every pattern of bits is an `f32`.
+    unsafe { std::slice::from_raw_parts(values.as_ptr().cast::<f32>(), values.len()) }
 }
 
 /// How many threads libtorch computes with: as many as CPUs are leased, which the worker says in

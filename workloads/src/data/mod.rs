@@ -6,10 +6,13 @@ pub mod random;
 pub mod shard;
 pub mod synthetic;
 
+use rkyv::{Archive, Deserialize, Serialize};
+
 /// Grey images of one size, with a label each.
 ///
 /// `pixels` holds `len x rows x columns` bytes, 0 black to 255 white.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Archive, Serialize, Deserialize)]
+#[allow(missing_docs, reason = "rkyv copies fields without their docs")]
 pub struct ImageSet {
     /// Height of an image in pixels.
     pub rows: u32,

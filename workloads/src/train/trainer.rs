@@ -32,6 +32,17 @@ impl<'a> From<&'a crate::data::ImageSet> for Images<'a> {
     }
 }
 
+impl<'a> From<&'a crate::data::ArchivedImageSet> for Images<'a> {
+    fn from(set: &'a crate::data::ArchivedImageSet) -> Self {
+        Self {
+            pixels: &set.pixels,
+            labels: &set.labels,
+            rows: set.rows.to_native(),
+            columns: set.columns.to_native(),
+        }
+    }
+}
+
 /// How to train.
 #[derive(Debug, Clone, PartialEq, Archive, Serialize, Deserialize)]
 #[allow(missing_docs, reason = "rkyv copies fields without their docs")]
@@ -106,13 +117,20 @@ impl Trainer {
     }
 
     /// The gradient computed last.
-    pub fn last_gradient(&self) -> &[f32] {
+    pub fn last_gradient(&self) -> &Vec<f32> {
         &self.gradient
     }
 
     /// What the optimiser remembers.
     pub fn optimiser_state(&self) -> &OptimiserState {
         self.optimiser.state()
+    }
+
+    /// Multiplies the gradient computed last.
+    pub fn scale_gradient(&mut self, factor: f32) {
+        if factor != 1.0 {
+            self.gradient.iter_mut().for_each(|value| *value *= factor);
+        }
     }
 
     /// Takes over parameters. `false`, and nothing changed, where they are of another model.
@@ -172,6 +190,23 @@ impl Trainer {
             correct: correct.int64_value(&[]) as u64,
             loss: loss.double_value(&[]) * count as f64,
         }
+    }
+
+    /// The mean of the gradients of all batches of `work`, without steps between them.
+    pub fn mean_gradient(&mut self, images: Images<'_>, work: &Work) -> (Vec<f32>, Tally) {
+        let (mut mean, mut tally) = (vec![0.0; self.gradient.len()], Tally::default());
+        let total = work.to.saturating_sub(work.from).max(1) as f32;
+        let mut from = work.from;
+        while from < work.to {
+            let to = work.to.min(from + u64::from(self.recipe.batch));
+            tally += self.compute_gradient(images, &Work { from, to, ..work.clone() });
+            let share = (to - from) as f32 / total;
+            for (sum, value) in mean.iter_mut().zip(&self.gradient) {
+                *sum += share * value;
+            }
+            from = to;
+        }
+        (mean, tally)
     }
 
     /// One optimiser step with the mean of `gradients`, in their order.
@@ -305,14 +340,14 @@ mod tests {
         let mut halves = [(); 2].map(|()| Trainer::new(recipe(Architecture::DeepMlp, 0.0)));
         for from in (0..512).step_by(128) {
             whole.compute_gradient((&train).into(), &work(from, from + 128));
-            let gradient = whole.last_gradient().to_vec();
+            let gradient = whole.last_gradient().clone();
             whole.step(&[&gradient]);
             let gradients: Vec<Vec<f32>> = halves
                 .iter_mut()
                 .zip([from, from + 64])
                 .map(|(half, from)| {
                     half.compute_gradient((&train).into(), &work(from, from + 64));
-                    half.last_gradient().to_vec()
+                    half.last_gradient().clone()
                 })
                 .collect();
             let gradients: Vec<&[f32]> = gradients.iter().map(|gradient| &gradient[..]).collect();
