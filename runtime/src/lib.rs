@@ -5,8 +5,11 @@
 extern crate self as rdist;
 
 mod api;
+pub mod client;
 pub mod config;
 mod executor;
+pub mod head;
+pub mod machine;
 pub mod prelude;
 pub mod ring;
 pub mod store;

@@ -142,7 +142,8 @@ fn cache(variable: impl Fn(&str) -> Option<OsString>) -> anyhow::Result<PathBuf>
         (Some(cache), _) => PathBuf::from(cache),
         (None, Some(home)) => PathBuf::from(home).join(".cache"),
         (None, None) => bail!(
-            "no place to keep libtorch: none of RDIST_LIBTORCH_CACHE, XDG_CACHE_HOME and HOME is set"
+            "no place to keep libtorch: none of RDIST_LIBTORCH_CACHE, XDG_CACHE_HOME and HOME is \
+             set"
         ),
     };
     Ok(std::path::absolute(user.join("rdist").join(FOLDER))?)
@@ -442,7 +443,8 @@ mod tests {
     #[test]
     fn chooses_the_wheel_by_its_tags() {
         let answer = br#"{"urls":[
-            {"filename":"torch-2.11.0-cp311-cp311-win_amd64.whl","url":"u1","digests":{"sha256":"a"}},
+            {"filename":"torch-2.11.0-cp311-cp311-win_amd64.whl","url":"u1",
+             "digests":{"sha256":"a"}},
             {"filename":"torch-2.11.0-cp311-cp311-manylinux_2_28_x86_64.whl","url":"u2",
              "digests":{"sha256":"b"}}]}"#;
         let wheel = wheel_of_index(answer, WHEELS[0].2).unwrap();

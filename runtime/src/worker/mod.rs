@@ -62,6 +62,17 @@ pub struct WorkerHandle {
     threads: Vec<JoinHandle<()>>,
 }
 
+/// Ends a worker from any thread.
+#[derive(Debug, Clone)]
+pub struct Stopper(inbox::Inbox);
+
+impl Stopper {
+    /// Ends it at once; its executors are killed.
+    pub fn stop(&self) {
+        self.0.tell(inbox::Note::Stop { drain: false });
+    }
+}
+
 impl Worker {
     /// Joins the cluster and starts both threads. Returns once the head has let the worker in.
     pub fn start(config: WorkerConfig) -> Result<WorkerHandle, WorkerError> {
@@ -87,8 +98,13 @@ impl WorkerHandle {
         self.id
     }
 
+    /// What ends it from another thread, while this one waits.
+    pub fn stopper(&self) -> Stopper {
+        Stopper(self.inbox.clone())
+    }
+
     /// Ends it at once; its executors are killed.
-    pub fn stop(&self) {
+    pub fn shutdown(&self) {
         self.inbox.tell(inbox::Note::Stop { drain: false });
     }
 

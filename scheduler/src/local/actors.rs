@@ -7,7 +7,7 @@ use crate::actor::{ActorEntry, ActorState, Supervised};
 use crate::id::{ActorId, ExecutorId, WorkerId};
 use crate::message::{ActorPlace, PeerMessage, ToHead};
 use crate::outcome::{Cause, Death, TaskError};
-use crate::spec::{ActorOptions, TaskSpec};
+use crate::spec::{ActorOptions, Reference, TaskSpec};
 use crate::task::{TaskKey, TaskState};
 
 impl LocalCore {
@@ -19,20 +19,22 @@ impl LocalCore {
         options: &ActorOptions,
     ) {
         let actor = ActorId(spec.id);
-        let is_new = !self.actors.get(&actor).is_some_and(|entry| entry.supervised.is_some());
+        let is_new = !self.actors.get(&actor).is_some_and(|entry| {
+            entry.supervised.is_some() && !matches!(entry.place, ActorState::Dead(_))
+        });
         let life = self.tasks[key].attempt;
         if is_new {
-            for reference in spec.dependencies.iter().chain(&spec.borrowed) {
-                self.hold(*reference);
+            for reference in held_for_life(spec, self.me) {
+                self.hold(reference);
             }
             let me = self.me;
             let entry = self.actors.entry(actor).or_insert_with(|| ActorEntry::new(me));
             entry.owner = me;
             entry.place = ActorState::Pending;
-            entry.floor = 0;
+            entry.floor = life;
             entry.supervised = Some(Box::new(Supervised {
                 spec: Arc::clone(spec),
-                max_restarts: options.max_restarts,
+                max_restarts: options.max_restarts + life,
                 name: options.name.clone(),
                 life,
                 subscribers: Vec::new(),
@@ -131,7 +133,7 @@ impl LocalCore {
             spec = Some(Arc::clone(&supervised.spec));
         }
         if let Some(spec) = spec {
-            let references = spec.dependencies.iter().chain(&spec.borrowed);
+            let references = held_for_life(&spec, self.me);
             self.steps.extend(references.map(|reference| Step::LetGo(reference.object)));
         }
         if let Some(name) = name {
@@ -267,6 +269,14 @@ impl LocalCore {
         }
         self.actors.insert(actor, entry);
     }
+}
+
+/// What the supervisor refers to while an actor may be made again: its arguments, and what its
+/// creation returned, for a maker that runs again and makes it again.
+pub(super) fn held_for_life(spec: &TaskSpec, me: WorkerId) -> impl Iterator<Item = Reference> + '_ {
+    let returned =
+        (0..spec.returns).map(move |index| Reference { object: spec.id.object(index), owner: me });
+    spec.dependencies.iter().chain(&spec.borrowed).copied().chain(returned)
 }
 
 fn place_of(state: &ActorState) -> ActorPlace {

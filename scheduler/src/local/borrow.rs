@@ -17,7 +17,7 @@ impl LocalCore {
         self.peers.entry(worker).or_default()
     }
 
-    pub(super) fn from_peer(&mut self, from: WorkerId, message: PeerMessage) {
+    pub(super) fn peer_says(&mut self, from: WorkerId, message: PeerMessage) {
         if self.is_dead(from) || from == self.me {
             return;
         }
@@ -153,6 +153,10 @@ impl LocalCore {
     fn freed_by_owner(&mut self, from: WorkerId, object: ObjectId) {
         let me = self.me;
         let Some(entry) = self.objects.get_mut(&object) else { return };
+        if entry.is_owned() && !entry.is_readable(me) {
+            // Made here for another owner of the same task, and never counted by this one.
+            return self.act(LocalAction::Free { object });
+        }
         if entry.owner != from || entry.is_owned() || !entry.is_readable(me) {
             return;
         }

@@ -104,7 +104,7 @@ impl LocalCore {
         }
     }
 
-    pub(super) fn from_head(&mut self, message: FromHead) {
+    pub(super) fn head_says(&mut self, message: FromHead) {
         match message {
             FromHead::Assigned(assignments) => {
                 for assignment in assignments {

@@ -97,7 +97,7 @@ impl LocalCore {
                 (&entry.supervised, matches!(entry.place, ActorState::Dead(_)))
             {
                 let spec = &supervised.spec;
-                spec.dependencies.iter().chain(&spec.borrowed).for_each(|r| count(r.object));
+                super::actors::held_for_life(spec, self.me).for_each(|r| count(r.object));
             }
         }
         for record in self.lineage.iter() {

@@ -401,7 +401,7 @@ impl LocalCore {
     }
 
     /// A value that `runner` made too late, or for nobody. A value that is counted already stays.
-    fn discard_value(&mut self, object: ObjectId, inline: bool, runner: WorkerId) {
+    pub(super) fn discard_value(&mut self, object: ObjectId, inline: bool, runner: WorkerId) {
         let me = self.me;
         if inline || runner == me {
             if !self.objects.get(&object).is_some_and(|entry| entry.is_readable(me)) {

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use super::{ExecutorRole, LocalCore, Step};
+use crate::actor::ActorState;
 use crate::id::{ExecutorId, WorkerId};
 use crate::object::{Borrow, ObjectEntry, Value, Waiter};
 use crate::outcome::{Cause, TaskError};
@@ -21,14 +22,18 @@ impl LocalCore {
         if known {
             return;
         }
-        let key = self.insert_task(spec, self.me, 0, by);
+        // An actor that is dead is made anew when its maker runs again, as a further life.
+        let attempt = self.last_life(&spec).map_or(0, |life| life + 1);
+        let key = self.insert_task(spec, self.me, attempt, by);
         self.begin(key);
     }
 
     /// Whether a repeated submit finds everything that it would make.
     fn results_exist(&self, spec: &TaskSpec) -> bool {
         if let TaskKind::ActorCreate(_) = spec.kind
-            && self.actors.get(&crate::id::ActorId(spec.id)).is_some_and(|a| a.supervised.is_some())
+            && let Some(entry) = self.actors.get(&crate::id::ActorId(spec.id))
+            && entry.supervised.is_some()
+            && !matches!(entry.place, ActorState::Dead(_))
         {
             return true;
         }
@@ -38,6 +43,11 @@ impl LocalCore {
                     .get(&spec.id.object(index))
                     .is_some_and(|entry| !matches!(entry.value, Value::Absent))
             })
+    }
+
+    fn last_life(&self, spec: &TaskSpec) -> Option<u32> {
+        let entry = self.actors.get(&crate::id::ActorId(spec.id))?;
+        entry.supervised.as_ref().map(|supervised| supervised.life)
     }
 
     /// The submitter refers to a value that its task will return.

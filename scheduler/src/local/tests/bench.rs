@@ -212,11 +212,11 @@ impl Bench {
         self.handle(LocalEvent::Released { by, object: object(index) });
     }
 
-    pub(super) fn from_peer(&mut self, from: WorkerId, message: PeerMessage) {
+    pub(super) fn peer_says(&mut self, from: WorkerId, message: PeerMessage) {
         self.handle(LocalEvent::FromPeer { from, message });
     }
 
-    pub(super) fn from_head(&mut self, message: FromHead) {
+    pub(super) fn head_says(&mut self, message: FromHead) {
         self.handle(LocalEvent::FromHead(message));
     }
 

@@ -211,7 +211,7 @@ fn a_driver_reports_to_the_head_and_its_executor_ends() {
     bench.handle(LocalEvent::HeadFound { fresh: true });
     assert!(matches!(bench.claim_head(), ToHead::DriverFinished { job: JOB, attempt: 0, .. }));
     bench.now.0 += 1_000_000_000;
-    bench.from_head(FromHead::JobEnded { job: JOB });
+    bench.head_says(FromHead::JobEnded { job: JOB });
     bench.claim_load();
     // It does not end: it is killed.
     bench.now = bench.core.poll_timeout().unwrap();

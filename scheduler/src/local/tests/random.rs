@@ -1,6 +1,6 @@
 //! Several cores over lossless ordered links, with a head that places at random and programs that
 //! submit, put, wait, borrow, nest references, call actors and die. One seed replays a failure:
-//! `SIM_SEED=7 cargo test -p rdist-scheduler random`.
+//! `SIM_SEED=7 cargo test -p rdist-scheduler random`; `SIM_SEEDS=1000` tries that many.
 //!
 //! Checked from outside: what runs or is delivered is readable there; nothing is freed while it is
 //! used; calls of one submitter start in order; without faults nothing is ever lost; and when
@@ -12,9 +12,12 @@ mod world;
 use world::{Faults, World};
 
 fn seeds(count: u64) -> Vec<u64> {
-    match std::env::var("SIM_SEED") {
-        Ok(seed) => vec![seed.parse().expect("SIM_SEED is a number")],
-        Err(_) => (1..=count).collect(),
+    let number = |name: &str| {
+        std::env::var(name).ok().map(|text| text.parse::<u64>().expect("a number of seeds"))
+    };
+    match number("SIM_SEED") {
+        Some(seed) => vec![seed],
+        None => (1..=number("SIM_SEEDS").unwrap_or(count)).collect(),
     }
 }
 
@@ -27,15 +30,15 @@ fn run(count: u64, faults: Faults) {
 
 #[test]
 fn without_faults_nothing_is_lost_or_leaked() {
-    run(60, Faults::None);
+    run(25, Faults::None);
 }
 
 #[test]
 fn executors_that_die_leak_nothing() {
-    run(60, Faults::Executors);
+    run(25, Faults::Executors);
 }
 
 #[test]
 fn workers_that_die_leave_the_others_consistent() {
-    run(60, Faults::Workers);
+    run(25, Faults::Workers);
 }
