@@ -359,7 +359,5 @@ fn show(test: &ImageSet, classes: &[u8]) {
             Sample { pixels: test.image(index), caption }
         })
         .collect();
-    // Output goes through pipes; the variable is the one that tells what people want.
-    let colour = std::env::var_os("NO_COLOR").is_none();
-    print!("{}", digits::draw(&samples, test.columns as usize, WIDTH, colour));
+    print!("{}", digits::draw(&samples, test.columns as usize, WIDTH));
 }

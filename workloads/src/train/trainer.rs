@@ -79,6 +79,9 @@ pub struct Work {
     pub among: (u64, u64),
 }
 
+/// What an order is drawn from: its number, and the images that it is of.
+type Key = (u64, (u64, u64));
+
 /// A model under training.
 pub struct Trainer {
     recipe: Recipe,
@@ -87,7 +90,7 @@ pub struct Trainer {
     optimiser: Optimiser,
     gradient: Vec<f32>,
     /// The order drawn last, with what it was drawn from.
-    order: Option<((u64, (u64, u64)), Vec<u32>)>,
+    order: Option<(Key, Vec<u32>)>,
     pixels: Vec<f32>,
 }
 
