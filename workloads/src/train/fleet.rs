@@ -5,7 +5,7 @@ use std::future::{Future, poll_fn};
 use std::ops::Range;
 use std::pin::Pin;
 use std::task::Poll;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rdist::Value;
 use rdist::prelude::*;
@@ -16,8 +16,12 @@ use super::trainer::Recipe;
 use crate::data::{ImageSet, shard};
 use crate::metric::Tally;
 
-/// How long training waits for one more replica before it starts with those that are there.
-const PATIENCE: Duration = Duration::from_millis(2_500);
+/// How long training waits for one more replica of a fixed number before it starts with those
+/// that are there.
+const PATIENCE: Duration = Duration::from_secs(10);
+/// With `"auto"`: replicas that are asked for beyond those that there are. They wait for CPUs, and
+/// so find workers that join.
+const CANDIDATES: usize = 8;
 /// How often a job that has no replica says what it waits for.
 const REMIND: Duration = Duration::from_secs(10);
 /// Replicas that may be lost in one round.
@@ -87,16 +91,17 @@ impl Fleet {
             losses: 0,
         };
         fleet.recruit();
+        let started = Instant::now();
         fleet.until_one_is_there().await?;
-        // One more, and one more, as long as they come quickly.
+        // All are started at once, so the others come about as soon as the first one.
+        let patience = match wanted {
+            Some(_) => PATIENCE,
+            None => PATIENCE.min(started.elapsed() / 2 + Duration::from_millis(500)),
+        };
         while fleet.wants_more() {
-            let before = fleet.members.len();
-            let joined = tokio::time::timeout(PATIENCE, fleet.join_any()).await;
-            if let Ok(joined) = joined {
-                joined?;
-            }
-            if fleet.members.len() == before {
-                break;
+            match tokio::time::timeout(patience, fleet.join_any()).await {
+                Ok(joined) => joined?,
+                Err(_) => break,
             }
             fleet.recruit();
         }
@@ -151,12 +156,12 @@ impl Fleet {
         self.wanted.is_none_or(|wanted| self.members.len() < wanted as usize)
     }
 
-    /// Asks for replicas. With a fixed number, for those that are missing; else for one more than
-    /// there are, which waits for a CPU and so finds a worker that joins.
+    /// Asks for replicas: with a fixed number for those that are missing, else for some more than
+    /// there are.
     fn recruit(&mut self) {
         let missing = match self.wanted {
             Some(wanted) => (wanted as usize).saturating_sub(self.members.len()),
-            None => 1,
+            None => CANDIDATES,
         };
         while self.joining.len() < missing {
             let Material { recipe, train, test, .. } = &self.material;
