@@ -5,8 +5,8 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
-use rdist::scheduler::id::{JobId, WorkerId};
 use rdist::client::{Client, JobProgress, JobUpdate, WatchError};
+use rdist::scheduler::id::{JobId, WorkerId};
 
 use super::session;
 use crate::arguments::Logs;

@@ -354,7 +354,12 @@ impl LocalCore {
         }
         entry.value = Value::Arena { size: value.size, copies: smallvec![me] };
         entry.asked = false;
-        self.peer(owner).borrowed.insert(object);
+        let counted_by = entry.owner;
+        self.peer(counted_by).borrowed.insert(object);
+        if counted_by != owner {
+            // Two workers own a task of that name; the one that is known here says when it goes.
+            self.send(counted_by, PeerMessage::CopyMade { object });
+        }
         self.announce(object);
     }
 
