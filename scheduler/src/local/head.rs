@@ -100,6 +100,10 @@ impl LocalCore {
         }
         if !self.head.ended.is_empty() {
             let ended = core::mem::take(&mut self.head.ended);
+            // The head now counts as free what these asked for; a task that was blocked when the
+            // last report went out had given that back before. A report sets it right.
+            self.head.last_load = None;
+            self.head.load_changed = true;
             self.act(LocalAction::SendHead(ToHead::Ended(ended)));
         }
     }

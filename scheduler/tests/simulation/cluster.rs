@@ -303,7 +303,7 @@ impl Simulation {
     fn join(&mut self) {
         self.next_worker += 1;
         let worker = WorkerId(self.next_worker);
-        let total = Resources::cpus([2.0, 4.0, 8.0][self.rng.below(3) as usize]);
+        let total = Resources::cpus([4.0, 4.0, 8.0][self.rng.below(3) as usize]);
         let core = LocalCore::new(LocalConfig::new(worker, total.clone()));
         let new = Worker {
             core,

@@ -68,8 +68,7 @@ fn run(test: &str, count: u64, options: impl Fn(&mut Rng) -> Options) {
 }
 
 fn jobs(rng: &mut Rng, most: u64) -> Vec<Mix> {
-    let mix =
-        |rng: &mut Rng| Mix { tasks: 1 + rng.below(most), longest: 3 * MILLISECOND, plain: false };
+    let mix = |rng: &mut Rng| Mix { tasks: 1 + rng.below(most), plain: false };
     (0..1 + rng.below(3)).map(|_| mix(rng)).collect()
 }
 

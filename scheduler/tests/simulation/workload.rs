@@ -212,9 +212,10 @@ impl Writer {
 
     fn actors(&mut self, count: u64) {
         let own_process = self.rng.one_in(2);
-        let cpus = [0.0, 0.5, 1.0][self.rng.below(3) as usize];
-        // Actors hold what they ask for as long as the job lasts: not too much of it.
-        let cpus = if self.actors < 2 { cpus } else { 0.0 };
+        // Actors hold what they ask for as long as the job lasts: with three jobs, what is left
+        // of the smallest worker must be enough for the largest task.
+        let cpus =
+            if self.actors == 0 { [0.0, 0.25, 0.5][self.rng.below(3) as usize] } else { 0.0 };
         self.ops.push(Op::Spawn { own_process, cpus, named: self.rng.one_in(3) });
         self.actors += 1;
         for _ in 0..count {
