@@ -108,9 +108,11 @@ impl Usage {
 /// Each count of an actor's life belongs to one call, and calls of a caller start in order.
 #[derive(Debug, Default)]
 pub struct ActorLog {
-    counts: FastMap<(ActorId, u64), TaskId>,
+    /// By actor, its supervisor, and life and count.
+    counts: FastMap<(ActorId, WorkerId, u64), TaskId>,
     last: FastMap<(ActorId, WorkerId, ExecutorId, u64), u64>,
-    ran: FastSet<(TaskId, u32)>,
+    /// Calls that ran, by try and by the process that called: a caller that runs again calls again.
+    ran: FastSet<(TaskId, u32, (u64, u64))>,
     pub calls: u64,
 }
 
@@ -122,10 +124,17 @@ impl ActorLog {
         *last = number;
     }
 
-    pub fn counted(&mut self, actor: ActorId, value: u64, call: TaskId, attempt: u32) {
-        let before = self.counts.insert((actor, value), call);
+    pub fn counted(
+        &mut self,
+        actor: (ActorId, WorkerId),
+        value: u64,
+        call: (TaskId, u32),
+        caller: (u64, u64),
+    ) {
+        let ((actor, owner), (call, attempt)) = (actor, call);
+        let before = self.counts.insert((actor, owner, value), call);
         assert!(before.is_none_or(|other| other == call), "{actor} counted {value:x} twice");
-        assert!(self.ran.insert((call, attempt)), "{call:?} attempt {attempt} ran twice");
+        assert!(self.ran.insert((call, attempt, caller)), "{call:?} attempt {attempt} ran twice");
         self.calls += 1;
     }
 }

@@ -423,7 +423,7 @@ impl Simulation {
                 let actor = Actor { life: u64::from(attempt), ..Actor::default() };
                 process.actors.insert(ActorId(task), actor);
             }
-            TaskKind::ActorCall { actor: id, .. } => {
+            TaskKind::ActorCall { actor: id, actor_owner } => {
                 let Some(actor) = process.actors.get_mut(id) else { return };
                 actor.calls.pop_front();
                 actor.count += 1;
@@ -431,7 +431,7 @@ impl Simulation {
                 next_call = actor.calls.front().copied();
                 let (life, caller) = (actor.life, (word(&spec, 18), word(&spec, 26)));
                 self.actors.started(*id, life, caller, word(&spec, 10));
-                self.actors.counted(*id, value, task, attempt);
+                self.actors.counted((*id, *actor_owner), value, (task, attempt), caller);
             }
             TaskKind::Plain | TaskKind::Driver => {}
         }
