@@ -1,1 +1,96 @@
-//! Macros.
+//! The attributes of job programs. Use them as `rdist::task`, `rdist::actor`, `rdist::main` and
+//! `rdist::value`; their documentation has examples.
+//!
+//! Each one keeps the user's code as it is written and adds what makes it reachable from other
+//! processes: an entry in the registry of functions, and a typed face for submitters. Errors point
+//! at the user's own tokens and say what to write instead.
+
+mod actor;
+mod main_function;
+mod signature;
+mod task;
+mod value;
+
+use proc_macro::TokenStream;
+use syn::{Error, ItemFn, ItemImpl, parse_macro_input};
+
+/// Makes a function a task: something that other processes can run.
+///
+/// ```ignore
+/// #[rdist::task]
+/// fn square(x: u64) -> u64 { x * x }
+///
+/// let object: ObjectRef<u64> = square.submit(&cx, 7);
+/// let object = square.with().cpus(2.0).retries(5).submit(&cx, &object);
+/// ```
+/// Parameters are values (see `rdist::value`), or `View<T>` to read a large one in place; a first
+/// parameter `cx: &Context` is the task's own context. It may return a `Result`, whose error is
+/// given to whoever waits for the value, and may be `async`. `square.run_here(7)` calls it as a
+/// plain function.
+#[proc_macro_attribute]
+pub fn task(arguments: TokenStream, item: TokenStream) -> TokenStream {
+    if let Err(error) = signature::no_arguments(arguments, "task", "square.with().cpus(2.0)") {
+        return error.into_compile_error().into();
+    }
+    let function = parse_macro_input!(item as ItemFn);
+    task::expand(function).unwrap_or_else(Error::into_compile_error).into()
+}
+
+/// Makes a type an actor: state that lives in one process and is reached by calls in order.
+///
+/// ```ignore
+/// struct Counter { total: u64 }
+///
+/// #[rdist::actor]
+/// impl Counter {
+///     fn new(start: u64) -> Self { Self { total: start } }
+///     fn add(&mut self, by: u64) -> u64 { self.total += by; self.total }
+/// }
+///
+/// let counter = Counter::spawn(&cx, 0).await?;
+/// println!("{}", counter.add(2).call().await?);
+/// ```
+/// `new` makes the actor and may return a `Result`. Every method with `&self` or `&mut self` can
+/// be called through a handle; put methods that should not be into another `impl` block. An error
+/// or a panic of a method goes to its caller, and the actor lives on.
+#[proc_macro_attribute]
+pub fn actor(arguments: TokenStream, item: TokenStream) -> TokenStream {
+    if let Err(error) = signature::no_arguments(arguments, "actor", "Counter::with().cpus(1.0)") {
+        return error.into_compile_error().into();
+    }
+    let block = parse_macro_input!(item as ItemImpl);
+    actor::expand(block).unwrap_or_else(Error::into_compile_error).into()
+}
+
+/// Makes a function the program's main function, and a job's driver.
+///
+/// ```ignore
+/// #[rdist::main]
+/// async fn main(cx: Driver) -> rdist::Result<()> { Ok(()) }
+/// ```
+/// It may also be a plain `fn`, and may return any `Result` whose error displays itself.
+#[proc_macro_attribute]
+pub fn main(arguments: TokenStream, item: TokenStream) -> TokenStream {
+    if let Err(error) = signature::no_arguments(arguments, "main", "the options of `rdist submit`")
+    {
+        return error.into_compile_error().into();
+    }
+    let function = parse_macro_input!(item as ItemFn);
+    main_function::expand(function).unwrap_or_else(Error::into_compile_error).into()
+}
+
+/// Makes a type a value that tasks can take and return: adds rkyv's derives.
+///
+/// ```ignore
+/// #[rdist::value]
+/// #[derive(Debug, Clone)]
+/// struct Image { width: u32, pixels: Vec<u8> }
+/// ```
+#[proc_macro_attribute]
+pub fn value(arguments: TokenStream, item: TokenStream) -> TokenStream {
+    if let Err(error) = signature::no_arguments(arguments, "value", "#[rkyv(..)] on the type") {
+        return error.into_compile_error().into();
+    }
+    let input = parse_macro_input!(item as syn::DeriveInput);
+    value::expand(&input).into()
+}

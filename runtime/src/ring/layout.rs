@@ -16,7 +16,7 @@ use std::sync::Arc;
 
 use rkyv::util::AlignedVec;
 
-use super::sync::{AtomicU32, AtomicU64};
+use super::sync::AtomicU64;
 use crate::store::memory::Memory;
 
 /// Bytes before a ring's data area: one page, so that the data starts on a page.
@@ -35,8 +35,8 @@ pub(super) struct Line<T>(pub(super) T);
 pub(super) struct Header {
     pub(super) tail: Line<AtomicU64>,
     pub(super) head: Line<AtomicU64>,
-    pub(super) asleep: Line<AtomicU32>,
-    pub(super) starved: Line<AtomicU32>,
+    pub(super) asleep: Line<AtomicU64>,
+    pub(super) starved: Line<AtomicU64>,
 }
 
 const _: () = assert!(size_of::<Header>() == 512);

@@ -7,8 +7,8 @@
 //! header  | tail | head | asleep | starved |          one cache-line pair each
 //!           tail     bytes ever published             written by the sender
 //!           head     bytes ever given back            written by the receiver
-//!           asleep   1: the receiver sleeps           set by the receiver, cleared by either
-//!           starved  1: the sender waits for room     set by the sender, cleared by either
+//!           asleep   odd: the receiver sleeps         written by the receiver
+//!           starved  odd: the sender waits for room   written by the sender
 //!
 //! frame   | len u32 | kind u32 | 0 u64 | payload, filled up to a multiple of 16 |
 //! ```

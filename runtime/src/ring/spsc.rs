@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use rkyv::util::AlignedVec;
 
-use super::announce::{advance, announce, withdraw};
+use super::announce::{Mover, Waiter};
 use super::bell::Bell;
 use super::layout::{FRAME_ALIGN, FRAME_HEADER_BYTES, Ring};
 use super::sync::Ordering;
@@ -53,11 +53,16 @@ pub struct Sender {
     published: u64,
     /// The shared `head` as last read.
     head_seen: u64,
+    /// Of `tail`.
+    mover: Mover,
+    /// For `head`.
+    waiter: Waiter,
 }
 
 impl Sender {
     pub(super) fn new(ring: Ring, peer: Arc<Bell>) -> Self {
-        Self { ring, peer, tail: 0, published: 0, head_seen: 0 }
+        let (mover, waiter) = Default::default();
+        Self { ring, peer, tail: 0, published: 0, head_seen: 0, mover, waiter }
     }
 
     /// Writes a frame behind the others; the peer sees it after [`Self::publish`]. `Ok(false)`:
@@ -97,7 +102,7 @@ impl Sender {
         }
         self.published = self.tail;
         let header = self.ring.header();
-        if advance(&header.tail.0, self.tail, &header.asleep.0) {
+        if self.mover.advance(&header.tail.0, self.tail, &header.asleep.0) {
             self.peer.ring();
         }
     }
@@ -108,12 +113,12 @@ impl Sender {
     pub fn announce_wait(&mut self) -> bool {
         self.publish();
         let header = self.ring.header();
-        announce(&header.head.0, self.head_seen, &header.starved.0)
+        self.waiter.announce(&header.head.0, self.head_seen, &header.starved.0)
     }
 
     /// Takes the announcement back.
-    pub fn awake(&self) {
-        withdraw(&self.ring.header().starved.0);
+    pub fn awake(&mut self) {
+        self.waiter.withdraw(&self.ring.header().starved.0);
     }
 
     /// Whether the peer has taken all that was written.
@@ -146,7 +151,7 @@ impl Sender {
     /// Reads how far the peer is; its word is taken only where it is possible.
     fn refresh(&mut self) -> Result<(), Corrupt> {
         let head = self.ring.header().head.0.load(Ordering::Acquire);
-        if head < self.head_seen || head > self.published || head % FRAME_ALIGN as u64 != 0 {
+        if head < self.head_seen || head > self.published || !is_aligned(head) {
             return Err(Corrupt { what: "head", value: head });
         }
         self.head_seen = head;
@@ -168,18 +173,25 @@ pub struct Receiver {
     /// The copy of the last frame, where the peer is not trusted.
     copy: Option<AlignedVec<16>>,
     corrupt: Option<Corrupt>,
+    /// Of `head`.
+    mover: Mover,
+    /// For `tail`.
+    waiter: Waiter,
 }
 
 impl Receiver {
     /// For a peer that is not trusted: frames are copied before they are handed out.
     pub(super) fn copying(ring: Ring, peer: Arc<Bell>) -> Self {
-        Self { copy: Some(AlignedVec::new()), ..Self::in_place(ring, peer) }
+        // With room from the start: a vector without any has no aligned address for empty frames.
+        Self { copy: Some(AlignedVec::with_capacity(4096)), ..Self::in_place(ring, peer) }
     }
 
     /// For a peer that is trusted not to write what is not released.
     pub(super) fn in_place(ring: Ring, peer: Arc<Bell>) -> Self {
         let (released, next, tail_seen) = (0, 0, 0);
-        Self { ring, peer, released, next, tail_seen, copy: None, corrupt: None }
+        let (copy, corrupt) = (None, None);
+        let (mover, waiter) = Default::default();
+        Self { ring, peer, released, next, tail_seen, copy, corrupt, mover, waiter }
     }
 
     /// The next frame, 16-byte aligned, valid until the next call. Space is given back when the
@@ -211,7 +223,7 @@ impl Receiver {
         }
         self.released = self.next;
         let header = self.ring.header();
-        if advance(&header.head.0, self.next, &header.starved.0) {
+        if self.mover.advance(&header.head.0, self.next, &header.starved.0) {
             self.peer.ring();
         }
     }
@@ -224,12 +236,12 @@ impl Receiver {
             return false;
         }
         let header = self.ring.header();
-        announce(&header.tail.0, self.tail_seen, &header.asleep.0)
+        self.waiter.announce(&header.tail.0, self.tail_seen, &header.asleep.0)
     }
 
     /// Takes the announcement back.
-    pub fn awake(&self) {
-        withdraw(&self.ring.header().asleep.0);
+    pub fn awake(&mut self) {
+        self.waiter.withdraw(&self.ring.header().asleep.0);
     }
 
     /// Steps over the next frame; its index and length, both checked.
@@ -273,7 +285,7 @@ impl Receiver {
         let tail = self.ring.header().tail.0.load(Ordering::Acquire);
         let is_possible = tail >= self.tail_seen
             && tail - self.released <= self.ring.capacity() as u64
-            && tail % FRAME_ALIGN as u64 == 0;
+            && is_aligned(tail);
         if !is_possible {
             return Err(Corrupt { what: "tail", value: tail });
         }
@@ -285,6 +297,11 @@ impl Receiver {
 /// Bytes that a frame takes in the data area.
 fn occupied(len: usize) -> usize {
     FRAME_HEADER_BYTES + len.next_multiple_of(FRAME_ALIGN)
+}
+
+/// Whether an index is one where frames start.
+fn is_aligned(index: u64) -> bool {
+    index.is_multiple_of(FRAME_ALIGN as u64)
 }
 
 /// A frame and the skip before it, which is shorter, must fit into an empty ring.

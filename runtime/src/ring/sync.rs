@@ -1,3 +1,3 @@
 //! The atomics of the ring's protocol; the model test puts loom's in their place.
 
-pub(super) use core::sync::atomic::{AtomicU32, AtomicU64, Ordering, fence};
+pub(super) use core::sync::atomic::{AtomicU64, Ordering, fence};

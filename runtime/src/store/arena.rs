@@ -21,18 +21,16 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::io;
 use std::os::fd::OwnedFd;
+use std::sync::atomic::{Ordering, fence};
 use std::sync::{Arc, Weak};
-
-use rdist_scheduler::id::ExecutorId;
-use rustix::fs::{FallocateFlags, fallocate};
 
 use super::allocator::{BLOCK_ALIGN, SegmentAllocator, extent};
 use super::incoming::Incoming;
-use super::memory::{
-    Access, Memory, Region, View, create_memory_file, reopen_read_only, reopen_writable,
-};
+use super::memory::{Memory, Region, View, create_memory_file, reopen_read_only, reopen_writable};
 use super::prefault::Prefault;
+use super::segment::{Live, Segment, Writer};
 use crate::wire::executor::Block;
+use rdist_scheduler::id::ExecutorId;
 
 /// Usual size of a segment; larger blocks get larger ones.
 pub const SEGMENT_BYTES: u64 = 64 << 20;
@@ -128,33 +126,6 @@ pub struct Arena {
     /// Not sealed yet.
     unsealed: Vec<(Block, Weak<()>)>,
     prefault: Option<Prefault>,
-}
-
-#[derive(Debug)]
-struct Segment {
-    /// With all rights; the arena alone keeps it.
-    fd: OwnedFd,
-    len: u64,
-    /// Made at the first use by the worker.
-    memory: Option<Arc<Memory>>,
-    writer: Writer,
-    /// Live blocks by offset.
-    blocks: BTreeMap<u64, Live>,
-}
-
-#[derive(Debug)]
-enum Writer {
-    Executor(ExecutorId),
-    Worker(SegmentAllocator),
-    Orphaned,
-    Warm,
-}
-
-#[derive(Debug)]
-struct Live {
-    len: u64,
-    /// Views hold clones.
-    token: Arc<()>,
 }
 
 impl Arena {
@@ -265,7 +236,7 @@ impl Arena {
     /// a later [`Self::sweep`]. A block that does not exist is ignored.
     pub fn free(&mut self, block: Block) -> Option<ExecutorId> {
         let segment = self.segments.get_mut(&block.segment)?;
-        let live = segment.blocks.get(&block.offset).filter(|live| live.len == block.len)?;
+        let live = segment.blocks.get_mut(&block.offset).filter(|live| live.len == block.len)?;
         if live.has_views() {
             if !self.deferred.contains(&block) {
                 self.deferred.push_back(block);
@@ -296,15 +267,17 @@ impl Arena {
                 reclaims.push((executor, block));
             }
         }
-        let (dropped, unsealed) = std::mem::take(&mut self.unsealed)
-            .into_iter()
-            .partition::<Vec<_>, _>(|(_, token)| token.strong_count() == 0);
-        self.unsealed = unsealed;
-        for (block, _) in dropped {
-            if let Some(segment) = self.segments.get_mut(&block.segment) {
-                segment.free_unsealed(block);
+        self.unsealed.retain(|(block, token)| {
+            if token.strong_count() > 0 {
+                return true;
             }
-        }
+            // Whatever the holder wrote happened before.
+            fence(Ordering::Acquire);
+            if let Some(segment) = self.segments.get_mut(&block.segment) {
+                segment.free_unsealed(*block);
+            }
+            false
+        });
         reclaims
     }
 
@@ -456,8 +429,7 @@ impl Arena {
         for len in [wanted, least] {
             self.drop_warm(len);
             if len <= self.capacity - self.committed {
-                let fd = create_memory_file("rdist-segment", len);
-                return match fd {
+                return match self.make(len, count > 0) {
                     Ok(fd) => Ok(self.add(fd, len, writer)),
                     Err(error) => Err(self.full(min_len, Some(error))),
                 };
@@ -466,11 +438,20 @@ impl Arena {
         Err(self.full(min_len, None))
     }
 
+    /// A new memory file. Its pages are got ahead of a writer that has filled one already; a first
+    /// segment may never be filled.
+    fn make(&self, len: u64, is_filled_soon: bool) -> io::Result<OwnedFd> {
+        let fd = create_memory_file("rdist-segment", len)?;
+        if let (Some(prefault), true) = (&self.prefault, is_filled_soon) {
+            prefault.want(fd.try_clone()?, len);
+        }
+        Ok(fd)
+    }
+
     fn add(&mut self, fd: OwnedFd, len: u64, writer: Writer) -> u32 {
         self.last_number += 1;
         self.committed += len;
-        let segment = Segment { fd, len, memory: None, writer, blocks: BTreeMap::new() };
-        self.segments.insert(self.last_number, segment);
+        self.segments.insert(self.last_number, Segment::new(fd, len, writer));
         self.last_number
     }
 
@@ -491,19 +472,9 @@ impl Arena {
         }
     }
 
-    /// The worker's mapping of a segment: writable where the worker is its writer.
+    /// The worker's mapping of a segment.
     fn memory(&mut self, number: u32) -> io::Result<Arc<Memory>> {
-        let segment = self.segments.get_mut(&number).ok_or(io::ErrorKind::NotFound)?;
-        let is_writer = matches!(segment.writer, Writer::Worker(_));
-        if let Some(memory) = &segment.memory
-            && (memory.is_writable() || !is_writer)
-        {
-            return Ok(memory.clone());
-        }
-        let access = if is_writer { Access::Write } else { Access::Read };
-        let memory = Arc::new(Memory::map(&segment.fd, segment.len as usize, access)?);
-        segment.memory = Some(memory.clone());
-        Ok(memory)
+        self.segments.get_mut(&number).ok_or(io::ErrorKind::NotFound)?.memory()
     }
 
     fn full(&self, wanted: u64, system: Option<io::Error>) -> ArenaFull {
@@ -513,47 +484,6 @@ impl Arena {
     }
 }
 
-impl Segment {
-    /// After a block or a writer has gone: warm, if nothing and nobody is left.
-    fn retire(&mut self) {
-        let is_unused = match &self.writer {
-            Writer::Worker(allocator) => allocator.is_empty(),
-            Writer::Orphaned => self.blocks.is_empty(),
-            Writer::Executor(_) | Writer::Warm => false,
-        };
-        if is_unused {
-            self.writer = Writer::Warm;
-        }
-    }
-
-    /// Frees what the worker allocated and did not seal.
-    fn free_unsealed(&mut self, block: Block) {
-        if let Writer::Worker(allocator) = &mut self.writer {
-            let freed = allocator.free(block.offset, block.len);
-            debug_assert_eq!(freed, Ok(()), "AR-4");
-        }
-        self.retire();
-    }
-
-    /// Frees the pages, also where other processes still map the file.
-    fn give_back_pages(self) {
-        let flags = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
-        // Where it fails, the pages go with the last mapping.
-        let _ = fallocate(&self.fd, flags, 0, self.len);
-    }
-}
-
-impl Live {
-    fn new(len: u64) -> Self {
-        Self { len, token: Arc::new(()) }
-    }
-
-    /// With what alignment adds.
-    fn extent(&self) -> u64 {
-        extent(self.len).unwrap_or(self.len)
-    }
-
-    fn has_views(&self) -> bool {
-        Arc::strong_count(&self.token) > 1
-    }
-}
+#[cfg(test)]
+#[path = "arena_tests.rs"]
+mod tests;

@@ -18,14 +18,17 @@
 //! job's values alone.
 //!
 //! **Life of a segment.** Granted to an executor; when that dies, its live blocks stay until they
-//! are freed; then the segment is *warm*: memory whose pages are there, for the next writer.
+//! are freed; then the segment is *warm*: memory whose pages are there, for the next writer. It is
+//! not wiped, so an executor may find there what an earlier job wrote: one worker serves people who
+//! may read each other's data.
 
 pub mod allocator;
 pub mod arena;
 mod incoming;
 pub mod local_socket;
-pub mod memory;
+pub(crate) mod memory;
 mod prefault;
+mod segment;
 pub mod spill;
 pub mod table;
 pub mod view;

@@ -98,9 +98,12 @@ impl Table {
     }
 
     /// Moves an object's value, to disk or back; the old one, to be freed. `None`, with nothing
-    /// changed, for an object that is not here or that is in use.
+    /// changed, for an object that is not here, or that is in memory and in use.
     pub fn replace(&mut self, object: ObjectId, stored: Stored) -> Option<Stored> {
-        let entry = self.entries.get_mut(&object).filter(|entry| entry.users == 0)?;
+        let entry = self.entries.get_mut(&object)?;
+        if entry.users > 0 && !matches!(entry.stored, Stored::Spilled { .. }) {
+            return None;
+        }
         let old = std::mem::replace(&mut entry.stored, stored);
         self.settle(object);
         Some(old)
@@ -166,6 +169,7 @@ impl Table {
     }
 
     /// Blocks that nobody uses, the least recently used first: what to spill when room is needed.
+    /// (Freeing a living executor's block makes room for that executor.)
     pub fn evictable(&self) -> impl Iterator<Item = (ObjectId, Block)> {
         self.idle.values().filter_map(|object| match self.entries.get(object)?.stored {
             Stored::Block(block) => Some((*object, block)),
@@ -317,6 +321,10 @@ mod tests {
         table.unpin(object(0), A);
         assert_eq!(evictable(&table), [object(2), object(0)]);
         assert_eq!(table.replace(object(2), Stored::Spilled { len: 64 }), Some(block(128)));
+        assert_eq!(evictable(&table), [object(0)]);
+        // What is on disk can come back while someone waits for it.
+        assert!(table.pin(object(2), B));
+        assert_eq!(table.replace(object(2), block(0)), Some(Stored::Spilled { len: 64 }));
         assert_eq!(evictable(&table), [object(0)]);
         assert_eq!(table.remove(object(0)), Some(block(0)));
         assert_eq!(evictable(&table), []);

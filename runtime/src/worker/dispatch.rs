@@ -210,7 +210,7 @@ impl Dispatch {
                 tracing::error!(%error, "the dispatch thread cannot sleep");
             }
         }
-        for executor in self.executors.values() {
+        for executor in self.executors.values_mut() {
             executor.receiver.awake();
         }
     }

@@ -17,10 +17,9 @@ use rdist_scheduler::outcome::Death;
 use tokio::io::{AsyncRead, AsyncReadExt};
 use tokio::process::{Child, Command};
 
+use crate::executor::EXECUTOR_FD;
 use crate::wire::cluster::{JobInfo, Output};
 
-/// Environment variable that holds the number of an executor's inherited socket.
-pub const EXECUTOR_FD: &str = "RDIST_EXECUTOR_FD";
 /// How long output may go on to arrive after its process has ended: a grandchild may hold the
 /// pipe open for ever.
 const OUTPUT_GRACE: Duration = Duration::from_millis(200);

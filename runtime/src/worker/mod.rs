@@ -27,7 +27,6 @@ use crate::config::WorkerConfig;
 use crate::ring::Bell;
 use crate::transport::discover::EnterError;
 use crate::transport::quic::BindError;
-pub use launch::EXECUTOR_FD;
 
 /// Why a worker did not start.
 #[derive(Debug, thiserror::Error)]

@@ -7,7 +7,7 @@ use crate::actor::{ActorEntry, ActorState, Supervised};
 use crate::id::{ActorId, ExecutorId, WorkerId};
 use crate::message::{ActorPlace, PeerMessage, ToHead};
 use crate::outcome::{Cause, Death, TaskError};
-use crate::spec::{ActorOptions, TaskSpec};
+use crate::spec::{ActorOptions, Reference, TaskSpec};
 use crate::task::{TaskKey, TaskState};
 
 impl LocalCore {
@@ -19,18 +19,22 @@ impl LocalCore {
         options: &ActorOptions,
     ) {
         let actor = ActorId(spec.id);
-        let is_new = !self.actors.get(&actor).is_some_and(|entry| entry.supervised.is_some());
+        let is_new = !self.actors.get(&actor).is_some_and(|entry| {
+            entry.supervised.is_some() && !matches!(entry.place, ActorState::Dead(_))
+        });
         let life = self.tasks[key].attempt;
         if is_new {
-            for reference in spec.dependencies.iter().chain(&spec.borrowed) {
-                self.hold(*reference);
+            for reference in held_for_life(spec, self.me) {
+                self.hold(reference);
             }
             let me = self.me;
             let entry = self.actors.entry(actor).or_insert_with(|| ActorEntry::new(me));
             entry.owner = me;
+            entry.place = ActorState::Pending;
+            entry.floor = life;
             entry.supervised = Some(Box::new(Supervised {
                 spec: Arc::clone(spec),
-                max_restarts: options.max_restarts,
+                max_restarts: options.max_restarts + life,
                 name: options.name.clone(),
                 life,
                 subscribers: Vec::new(),
@@ -56,7 +60,7 @@ impl LocalCore {
     }
 
     pub(super) fn name_answered(&mut self, name: &str, actor: ActorId, taken_by: Option<ActorId>) {
-        let Some(key) = self.tasks.find(actor.0) else { return };
+        let Some(key) = self.tasks.find(actor.0, self.me) else { return };
         if !matches!(self.tasks[key].state, TaskState::Naming) {
             return;
         }
@@ -110,7 +114,7 @@ impl LocalCore {
         entry.place = ActorState::Pending;
         let spec = Arc::clone(&supervised.spec);
         self.tell_subscribers(actor);
-        if self.tasks.find(actor.0).is_none() {
+        if self.tasks.find(actor.0, self.me).is_none() {
             let key = self.insert_task(spec, self.me, life + 1, ExecutorId(0));
             self.begin(key);
         }
@@ -129,7 +133,7 @@ impl LocalCore {
             spec = Some(Arc::clone(&supervised.spec));
         }
         if let Some(spec) = spec {
-            let references = spec.dependencies.iter().chain(&spec.borrowed);
+            let references = held_for_life(&spec, self.me);
             self.steps.extend(references.map(|reference| Step::LetGo(reference.object)));
         }
         if let Some(name) = name {
@@ -217,16 +221,19 @@ impl LocalCore {
     }
 
     /// A worker asks: as the supervisor, or of the supervisor.
-    pub(super) fn actor_kill(&mut self, actor: ActorId) {
-        if self.actors.get(&actor).is_some_and(|entry| entry.supervised.is_some()) {
-            self.kill_supervised(actor);
-        } else {
+    pub(super) fn actor_kill(&mut self, from: WorkerId, actor: ActorId) {
+        if self.hosted.get(&actor).is_some_and(|hosted| hosted.owner == from) {
             self.end_hosted(actor, Death::Ended);
+        } else {
+            self.kill_supervised(actor);
         }
     }
 
     fn kill_supervised(&mut self, actor: ActorId) {
         let Some(entry) = self.actors.get(&actor) else { return };
+        if entry.supervised.is_none() {
+            return;
+        }
         let place = entry.place.clone();
         let cause = Cause::ActorDied(Death::Ended);
         self.actor_ends(actor, Arc::new(TaskError { task: actor.0, cause }));
@@ -239,7 +246,9 @@ impl LocalCore {
 
     fn kill_at(&mut self, actor: ActorId, worker: WorkerId) {
         if worker == self.me {
-            self.end_hosted(actor, Death::Ended);
+            if self.hosted.get(&actor).is_some_and(|hosted| hosted.owner == worker) {
+                self.end_hosted(actor, Death::Ended);
+            }
         } else {
             self.send(worker, PeerMessage::ActorKill { actor });
         }
@@ -247,8 +256,11 @@ impl LocalCore {
 
     /// Where an actor of another supervisor lives is asked once; changes are told.
     pub(super) fn known_actor(&mut self, actor: ActorId, owner: WorkerId) {
-        if self.actors.contains_key(&actor) {
-            return;
+        if let Some(entry) = self.actors.get_mut(&actor) {
+            let is_gone = matches!(entry.place, ActorState::Dead(_));
+            if entry.owner == owner || !is_gone || entry.supervised.is_some() {
+                return;
+            }
         }
         let mut entry = ActorEntry::new(owner);
         if owner == self.me {
@@ -262,6 +274,14 @@ impl LocalCore {
         }
         self.actors.insert(actor, entry);
     }
+}
+
+/// What the supervisor refers to while an actor may be made again: its arguments, and what its
+/// creation returned, for a maker that runs again and makes it again.
+pub(super) fn held_for_life(spec: &TaskSpec, me: WorkerId) -> impl Iterator<Item = Reference> + '_ {
+    let returned =
+        (0..spec.returns).map(move |index| Reference { object: spec.id.object(index), owner: me });
+    spec.dependencies.iter().chain(&spec.borrowed).copied().chain(returned)
 }
 
 fn place_of(state: &ActorState) -> ActorPlace {

@@ -17,7 +17,7 @@ impl LocalCore {
         self.peers.entry(worker).or_default()
     }
 
-    pub(super) fn from_peer(&mut self, from: WorkerId, message: PeerMessage) {
+    pub(super) fn peer_says(&mut self, from: WorkerId, message: PeerMessage) {
         if self.is_dead(from) || from == self.me {
             return;
         }
@@ -45,7 +45,7 @@ impl LocalCore {
             PeerMessage::ActorLocate { actor } => self.actor_locate(from, actor),
             PeerMessage::ActorLocated { actor, place } => self.actor_located(from, actor, place),
             PeerMessage::ActorLost { actor, life, death } => self.actor_lost(actor, life, death),
-            PeerMessage::ActorKill { actor } => self.actor_kill(actor),
+            PeerMessage::ActorKill { actor } => self.actor_kill(from, actor),
             PeerMessage::Cancel { task, force } => self.peer_cancels(from, task, force),
         }
     }
@@ -153,6 +153,10 @@ impl LocalCore {
     fn freed_by_owner(&mut self, from: WorkerId, object: ObjectId) {
         let me = self.me;
         let Some(entry) = self.objects.get_mut(&object) else { return };
+        if entry.is_owned() && !entry.is_readable(me) {
+            // Made here for another owner of the same task, and never counted by this one.
+            return self.act(LocalAction::Free { object });
+        }
         if entry.owner != from || entry.is_owned() || !entry.is_readable(me) {
             return;
         }

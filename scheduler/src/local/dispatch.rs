@@ -57,6 +57,11 @@ impl LocalCore {
 
     /// Takes a task's resources and runs it, as soon as there is an executor.
     pub(super) fn start(&mut self, key: TaskKey) {
+        if self.tasks.has_rival(key) {
+            self.tasks.restamp(key);
+            self.tasks[key].state = TaskState::Waiting { here: true };
+            return self.tasks.wait_for_rival(key);
+        }
         let spec = Arc::clone(&self.tasks[key].spec);
         self.ledger.take(&spec.request);
         if matches!(spec.kind, TaskKind::Plain) {
@@ -162,7 +167,7 @@ impl LocalCore {
         task: TaskId,
         to: bool,
     ) -> Option<(TaskKey, Option<ActorId>)> {
-        let key = self.tasks.find(task)?;
+        let key = self.tasks.find_running(task, executor)?;
         let entry = &mut self.tasks[key];
         match &mut entry.state {
             TaskState::Running { executor: at, blocked, .. }

@@ -101,6 +101,9 @@ impl LocalCore {
     /// Asks a process to end; what runs in it counts until it has.
     pub(super) fn stop_executor(&mut self, executor: ExecutorId, force: bool) {
         let Some(process) = self.executors.get_mut(&executor) else { return };
+        if process.phase == Phase::Stopping && !force {
+            return;
+        }
         process.phase = Phase::Stopping;
         let job = process.job;
         if self.pools.get(&job) == Some(&executor) {

@@ -108,7 +108,7 @@ impl LocalCore {
         }
     }
 
-    pub(super) fn from_head(&mut self, message: FromHead) {
+    pub(super) fn head_says(&mut self, message: FromHead) {
         match message {
             FromHead::Assigned(assignments) => {
                 for assignment in assignments {
@@ -124,7 +124,7 @@ impl LocalCore {
                 }
             }
             FromHead::Waiting { task, reason } => {
-                if let Some(key) = self.tasks.find(task)
+                if let Some(key) = self.tasks.find(task, self.me)
                     && let TaskState::Spilled { waits, .. } = &mut self.tasks[key].state
                 {
                     *waits = Some(reason.into());
@@ -157,7 +157,7 @@ impl LocalCore {
     }
 
     fn placed(&mut self, task: TaskId, attempt: u32, worker: WorkerId) {
-        let Some(key) = self.tasks.find(task) else {
+        let Some(key) = self.tasks.find(task, self.me) else {
             if self.head.unspilled.get(&task) == Some(&attempt) {
                 self.head.unspilled.remove(&task);
                 if worker != self.me {

@@ -32,6 +32,17 @@ impl LocalCore {
         };
         let spec = Arc::clone(&entry.spec);
         self.stop_running(key);
+        if let Some(before) = self.hosted.get(&actor) {
+            // Its maker ran again elsewhere and made it again: the newer one counts.
+            let (owner, life) = (before.owner, before.life);
+            self.end_hosted(actor, Death::Ended);
+            if owner == self.me {
+                self.actor_lost(actor, life, Death::Ended);
+            } else {
+                let message = PeerMessage::ActorLost { actor, life, death: Death::Ended };
+                self.send_settled(owner, message, smallvec::SmallVec::new());
+            }
+        }
         // What the task gave back, the actor takes.
         self.ledger.take(&spec.request);
         if let Some(process) = self.executors.get_mut(&executor) {
@@ -46,9 +57,9 @@ impl LocalCore {
         if owner != from || !matches!(spec.kind, TaskKind::ActorCall { .. }) {
             return;
         }
-        if let Some(key) = self.tasks.find(spec.id) {
+        if let Some(key) = self.tasks.find(spec.id, from) {
             let entry = &mut self.tasks[key];
-            if entry.owner == from && attempt > entry.attempt {
+            if attempt > entry.attempt {
                 entry.attempt = attempt;
             }
             return;
@@ -85,6 +96,9 @@ impl LocalCore {
             };
             match self.tasks.current(call.key, call.stamp) {
                 Some(task) if task.missing > 0 => return,
+                Some(_) if self.tasks.has_rival(call.key) => {
+                    return self.tasks.wait_for_rival(call.key);
+                }
                 Some(_) => {
                     mailbox.pop_front();
                     self.run(call.key, executor);

@@ -28,7 +28,11 @@ impl LocalCore {
         let mut running = 0;
         for (key, entry) in self.tasks.iter() {
             let id = entry.spec.id;
-            assert_eq!(self.tasks.find(id), Some(key), "TG-1: the index names {id:?}'s entry");
+            assert_eq!(
+                self.tasks.find(id, entry.owner),
+                Some(key),
+                "TG-1: the index names {id:?}'s entry"
+            );
             match entry.state {
                 TaskState::Ready { .. } => ready += 1,
                 TaskState::Starting { executor } => {
@@ -93,7 +97,7 @@ impl LocalCore {
                 (&entry.supervised, matches!(entry.place, ActorState::Dead(_)))
             {
                 let spec = &supervised.spec;
-                spec.dependencies.iter().chain(&spec.borrowed).for_each(|r| count(r.object));
+                super::actors::held_for_life(spec, self.me).for_each(|r| count(r.object));
             }
         }
         for record in self.lineage.iter() {

@@ -54,7 +54,8 @@ impl LocalCore {
                 TaskState::Placed { .. } | TaskState::Called { .. } => {}
                 _ => self.detach(key),
             }
-            self.tasks.remove(key);
+            let id = self.tasks.remove(key).spec.id;
+            self.tasks.rivals(id);
         }
         let mut actors: Vec<ActorId> =
             self.hosted.keys().filter(|actor| actor.0.job() == job).copied().collect();

@@ -148,6 +148,9 @@ impl LocalCore {
     pub(super) fn set_value(&mut self, object: ObjectId, value: Value, contains: &[Reference]) {
         let Some(entry) = self.objects.get_mut(&object) else { return };
         match (&mut entry.value, value) {
+            (Value::Inline, Value::Arena { copies, .. }) => {
+                return self.discard_value(object, false, copies[0]);
+            }
             (Value::Inline, _) => return,
             (Value::Arena { copies, .. }, Value::Arena { copies: more, .. }) => {
                 let me = self.me;
@@ -161,6 +164,9 @@ impl LocalCore {
                     }
                 }
                 return self.announce(object);
+            }
+            (Value::Arena { .. }, Value::Inline) => {
+                return self.discard_value(object, true, self.me);
             }
             (Value::Arena { .. }, _) => return,
             (before, Value::Arena { size, copies }) => {

@@ -22,7 +22,7 @@ impl LocalCore {
         attempt: u32,
         outcome: Outcome,
     ) {
-        let key = self.tasks.find(task).filter(|key| {
+        let key = self.tasks.find_running(task, executor).filter(|key| {
             matches!(self.tasks[*key].state,
                 TaskState::Running { executor: at, attempt: of, .. }
                     if at == executor && of == attempt)
@@ -80,6 +80,9 @@ impl LocalCore {
     /// Forgets a task and lets go of what it refers to.
     pub(super) fn drop_task(&mut self, key: TaskKey) -> TaskEntry {
         let entry = self.tasks.remove(key);
+        for (rival, stamp) in self.tasks.rivals(entry.spec.id) {
+            self.satisfied(rival, stamp);
+        }
         let spec = &entry.spec;
         let references = spec.dependencies.iter().chain(&spec.borrowed);
         self.steps.extend(references.map(|reference| Step::LetGo(reference.object)));
@@ -261,15 +264,13 @@ impl LocalCore {
     }
 
     pub(super) fn cancel_requested(&mut self, task: TaskId, force: bool) {
-        let Some(key) = self.tasks.find(task) else { return };
-        if self.tasks[key].owner == self.me {
+        if let Some(key) = self.tasks.find(task, self.me) {
             self.cancel(key, force);
         }
     }
 
     pub(super) fn peer_cancels(&mut self, from: WorkerId, task: TaskId, force: bool) {
-        let Some(key) = self.tasks.find(task) else { return };
-        if self.tasks[key].owner == from {
+        if let Some(key) = self.tasks.find(task, from) {
             self.cancel(key, force);
         }
     }
@@ -353,7 +354,12 @@ impl LocalCore {
         }
         entry.value = Value::Arena { size: value.size, copies: smallvec![me] };
         entry.asked = false;
-        self.peer(owner).borrowed.insert(object);
+        let counted_by = entry.owner;
+        self.peer(counted_by).borrowed.insert(object);
+        if counted_by != owner {
+            // Two workers own a task of that name; the one that is known here says when it goes.
+            self.send(counted_by, PeerMessage::CopyMade { object });
+        }
         self.announce(object);
     }
 
@@ -367,10 +373,9 @@ impl LocalCore {
     ) {
         let has_references = matches!(&outcome, Outcome::Returned(values)
             if values.iter().any(|value| !value.contains.is_empty()));
-        let key = self.tasks.find(task).filter(|key| {
+        let key = self.tasks.find(task, self.me).filter(|key| {
             let entry = &self.tasks[*key];
-            entry.owner == self.me
-                && entry.attempt == attempt
+            entry.attempt == attempt
                 && match entry.state {
                     TaskState::Called { worker, .. } => worker == from,
                     TaskState::Spilled { .. } | TaskState::Placed { .. } => true,
@@ -401,7 +406,7 @@ impl LocalCore {
     }
 
     /// A value that `runner` made too late, or for nobody. A value that is counted already stays.
-    fn discard_value(&mut self, object: ObjectId, inline: bool, runner: WorkerId) {
+    pub(super) fn discard_value(&mut self, object: ObjectId, inline: bool, runner: WorkerId) {
         let me = self.me;
         if inline || runner == me {
             if !self.objects.get(&object).is_some_and(|entry| entry.is_readable(me)) {

@@ -103,7 +103,7 @@ impl LocalCore {
             Some(entry) if entry.is_owned() && matches!(entry.value, Value::Absent) => {}
             _ => return,
         }
-        if self.tasks.by_id(task).is_some_and(|entry| !object.is_put() && entry.owner == self.me) {
+        if !object.is_put() && self.tasks.find(task, self.me).is_some() {
             return;
         }
         let again = self
@@ -133,7 +133,7 @@ impl LocalCore {
             self.actor_worker_died(actor, worker);
         }
         for task in sorted(peer.hosted.drain()) {
-            self.host_for_nobody(task);
+            self.host_for_nobody(task, worker);
         }
         self.requeue_placed(sorted(peer.placed.drain()), worker, reason);
         for object in sorted(peer.copies.drain()) {
@@ -156,7 +156,7 @@ impl LocalCore {
     fn requeue_placed(&mut self, tasks: Vec<TaskId>, worker: WorkerId, reason: &str) {
         let mut keys: Vec<_> = tasks
             .into_iter()
-            .filter_map(|task| self.tasks.find(task))
+            .filter_map(|task| self.tasks.find(task, self.me))
             .filter(|key| match self.tasks[*key].state {
                 TaskState::Placed { worker: at } | TaskState::Called { worker: at, .. } => {
                     at == worker
@@ -199,11 +199,11 @@ impl LocalCore {
     }
 
     /// The owner of a task or an actor here is gone: nobody waits for it.
-    fn host_for_nobody(&mut self, task: TaskId) {
-        if self.hosted.contains_key(&ActorId(task)) {
+    fn host_for_nobody(&mut self, task: TaskId, owner: WorkerId) {
+        if self.hosted.get(&ActorId(task)).is_some_and(|hosted| hosted.owner == owner) {
             return self.end_hosted(ActorId(task), Death::Ended);
         }
-        let Some(key) = self.tasks.find(task) else { return };
+        let Some(key) = self.tasks.find(task, owner) else { return };
         match self.tasks[key].state {
             TaskState::Running { executor, .. } => {
                 self.tasks[key].cancelled = true;

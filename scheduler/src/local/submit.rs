@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use super::{ExecutorRole, LocalCore, Step};
+use crate::actor::ActorState;
 use crate::id::{ExecutorId, WorkerId};
 use crate::object::{Borrow, ObjectEntry, Value, Waiter};
 use crate::outcome::{Cause, TaskError};
@@ -14,21 +15,25 @@ impl LocalCore {
         if !self.listens(by) {
             return;
         }
-        let known = self.tasks.find(spec.id).is_some() || self.results_exist(&spec);
+        let known = self.tasks.find(spec.id, self.me).is_some() || self.results_exist(&spec);
         for index in 0..spec.returns {
             self.hold_return(by, &spec, index);
         }
         if known {
             return;
         }
-        let key = self.insert_task(spec, self.me, 0, by);
+        // An actor that is dead is made anew when its maker runs again, as a further life.
+        let attempt = self.last_life(&spec).map_or(0, |life| life + 1);
+        let key = self.insert_task(spec, self.me, attempt, by);
         self.begin(key);
     }
 
     /// Whether a repeated submit finds everything that it would make.
     fn results_exist(&self, spec: &TaskSpec) -> bool {
         if let TaskKind::ActorCreate(_) = spec.kind
-            && self.actors.contains_key(&crate::id::ActorId(spec.id))
+            && let Some(entry) = self.actors.get(&crate::id::ActorId(spec.id))
+            && entry.supervised.is_some()
+            && !matches!(entry.place, ActorState::Dead(_))
         {
             return true;
         }
@@ -38,6 +43,11 @@ impl LocalCore {
                     .get(&spec.id.object(index))
                     .is_some_and(|entry| !matches!(entry.value, Value::Absent))
             })
+    }
+
+    fn last_life(&self, spec: &TaskSpec) -> Option<u32> {
+        let entry = self.actors.get(&crate::id::ActorId(spec.id))?;
+        entry.supervised.as_ref().map(|supervised| supervised.life)
     }
 
     /// The submitter refers to a value that its task will return.
@@ -208,11 +218,13 @@ impl LocalCore {
             self.head.ended.push((id, attempt));
             return;
         }
-        if let Some(key) = self.tasks.find(id) {
+        if let Some(key) = self.tasks.find(id, owner) {
             self.assigned_again(key, attempt, is_mine);
             return;
         }
-        if let Some(hosted) = self.hosted.get_mut(&crate::id::ActorId(id)) {
+        if let Some(hosted) = self.hosted.get_mut(&crate::id::ActorId(id))
+            && hosted.owner == owner
+        {
             if attempt == hosted.life {
                 hosted.assigned = true;
                 return;
@@ -239,7 +251,7 @@ impl LocalCore {
     fn assigned_again(&mut self, key: TaskKey, attempt: u32, is_mine: bool) {
         let entry = &mut self.tasks[key];
         let id = entry.spec.id;
-        if is_mine != (entry.owner == self.me) || attempt < entry.attempt {
+        if attempt < entry.attempt {
             self.head.ended.push((id, attempt));
             return;
         }

@@ -19,7 +19,7 @@
 //! 10 the actor lives elsewhere, or 11 here, and earlier calls of the same submitter are under
 //! way; 12 the outcome came back; 13 dependencies are readable here, in order for each caller.
 //!
-//! Invariants: TG-1 the index and the entries agree. TG-2 the queue counts exactly the entries
+//! Invariants: TG-1 each entry is found by its id and owner, and is the only one. TG-2 the queue counts exactly the entries
 //! that are `Ready`. TG-3 an entry is `Running` exactly where its executor lists it. TG-4 what is
 //! `Ready`, `Starting` or `Running` misses no dependency.
 
@@ -113,16 +113,74 @@ pub(crate) struct TaskTable {
     entries: Vec<Option<TaskEntry>>,
     free: Vec<u32>,
     index: FastMap<TaskId, TaskKey>,
+    /// Tasks whose name is in the index for another owner: when a parent runs again on another
+    /// worker, it has the same children there.
+    twins: FastMap<TaskId, Vec<TaskKey>>,
+    /// Tasks, with their stamps, that wait until another one of the same name is gone.
+    rivals: FastMap<TaskId, Vec<(TaskKey, u64)>>,
     stamps: u64,
 }
 
 impl TaskTable {
-    pub(crate) fn find(&self, id: TaskId) -> Option<TaskKey> {
-        self.index.get(&id).copied()
+    /// The task of that owner.
+    pub(crate) fn find(&self, id: TaskId, owner: WorkerId) -> Option<TaskKey> {
+        let key = *self.index.get(&id)?;
+        if self[key].owner == owner {
+            return Some(key);
+        }
+        self.twins_of(id).find(|twin| self[*twin].owner == owner)
     }
 
+    /// Any task of that name.
     pub(crate) fn by_id(&self, id: TaskId) -> Option<&TaskEntry> {
-        self.find(id).map(|key| &self[key])
+        self.index.get(&id).map(|key| &self[*key])
+    }
+
+    /// The task of that name that runs in `executor`.
+    pub(crate) fn find_running(&self, id: TaskId, executor: ExecutorId) -> Option<TaskKey> {
+        let runs_there = |key: TaskKey| matches!(self[key].state, TaskState::Running { executor: at, .. } if at == executor);
+        let key = *self.index.get(&id)?;
+        if runs_there(key) {
+            return Some(key);
+        }
+        self.twins_of(id).find(|twin| runs_there(*twin))
+    }
+
+    fn twins_of(&self, id: TaskId) -> impl Iterator<Item = TaskKey> + '_ {
+        self.twins.get(&id).into_iter().flatten().copied()
+    }
+
+    /// Whether a task of the same name and another owner is under way on this worker: an executor
+    /// must not see both at a time.
+    pub(crate) fn has_rival(&self, key: TaskKey) -> bool {
+        if self.twins.is_empty() {
+            return false;
+        }
+        let id = self[key].spec.id;
+        let under_way = |other: TaskKey| {
+            other != key
+                && matches!(
+                    self[other].state,
+                    TaskState::Starting { .. } | TaskState::Running { .. }
+                )
+        };
+        self.twins_of(id).chain(self.index.get(&id).copied()).any(under_way)
+    }
+
+    /// Waits until a rival is gone.
+    pub(crate) fn wait_for_rival(&mut self, key: TaskKey) {
+        let stamp = self[key].stamp;
+        self[key].missing += 1;
+        self.rivals.entry(self[key].spec.id).or_default().push((key, stamp));
+    }
+
+    /// Who waited for a task of that name to be gone.
+    pub(crate) fn rivals(&mut self, id: TaskId) -> Vec<(TaskKey, u64)> {
+        if self.rivals.is_empty() {
+            Vec::new()
+        } else {
+            self.rivals.remove(&id).unwrap_or_default()
+        }
     }
 
     /// The entry, if it is still the one that had this stamp.
@@ -156,20 +214,39 @@ impl TaskTable {
                 TaskKey(u32::try_from(self.entries.len() - 1).expect("fewer than 2^32 tasks"))
             }
         };
-        let before = self.index.insert(id, key);
-        debug_assert!(before.is_none(), "TG-1: {id:?} twice");
+        if let Some(before) = self.index.insert(id, key) {
+            self.index.insert(id, before);
+            self.twins.entry(id).or_default().push(key);
+        }
         key
     }
 
     pub(crate) fn remove(&mut self, key: TaskKey) -> TaskEntry {
         let entry = self.entries[key.0 as usize].take().expect("TG-1: a key names an entry");
         self.free.push(key.0);
-        self.index.remove(&entry.spec.id);
+        let id = entry.spec.id;
+        if self.twins.is_empty() {
+            self.index.remove(&id);
+            return entry;
+        }
+        if let Some(twins) = self.twins.get_mut(&id) {
+            if self.index.get(&id) == Some(&key) {
+                let heir = twins.remove(0);
+                self.index.insert(id, heir);
+            } else {
+                twins.retain(|twin| *twin != key);
+            }
+            if twins.is_empty() {
+                self.twins.remove(&id);
+            }
+        } else {
+            self.index.remove(&id);
+        }
         entry
     }
 
     pub(crate) fn len(&self) -> usize {
-        self.index.len()
+        self.entries.len() - self.free.len()
     }
 
     pub(crate) fn is_empty(&self) -> bool {

@@ -1,6 +1,8 @@
 //! The executor's side of shared memory: segments that it reads, and segments that it writes.
 
 mod segments;
+#[cfg(test)]
+mod tests;
 mod writer;
 
 use std::io;

@@ -1,0 +1,273 @@
+//! Actors: state that lives in one place, and is reached by calls in order.
+
+use std::fmt;
+use std::future::{Future, IntoFuture};
+use std::marker::PhantomData;
+use std::ops::Deref;
+use std::pin::Pin;
+
+use rdist_scheduler::id::{ActorId, WorkerId};
+use rdist_scheduler::spec::TaskKind;
+use rkyv::bytecheck::CheckBytes;
+use rkyv::rancor::Fallible;
+use rkyv::{Archive, Deserialize, Place, Portable, Serialize};
+
+use super::argument::Argument;
+use super::context::Context;
+use super::error::Error;
+use super::object::{ObjectFuture, ObjectRef};
+use super::options::TaskOptions;
+use super::value::Value;
+use crate::executor::process::Process;
+use crate::wire::executor::FromExecutor;
+
+/// A type whose `impl` block carries `#[rdist::actor]`.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is no actor",
+    note = "put #[rdist::actor] on the `impl {Self}` block that has `fn new` and the methods"
+)]
+pub trait Actor: Sized + Send + 'static {
+    /// The methods, as a handle has them.
+    type Methods: From<RawActor> + Send + Sync;
+}
+
+/// Where an actor's calls go.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Archive, Serialize, Deserialize)]
+#[allow(missing_docs, reason = "rkyv derives archived fields without docs")]
+pub struct RawActor {
+    id: ActorId,
+    owner: WorkerId,
+}
+
+impl RawActor {
+    /// Makes a call; the macros' methods do.
+    pub fn call<R>(
+        self,
+        function: u64,
+        arguments: impl FnOnce(&Context) -> Vec<Argument>,
+    ) -> Call<R> {
+        let arguments = Context::current().map(|cx| {
+            let arguments = arguments(&cx);
+            (cx, arguments)
+        });
+        Call { actor: self, function, arguments, marker: PhantomData }
+    }
+}
+
+/// A handle of an actor, with the actor's methods. Cheap to clone, and itself a value: tasks and
+/// other actors can take it and keep it. The actor lives until it is [killed](Self::kill) or its
+/// job ends.
+pub struct ActorHandle<A: Actor> {
+    raw: RawActor,
+    methods: A::Methods,
+}
+
+impl<A: Actor> ActorHandle<A> {
+    fn of(raw: RawActor) -> Self {
+        Self { raw, methods: raw.into() }
+    }
+
+    /// The actor's id.
+    pub fn id(&self) -> ActorId {
+        self.raw.id
+    }
+
+    /// Ends the actor for good: a call that runs is cut off, calls that wait fail.
+    ///
+    /// # Errors
+    /// [`Error::NotInTask`] outside a cluster's processes.
+    pub fn kill(&self) -> Result<(), Error> {
+        let RawActor { id: actor, owner } = self.raw;
+        Process::current()?.send(&FromExecutor::KillActor { actor, owner });
+        Ok(())
+    }
+}
+
+impl<A: Actor> Deref for ActorHandle<A> {
+    type Target = A::Methods;
+
+    fn deref(&self) -> &A::Methods {
+        &self.methods
+    }
+}
+
+impl<A: Actor> Clone for ActorHandle<A> {
+    fn clone(&self) -> Self {
+        Self::of(self.raw)
+    }
+}
+
+impl<A: Actor> PartialEq for ActorHandle<A> {
+    fn eq(&self, other: &Self) -> bool {
+        self.raw == other.raw
+    }
+}
+
+impl<A: Actor> Eq for ActorHandle<A> {}
+
+impl<A: Actor> fmt::Debug for ActorHandle<A> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "ActorHandle({:?})", self.raw.id)
+    }
+}
+
+/// An [`ActorHandle`] inside an archive.
+#[derive(Portable, CheckBytes)]
+#[bytecheck(crate = rkyv::bytecheck)]
+#[repr(C)]
+pub struct ArchivedActorHandle<A> {
+    raw: ArchivedRawActor,
+    marker: PhantomData<fn() -> A>,
+}
+
+impl<A> fmt::Debug for ArchivedActorHandle<A> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("ArchivedActorHandle")
+    }
+}
+
+impl<A: Actor> Archive for ActorHandle<A> {
+    type Archived = ArchivedActorHandle<A>;
+    type Resolver = <RawActor as Archive>::Resolver;
+
+    fn resolve(&self, resolver: Self::Resolver, out: Place<Self::Archived>) {
+        rkyv::munge::munge!(let ArchivedActorHandle { raw, .. } = out);
+        self.raw.resolve(resolver, raw);
+    }
+}
+
+impl<A, S> Serialize<S> for ActorHandle<A>
+where
+    A: Actor,
+    S: Fallible + ?Sized,
+    RawActor: Serialize<S>,
+{
+    fn serialize(&self, serializer: &mut S) -> Result<Self::Resolver, S::Error> {
+        self.raw.serialize(serializer)
+    }
+}
+
+impl<A, D> Deserialize<ActorHandle<A>, D> for ArchivedActorHandle<A>
+where
+    A: Actor,
+    D: Fallible + ?Sized,
+    ArchivedRawActor: Deserialize<RawActor, D>,
+{
+    fn deserialize(&self, deserializer: &mut D) -> Result<ActorHandle<A>, D::Error> {
+        Ok(ActorHandle::of(self.raw.deserialize(deserializer)?))
+    }
+}
+
+/// A call that has not been made yet: choose how.
+#[derive(Debug)]
+#[must_use = "a call is made by `.call().await`, `.submit()` or `.send()`"]
+pub struct Call<R> {
+    actor: RawActor,
+    function: u64,
+    arguments: Result<(Context, Vec<Argument>), Error>,
+    marker: PhantomData<fn() -> R>,
+}
+
+impl<R: Value> Call<R> {
+    /// Calls; the future is of the method's result. `.call().get()` waits without async.
+    ///
+    /// # Panics
+    /// On a thread that belongs to no task.
+    pub fn call(self) -> ObjectFuture<R> {
+        ObjectFuture::of(self.submit().into_held())
+    }
+
+    /// Calls; the result is an object, which can be passed on before it is there.
+    ///
+    /// # Panics
+    /// On a thread that belongs to no task.
+    pub fn submit(self) -> ObjectRef<R> {
+        match self.try_submit() {
+            Ok(object) => object,
+            Err(error) => panic!("{error}"),
+        }
+    }
+
+    /// Calls, and forgets the result.
+    ///
+    /// # Errors
+    /// [`Error::NotInTask`], and what is wrong with an argument.
+    pub fn send(self) -> Result<(), Error> {
+        let object = self.try_submit()?;
+        match object.held().failure() {
+            Some(error) => Err(Error::Task(error.clone())),
+            None => Ok(()),
+        }
+    }
+
+    fn try_submit(self) -> Result<ObjectRef<R>, Error> {
+        let (cx, arguments) = self.arguments?;
+        let RawActor { id: actor, owner: actor_owner } = self.actor;
+        let kind = TaskKind::ActorCall { actor, actor_owner };
+        Ok(ObjectRef::of(cx.submit(self.function, kind, TaskOptions::of_call(), arguments)))
+    }
+}
+
+/// An actor that is being made. Await it (or [`get`](Self::get) it) to learn that it is there, or
+/// take its [`handle`](Self::handle) at once: calls wait for it.
+#[derive(Debug)]
+#[must_use = "await it to learn whether the actor could be made"]
+pub struct Spawning<A> {
+    created: ObjectRef<()>,
+    raw: RawActor,
+    marker: PhantomData<fn() -> A>,
+}
+
+impl<A: Actor> Spawning<A> {
+    /// Makes an actor; the macros' `spawn` does.
+    #[doc(hidden)]
+    pub fn new(
+        cx: &Context,
+        function: u64,
+        mut options: TaskOptions,
+        arguments: Vec<Argument>,
+    ) -> Self {
+        let kind = TaskKind::ActorCreate(std::mem::take(&mut options.actor));
+        let created = ObjectRef::of(cx.submit(function, kind, options, arguments));
+        let raw = RawActor { id: ActorId(created.id().task), owner: cx.process().worker };
+        Self { created, raw, marker: PhantomData }
+    }
+
+    /// The handle, without waiting.
+    pub fn handle(&self) -> ActorHandle<A> {
+        ActorHandle::of(self.raw)
+    }
+
+    /// The handle, once the actor is there; waits.
+    ///
+    /// # Errors
+    /// [`Error::Task`] with what its constructor returned, or why there is no room for it.
+    pub fn get(self) -> Result<ActorHandle<A>, Error> {
+        self.created.get()?;
+        Ok(self.handle())
+    }
+}
+
+impl<A: Actor> IntoFuture for Spawning<A> {
+    type Output = Result<ActorHandle<A>, Error>;
+    type IntoFuture = Pin<Box<dyn Future<Output = Self::Output> + Send>>;
+
+    fn into_future(self) -> Self::IntoFuture {
+        Box::pin(async move {
+            (&self.created).await?;
+            Ok(self.handle())
+        })
+    }
+}
+
+/// The actor that was made with [`name`](crate::TaskOptions::name), anywhere in the cluster.
+/// Waits for the answer.
+///
+/// # Errors
+/// [`Error::NoSuchActor`].
+pub fn named_actor<A: Actor>(name: &str) -> Result<ActorHandle<A>, Error> {
+    match Process::current()?.look_up(name) {
+        Some((id, owner)) => Ok(ActorHandle::of(RawActor { id, owner })),
+        None => Err(Error::NoSuchActor(name.to_owned())),
+    }
+}

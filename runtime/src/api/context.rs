@@ -1,0 +1,273 @@
+//! Where user code stands: the running task, through which it submits, puts and waits.
+
+use std::cell::RefCell;
+use std::future::Future;
+use std::ops::Deref;
+use std::pin::pin;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
+use std::task::{Poll, Wake, Waker};
+use std::time::{Duration, Instant};
+
+use rdist_scheduler::id::{JobId, TaskId};
+use rdist_scheduler::outcome::{Cause, TaskError};
+use rdist_scheduler::resource::Resources;
+use rdist_scheduler::spec::{TaskKind, TaskSpec};
+
+use super::argument::{self, Argument};
+use super::error::Error;
+use super::object::ObjectRef;
+use super::options::TaskOptions;
+use super::value::Value;
+use super::writing::Writing;
+use crate::executor::objects::Held;
+use crate::executor::process::{Encoded, Process};
+use crate::executor::run::Running;
+use crate::executor::wait::{Parker, thread_waker};
+use crate::wire::executor::FromExecutor;
+
+/// The running task. Tasks submitted through it are its children: their ids follow from its own
+/// and from their order, so that a repeated run finds them again.
+///
+/// A task takes it as a parameter `cx: &Context`, or asks for [`Context::current`]. It is cheap to
+/// clone and can be handed to other threads.
+#[derive(Debug, Clone)]
+pub struct Context(Arc<Running>);
+
+/// The context of a job's main function.
+#[derive(Debug, Clone)]
+pub struct Driver(Context);
+
+impl Deref for Driver {
+    type Target = Context;
+
+    fn deref(&self) -> &Context {
+        &self.0
+    }
+}
+
+impl Driver {
+    pub(crate) fn new(cx: Context) -> Self {
+        // Threads of the async runtime, and threads that user code starts, belong to the driver.
+        let _ = ROOT.set(cx.clone());
+        Self(cx)
+    }
+}
+
+thread_local! {
+    static CURRENT: RefCell<Option<Context>> = const { RefCell::new(None) };
+}
+
+/// The driver's context, in its process.
+static ROOT: OnceLock<Context> = OnceLock::new();
+
+impl Context {
+    /// The task that runs on this thread; in the driver's process also on threads of its own.
+    ///
+    /// # Errors
+    /// [`Error::NotInTask`] on other threads.
+    pub fn current() -> Result<Self, Error> {
+        let current = CURRENT.try_with(|current| current.borrow().clone()).ok().flatten();
+        current.or_else(|| ROOT.get().cloned()).ok_or(Error::NotInTask)
+    }
+
+    /// The task's id.
+    pub fn task_id(&self) -> TaskId {
+        self.0.id
+    }
+
+    /// The job that it belongs to.
+    pub fn job_id(&self) -> JobId {
+        self.0.id.job()
+    }
+
+    /// Which try this is, from 0; larger after an executor or a worker was lost under the task.
+    pub fn attempt(&self) -> u32 {
+        self.0.attempt
+    }
+
+    /// What the task holds while it runs.
+    pub fn resources(&self) -> &Resources {
+        &self.0.request
+    }
+
+    /// Whether somebody asked for the task's end. Long computations look now and then, and return;
+    /// waits for objects end by themselves.
+    pub fn is_cancelled(&self) -> bool {
+        self.0.is_cancelled()
+    }
+
+    /// Puts a value into the object store, for tasks to read. Small ones travel inside messages.
+    ///
+    /// # Errors
+    /// [`Error::StoreFull`], [`Error::Encode`].
+    pub fn put<T: Value>(&self, value: &T) -> Result<ObjectRef<T>, Error> {
+        let encoded = self.process().encode(value)?;
+        Ok(ObjectRef::of(self.put_encoded(encoded)))
+    }
+
+    /// Room for `len` bytes in the object store, to be written in place and sealed.
+    ///
+    /// # Errors
+    /// [`Error::StoreFull`]; [`Error::Refused`] for 2 GiB and more.
+    pub fn create(&self, len: usize) -> Result<Writing, Error> {
+        Writing::new(self.clone(), len)
+    }
+
+    /// All values, in order; waits until they are there.
+    ///
+    /// # Errors
+    /// The first error among them.
+    pub fn get_all<T: Value>(&self, objects: &[ObjectRef<T>]) -> Result<Vec<T>, Error> {
+        self.want_all(objects);
+        objects.iter().map(ObjectRef::get).collect()
+    }
+
+    /// Waits until `count` of `objects` are settled (there, or failed), or `timeout` has passed.
+    /// Returns those that are, at most `count`, and the others; both in order.
+    ///
+    /// # Errors
+    /// [`Error::Cancelled`].
+    #[expect(clippy::type_complexity, reason = "two lists of the argument's type")]
+    pub fn wait<T: Value>(
+        &self,
+        objects: &[ObjectRef<T>],
+        count: usize,
+        timeout: Option<Duration>,
+    ) -> Result<(Vec<ObjectRef<T>>, Vec<ObjectRef<T>>), Error> {
+        let count = count.min(objects.len());
+        self.want_all(objects);
+        let waker = thread_waker();
+        let mut open: Vec<_> =
+            objects.iter().filter(|object| object.held().register(&waker)).collect();
+        let limit = objects.len() - count;
+        let deadline = timeout.and_then(|timeout| Instant::now().checked_add(timeout));
+        let result = if open.len() > limit {
+            self.0.wait(deadline, || {
+                open.retain(|object| !object.is_settled());
+                open.len() <= limit
+            })
+        } else {
+            Ok(true)
+        };
+        open.iter().for_each(|object| object.held().unregister(&waker));
+        result?;
+        let (mut ready, mut rest) = (Vec::with_capacity(count), Vec::new());
+        for object in objects {
+            let takes = ready.len() < count && object.is_settled();
+            if takes { &mut ready } else { &mut rest }.push(object.clone());
+        }
+        Ok((ready, rest))
+    }
+
+    /// Asks for the end of the task that makes `object`: one that waits never starts, one that
+    /// runs is asked, or with `force` killed with its process. Its object fails as cancelled.
+    pub fn cancel<T>(&self, object: &ObjectRef<T>, force: bool) {
+        self.process().send(&FromExecutor::Cancel { task: object.id().task, force });
+    }
+
+    /// Sends an event to whoever submitted the job: a progress report, a metric.
+    pub fn emit(&self, event: &serde_json::Value) {
+        self.process().send(&FromExecutor::Event(event.to_string()));
+    }
+
+    /// Runs a future on this thread. While it waits, the thread reads this process's messages.
+    ///
+    /// # Errors
+    /// [`Error::Cancelled`] when the task is cancelled while it waits.
+    pub fn block_on<F: Future>(&self, future: F) -> Result<F::Output, Error> {
+        let mut future = pin!(future);
+        let signal = Arc::new(Signal { woken: AtomicBool::new(true), parker: Parker::current() });
+        let waker = Waker::from(signal.clone());
+        let mut poll_cx = std::task::Context::from_waker(&waker);
+        loop {
+            signal.woken.store(false, Ordering::SeqCst);
+            if let Poll::Ready(output) = future.as_mut().poll(&mut poll_cx) {
+                return Ok(output);
+            }
+            self.0.wait(None, || signal.woken.load(Ordering::SeqCst))?;
+        }
+    }
+
+    pub(crate) fn of(running: Arc<Running>) -> Self {
+        Self(running)
+    }
+
+    pub(crate) fn running(&self) -> &Running {
+        &self.0
+    }
+
+    pub(crate) fn process(&self) -> &'static Process {
+        self.0.process
+    }
+
+    /// Runs `code` with this context as the thread's current one.
+    pub(crate) fn scope<R>(&self, code: impl FnOnce() -> R) -> R {
+        let outer = CURRENT.replace(Some(self.clone()));
+        let result = code();
+        drop(CURRENT.replace(outer));
+        result
+    }
+
+    pub(crate) fn put_encoded(&self, encoded: Encoded) -> Held {
+        self.process().put(self.0.next_put(), encoded)
+    }
+
+    /// Submits a task; a request that cannot be sent comes back as an object that has failed.
+    pub(crate) fn submit(
+        &self,
+        function: u64,
+        kind: TaskKind,
+        options: TaskOptions,
+        arguments: Vec<Argument>,
+    ) -> Held {
+        let id = self.0.next_child();
+        let process = self.process();
+        let packed = match argument::pack(arguments, self) {
+            Ok(packed) => packed,
+            Err(Error::Task(error)) => return process.failed(id.object(0), error),
+            Err(error) => {
+                let cause = Cause::Refused { reason: error.to_string() };
+                return process.failed(id.object(0), TaskError { task: id, cause });
+            }
+        };
+        let spec = TaskSpec {
+            id,
+            parent: self.0.id,
+            kind,
+            function,
+            request: options.request,
+            dependencies: packed.dependencies,
+            borrowed: packed.borrowed,
+            returns: 1,
+            max_retries: options.max_retries,
+            strategy: options.strategy,
+            priority: options.priority,
+            body: packed.body,
+        };
+        let held = process.submit(spec);
+        drop(packed.held);
+        held
+    }
+
+    fn want_all<T>(&self, objects: &[ObjectRef<T>]) {
+        objects.iter().for_each(|object| self.process().want(object.held()));
+    }
+}
+
+/// Wakes a thread in `block_on`.
+struct Signal {
+    woken: AtomicBool,
+    parker: Arc<Parker>,
+}
+
+impl Wake for Signal {
+    fn wake(self: Arc<Self>) {
+        self.wake_by_ref();
+    }
+
+    fn wake_by_ref(self: &Arc<Self>) {
+        self.woken.store(true, Ordering::SeqCst);
+        self.parker.notify();
+    }
+}

@@ -1,0 +1,200 @@
+//! Options of tasks and actors, as builders.
+
+use rdist_scheduler::id::WorkerId;
+use rdist_scheduler::resource::{Amount, Resources};
+use rdist_scheduler::spec::{ActorOptions, Strategy};
+
+/// How often a task is run again when its process or its worker was lost under it. Errors and
+/// panics of its own code are results, and never repeated.
+pub(crate) const DEFAULT_RETRIES: u32 = 3;
+
+/// What a task asks for, beside its arguments.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TaskOptions {
+    pub(crate) request: Resources,
+    pub(crate) max_retries: u32,
+    pub(crate) strategy: Strategy,
+    pub(crate) priority: i32,
+    pub(crate) actor: ActorOptions,
+}
+
+impl TaskOptions {
+    /// One CPU.
+    pub fn of_task() -> Self {
+        let request = Resources::cpus(1.0);
+        Self { request, max_retries: DEFAULT_RETRIES, ..Self::of_actor() }
+    }
+
+    /// Nothing: an idle actor costs no CPU.
+    pub fn of_actor() -> Self {
+        Self {
+            request: Resources::NONE,
+            max_retries: DEFAULT_RETRIES,
+            strategy: Strategy::Default,
+            priority: 0,
+            actor: ActorOptions::default(),
+        }
+    }
+
+    /// A call runs on what its actor holds.
+    pub(crate) fn of_call() -> Self {
+        Self { max_retries: 0, ..Self::of_actor() }
+    }
+
+    /// CPUs.
+    pub fn cpus(&mut self, n: f64) {
+        self.request.cpu = Amount::from_f64(n);
+    }
+
+    /// GPUs.
+    pub fn gpus(&mut self, n: f64) {
+        self.request.gpu = Amount::from_f64(n);
+    }
+
+    /// Bytes.
+    pub fn memory(&mut self, bytes: u64) {
+        self.request.memory = Amount::whole(bytes);
+    }
+
+    /// A custom resource.
+    pub fn resource(&mut self, name: &str, amount: f64) {
+        self.request.set(name, Amount::from_f64(amount));
+    }
+
+    /// Retries.
+    pub fn retries(&mut self, n: u32) {
+        self.max_retries = n;
+    }
+
+    /// Where to run.
+    pub fn strategy(&mut self, placement: Placement) {
+        self.strategy = placement.0;
+    }
+
+    /// Order among ready tasks.
+    pub fn priority(&mut self, priority: i32) {
+        self.priority = priority;
+    }
+
+    /// A process of its own.
+    pub fn own_process(&mut self) {
+        self.actor.own_process = true;
+    }
+
+    /// Restarts.
+    pub fn max_restarts(&mut self, n: u32) {
+        self.actor.max_restarts = n;
+    }
+
+    /// A cluster-wide name.
+    pub fn name(&mut self, name: &str) {
+        self.actor.name = Some(name.to_owned());
+    }
+}
+
+/// Where a task or an actor should run.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Placement(Strategy);
+
+impl Placement {
+    /// Here if it can be, else where its arguments are, else where it fills a worker up.
+    pub const DEFAULT: Self = Self(Strategy::Default);
+    /// On the worker with the most room.
+    pub const SPREAD: Self = Self(Strategy::Spread);
+
+    /// On that worker, or not at all.
+    pub fn on(worker: WorkerId) -> Self {
+        Self(Strategy::Affinity { worker, soft: false })
+    }
+
+    /// On that worker if it is there and large enough.
+    pub fn near(worker: WorkerId) -> Self {
+        Self(Strategy::Affinity { worker, soft: true })
+    }
+}
+
+/// The builder methods that tasks and actors share; the macros expand it inside the `impl` of the
+/// builder that `with()` returns, whose field is `options`.
+#[doc(hidden)]
+#[macro_export]
+macro_rules! __option_methods {
+    () => {
+        /// Holds so many CPUs while it runs.
+        #[must_use]
+        pub fn cpus(mut self, n: f64) -> Self {
+            self.options.cpus(n);
+            self
+        }
+
+        /// Holds so many GPUs while it runs.
+        #[must_use]
+        pub fn gpus(mut self, n: f64) -> Self {
+            self.options.gpus(n);
+            self
+        }
+
+        /// Holds so many bytes of memory while it runs.
+        #[must_use]
+        pub fn memory(mut self, bytes: u64) -> Self {
+            self.options.memory(bytes);
+            self
+        }
+
+        /// Holds so much of a custom resource while it runs.
+        #[must_use]
+        pub fn resource(mut self, name: &str, amount: f64) -> Self {
+            self.options.resource(name, amount);
+            self
+        }
+
+        /// Is run again so often when its process or its worker is lost under it.
+        #[must_use]
+        pub fn retries(mut self, n: u32) -> Self {
+            self.options.retries(n);
+            self
+        }
+
+        /// Where it should run.
+        #[must_use]
+        pub fn strategy(mut self, placement: $crate::Placement) -> Self {
+            self.options.strategy(placement);
+            self
+        }
+
+        /// Among ready tasks of a worker, larger runs first.
+        #[must_use]
+        pub fn priority(mut self, priority: i32) -> Self {
+            self.options.priority(priority);
+            self
+        }
+    };
+}
+
+/// The builder methods of actors alone.
+#[doc(hidden)]
+#[macro_export]
+macro_rules! __actor_option_methods {
+    () => {
+        /// Runs in a process of its own: for large state, for libraries with global state, for
+        /// code that may crash.
+        #[must_use]
+        pub fn own_process(mut self) -> Self {
+            self.options.own_process();
+            self
+        }
+
+        /// Is made again so often after its process or its worker is lost; with fresh state.
+        #[must_use]
+        pub fn max_restarts(mut self, n: u32) -> Self {
+            self.options.max_restarts(n);
+            self
+        }
+
+        /// A name that [`rdist::named_actor`](::rdist::named_actor) finds.
+        #[must_use]
+        pub fn name(mut self, name: &str) -> Self {
+            self.options.name(name);
+            self
+        }
+    };
+}

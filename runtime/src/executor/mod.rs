@@ -1,0 +1,52 @@
+//! The process side: the user's program, started by a worker, running tasks and actors.
+//!
+//! ```text
+//! process   the connection: rings, socket, store; what arrives goes to objects and slots
+//! wait      waiting threads read the ring, in turns
+//! outbox    sending, from any thread
+//! objects   what this process refers to
+//! slots     threads that run work, made on demand
+//! run       one task: arguments, call, result, panics
+//! mailbox   one actor: its state and its calls, in order
+//! registry  the program's functions
+//! launch    how `main` finds out what this process is for
+//! ```
+//! One process has one connection for its whole life ([`Process::current`]); the end of the worker
+//! is the end of the process. The executor trusts its worker and nobody else talks to it.
+
+pub(crate) mod launch;
+pub(crate) mod mailbox;
+pub(crate) mod objects;
+pub(crate) mod outbox;
+pub(crate) mod panic;
+pub(crate) mod process;
+pub(crate) mod registry;
+pub(crate) mod run;
+pub(crate) mod slots;
+pub(crate) mod wait;
+
+/// Environment variable with the number of the inherited socket.
+pub const EXECUTOR_FD: &str = "RDIST_EXECUTOR_FD";
+
+/// Exit status of an executor that cannot go on.
+pub const ABANDONED_STATUS: i32 = 70;
+
+/// The connection to the worker is of no use any longer: nobody is left to tell.
+pub(crate) fn abandon(reason: &str) -> ! {
+    eprintln!("rdist: this process ends: {reason}");
+    leave(ABANDONED_STATUS)
+}
+
+/// Ends the process with its output written, without running destructors under other threads.
+pub(crate) fn leave(status: i32) -> ! {
+    use std::io::Write;
+    // There is nobody to tell if the pipe is closed.
+    let _ = std::io::stdout().flush();
+    let _ = std::io::stderr().flush();
+    // Safety: `fflush(NULL)` flushes all C streams (libraries in C++ print through them) and
+    // `_exit` ends the process; neither touches memory of Rust.
+    unsafe {
+        libc::fflush(std::ptr::null_mut());
+        libc::_exit(status)
+    }
+}

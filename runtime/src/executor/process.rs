@@ -1,0 +1,380 @@
+//! The connection to the worker: one for the whole life of the process.
+
+use std::collections::HashMap;
+use std::os::fd::{AsFd, FromRawFd, OwnedFd};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, TryLockError};
+use std::time::{Duration, Instant};
+
+use dashmap::DashMap;
+use rdist_scheduler::id::{ActorId, ObjectId, TaskId, WorkerId};
+use rdist_scheduler::outcome::TaskError;
+use rdist_scheduler::spec::{Reference, TaskSpec};
+
+use super::mailbox::Mailbox;
+use super::objects::{Entry, Held, Objects, Settled};
+use super::outbox::Outbox;
+use super::registry::{Registry, RegistryError};
+use super::run::Running;
+use super::slots::{Slots, Work};
+use super::wait::{Parker, Watch, Why};
+use crate::api::error::Error;
+use crate::api::value::{self, Archived, Value as UserValue};
+use crate::ring::{Bell, Receiver, RingError, RingPair};
+use crate::store::{Draft, LocalSocket, Segments, SocketError, StoreError, Writer};
+use crate::wire;
+use crate::wire::executor::{Block, FromExecutor, SocketMessage, ToExecutor, Value};
+
+/// Frames that may wait for room before threads with user code on their stack wait too.
+const MAX_BEHIND: usize = 256;
+
+static PROCESS: OnceLock<Process> = OnceLock::new();
+
+/// A connection that cannot be made.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum ConnectError {
+    #[error(
+        "RDIST_EXECUTOR_FD is `{0}`, not the number of an inherited socket; it is set by \
+         `rdist worker` for the processes that it starts, and is not for people to set"
+    )]
+    Descriptor(String),
+    #[error("no welcome from the worker: {0}")]
+    Socket(#[from] SocketError),
+    #[error("the worker's first message was not its welcome but {0}")]
+    NotWelcome(String),
+    #[error("the worker's rings: {0}")]
+    Ring(#[from] RingError),
+    #[error("no descriptor is left: {0}")]
+    Descriptors(#[from] std::io::Error),
+    #[error(transparent)]
+    Registry(#[from] RegistryError),
+    #[error("this process is connected to a worker already")]
+    Twice,
+}
+
+/// Everything that this process has of its worker.
+#[derive(Debug)]
+pub(crate) struct Process {
+    pub(crate) worker: WorkerId,
+    pub(super) outbox: Arc<Outbox>,
+    receiver: Mutex<Receiver>,
+    pub(super) bell: Arc<Bell>,
+    pub(super) socket: Arc<LocalSocket>,
+    pub(super) watch: Watch,
+    pub(crate) objects: Objects,
+    segments: Arc<Segments>,
+    writer: Writer,
+    pub(super) registry: Registry,
+    pub(super) slots: Slots,
+    /// Tasks that run here, for their cancellation.
+    pub(super) running: DashMap<TaskId, Arc<Running>>,
+    pub(super) actors: DashMap<ActorId, Arc<Mailbox>>,
+    look_ups: Mutex<HashMap<u64, LookUp>>,
+    next_request: AtomicU64,
+}
+
+/// A question for an actor's name.
+#[derive(Debug)]
+enum LookUp {
+    Asked(Arc<Parker>),
+    Answered(Option<(ActorId, WorkerId)>),
+}
+
+impl Process {
+    /// The connection, where this process is an executor.
+    #[inline]
+    pub(crate) fn current() -> Result<&'static Self, Error> {
+        PROCESS.get().ok_or(Error::NotInTask)
+    }
+
+    /// Takes the inherited socket and the worker's welcome.
+    pub(crate) fn connect(descriptor: &str) -> Result<&'static Self, ConnectError> {
+        let number: i32 =
+            descriptor.parse().map_err(|_| ConnectError::Descriptor(descriptor.to_owned()))?;
+        // Safety: `fcntl` on any number is harmless; below, the number is known to be open, and
+        // nobody else in this process knows of it: the worker opened it for this purpose alone.
+        let is_open = number > 2 && unsafe { libc::fcntl(number, libc::F_SETFD, 1) } == 0;
+        if !is_open {
+            return Err(ConnectError::Descriptor(descriptor.to_owned()));
+        }
+        // Safety: see above.
+        let fd = unsafe { OwnedFd::from_raw_fd(number) };
+        let process = Self::welcome(LocalSocket::from_fd(fd))?;
+        if PROCESS.set(process).is_err() {
+            return Err(ConnectError::Twice);
+        }
+        Ok(PROCESS.get().expect("set above"))
+    }
+
+    fn welcome(socket: LocalSocket) -> Result<Self, ConnectError> {
+        let socket = Arc::new(socket);
+        let (message, fds) = socket.recv()?;
+        let SocketMessage::Welcome { worker, ring_bytes, .. } = message else {
+            return Err(ConnectError::NotWelcome(format!("{message:?}")));
+        };
+        let Ok([rings, worker_bell, own_bell]) = <[OwnedFd; 3]>::try_from(fds) else {
+            return Err(ConnectError::NotWelcome("a welcome without its descriptors".to_owned()));
+        };
+        let worker_bell = Arc::new(Bell::from_fd(worker_bell));
+        let (sender, receiver) = RingPair::attach(rings, ring_bytes)?.split(worker_bell);
+        let outbox = Arc::new(Outbox::new(sender));
+        let segments = Arc::new(Segments::new(socket.clone())?);
+        let requests = outbox.clone();
+        let writer = Writer::new(segments.clone(), move |len| {
+            requests.send(&FromExecutor::SegmentWanted { len });
+            Ok(())
+        });
+        let registry = Registry::collect()?;
+        outbox.send(&FromExecutor::Hello { functions: registry.names() });
+        Ok(Self {
+            worker,
+            outbox,
+            receiver: Mutex::new(receiver),
+            bell: Arc::new(Bell::from_fd(own_bell)),
+            socket,
+            watch: Watch::default(),
+            objects: Objects::default(),
+            segments,
+            writer,
+            registry,
+            slots: Slots::default(),
+            running: DashMap::new(),
+            actors: DashMap::new(),
+            look_ups: Mutex::default(),
+            next_request: AtomicU64::new(0),
+        })
+    }
+
+    /// Sends for user code: waits while the worker is far behind.
+    pub(crate) fn send(&'static self, message: &FromExecutor) {
+        self.outbox.send(message);
+        if self.outbox.behind() > MAX_BEHIND {
+            // Room in the ring rings the process's bell, which somebody in `poll` may answer
+            // instead of this thread; so look again now and then.
+            while self.outbox.behind() > MAX_BEHIND {
+                let soon = Instant::now() + Duration::from_millis(1);
+                self.wait(Why::Answer, Some(soon), || self.outbox.behind() <= MAX_BEHIND, || {});
+            }
+        }
+    }
+
+    /// Handles all frames that have arrived; whether there was any, or anything left the backlog.
+    pub(super) fn pump(&'static self) -> bool {
+        let mut moved = self.outbox.behind() > 0 && self.outbox.flush();
+        let mut receiver = match self.receiver.try_lock() {
+            Ok(receiver) => receiver,
+            Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
+            // Somebody else is at it.
+            Err(TryLockError::WouldBlock) => {
+                std::hint::spin_loop();
+                return moved;
+            }
+        };
+        loop {
+            let message = match receiver.try_recv() {
+                Ok(Some(frame)) => wire::decode::<ToExecutor>(frame),
+                Ok(None) => break,
+                Err(corrupt) => super::abandon(&corrupt.to_string()),
+            };
+            match message {
+                Ok(message) => self.handle(message),
+                Err(malformed) => super::abandon(&format!("from the worker came a {malformed}")),
+            }
+            moved = true;
+        }
+        drop(receiver);
+        if moved {
+            self.slots.call_threads(self);
+        }
+        moved
+    }
+
+    pub(super) fn lock_receiver(&self) -> MutexGuard<'_, Receiver> {
+        self.receiver.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Runs under the receiver's lock: takes note, and leaves all user code to other threads.
+    fn handle(&'static self, message: ToExecutor) {
+        match message {
+            ToExecutor::Run { spec, attempt, dependencies } => {
+                super::run::accept(self, spec, attempt, dependencies);
+            }
+            ToExecutor::Ready { object, value } => {
+                let settled = match value {
+                    Value::Inline(bytes) => Settled::Inline(value::aligned(bytes)),
+                    Value::Block(block) => Settled::Block(self.read_block(block)),
+                };
+                self.objects.settle(object, settled, &self.outbox);
+            }
+            ToExecutor::Failed { object, error } => {
+                self.objects.settle(object, Settled::Failed(error), &self.outbox);
+            }
+            ToExecutor::Cancel(task) => self.cancelled(task),
+            ToExecutor::DropActor(actor) => {
+                if let Some((_, mailbox)) = self.actors.remove(&actor) {
+                    self.slots.push(Work::EndActor(mailbox));
+                }
+            }
+            ToExecutor::ActorFound { request, actor } => {
+                let mut look_ups = self.look_ups.lock().unwrap_or_else(PoisonError::into_inner);
+                if let Some(look_up) = look_ups.get_mut(&request)
+                    && let LookUp::Asked(parker) =
+                        std::mem::replace(look_up, LookUp::Answered(actor))
+                {
+                    parker.notify();
+                }
+            }
+            ToExecutor::Reclaim(blocks) => self.writer.reclaim(blocks),
+            ToExecutor::Shutdown => super::leave(0),
+        }
+    }
+
+    fn cancelled(&self, task: TaskId) {
+        let running = self.running.get(&task).map(|running| running.clone());
+        if let Some(running) = running {
+            running.cancel();
+        }
+    }
+
+    /// What came over the socket; the end of the worker ends this process.
+    pub(super) fn read_socket(&self) {
+        if let Err(error) = self.segments.pump() {
+            match error {
+                StoreError::Worker(SocketError::Closed) => super::leave(super::ABANDONED_STATUS),
+                error => super::abandon(&error.to_string()),
+            }
+        }
+    }
+
+    /// A block that the worker named. It names sealed blocks only, so one that cannot be read is
+    /// the end of any sense in going on.
+    pub(crate) fn read_block(&self, block: Block) -> crate::store::View {
+        match self.segments.read(block) {
+            Ok(view) => view,
+            Err(StoreError::Worker(SocketError::Closed)) => {
+                super::leave(super::ABANDONED_STATUS)
+            }
+            Err(error) => super::abandon(&error.to_string()),
+        }
+    }
+
+    /// Memory for a value of `len` bytes.
+    pub(crate) fn create(&self, len: usize) -> Result<DraftBytes, Error> {
+        let bytes = len as u64;
+        match self.writer.create(bytes) {
+            Ok(draft) => Ok(DraftBytes(draft)),
+            Err(StoreError::Refused { reason, .. }) => Err(Error::StoreFull { bytes, reason }),
+            Err(StoreError::Worker(SocketError::Closed)) => {
+                super::leave(super::ABANDONED_STATUS)
+            }
+            Err(error) => Err(Error::StoreFull { bytes, reason: error.to_string() }),
+        }
+    }
+
+    /// Archives a value, inline or in the arena.
+    pub(crate) fn encode<T: UserValue>(&self, value: &T) -> Result<Encoded, Error> {
+        let (archived, contains) = value::archive(value, |len| self.create(len))?;
+        let value = match archived {
+            Archived::Inline(bytes) => Value::Inline(bytes.into_vec()),
+            Archived::Large(draft) => Value::Block(draft.0.seal()),
+        };
+        Ok(Encoded { value, contains })
+    }
+
+    /// Puts an archived value as `object`.
+    pub(crate) fn put(&'static self, object: ObjectId, encoded: Encoded) -> Held {
+        let reference = Reference { object, owner: self.worker };
+        let entry = self.objects.made(reference);
+        let settled = match &encoded.value {
+            Value::Inline(bytes) => Settled::Inline(value::aligned(bytes.clone())),
+            Value::Block(block) => Settled::Block(self.read_block(*block)),
+        };
+        self.objects.settle(object, settled, &self.outbox);
+        let contains = encoded.references();
+        self.send(&FromExecutor::Put { object, value: encoded.value, contains });
+        entry
+    }
+
+    /// Sends a task; the reference is to its value.
+    pub(crate) fn submit(&'static self, spec: TaskSpec) -> Held {
+        let held = self.objects.made(Reference { object: spec.id.object(0), owner: self.worker });
+        self.send(&FromExecutor::Submit(spec));
+        held
+    }
+
+    /// A reference to a value that will never be, of which the worker knows nothing.
+    pub(crate) fn failed(&self, object: ObjectId, error: TaskError) -> Held {
+        Objects::failed(Reference { object, owner: self.worker }, error)
+    }
+
+    /// Gets hold of a reference that came inside a value or an argument.
+    pub(crate) fn retain(&self, reference: Reference) -> Held {
+        self.objects.retained(reference, &self.outbox)
+    }
+
+    /// Asks the worker for a value, unless that was done.
+    pub(crate) fn want(&self, entry: &Entry) {
+        self.objects.want(entry, &self.outbox);
+    }
+
+    /// Waits on a thread that belongs to no task. False: the deadline passed.
+    pub(crate) fn wait_for_answer(
+        &'static self,
+        deadline: Option<Instant>,
+        is_over: impl FnMut() -> bool,
+    ) -> bool {
+        self.wait(Why::Answer, deadline, is_over, || {})
+    }
+
+    /// Asks who has a name.
+    pub(crate) fn look_up(&'static self, name: &str) -> Option<(ActorId, WorkerId)> {
+        let request = self.next_request.fetch_add(1, Ordering::Relaxed);
+        let lock = || self.look_ups.lock().unwrap_or_else(PoisonError::into_inner);
+        lock().insert(request, LookUp::Asked(Parker::current()));
+        self.send(&FromExecutor::ActorLookup { request, name: name.to_owned() });
+        let is_answered = || matches!(lock().get(&request), Some(LookUp::Answered(_)));
+        self.wait(Why::Answer, None, is_answered, || {});
+        match lock().remove(&request) {
+            Some(LookUp::Answered(actor)) => actor,
+            _ => None,
+        }
+    }
+}
+
+/// A value in bytes, with the references inside.
+#[derive(Debug)]
+pub struct Encoded {
+    pub(crate) value: Value,
+    /// Held until the message that names them is sent.
+    pub(crate) contains: Vec<Held>,
+}
+
+impl Encoded {
+    /// What the worker is told about the references inside.
+    pub(crate) fn references(&self) -> Vec<Reference> {
+        self.contains.iter().map(|held| held.reference).collect()
+    }
+
+    pub(crate) fn len(&self) -> u64 {
+        match &self.value {
+            Value::Inline(bytes) => bytes.len() as u64,
+            Value::Block(block) => block.len,
+        }
+    }
+}
+
+/// A block that is being written.
+#[derive(Debug)]
+pub(crate) struct DraftBytes(pub(crate) Draft);
+
+impl AsMut<[u8]> for DraftBytes {
+    fn as_mut(&mut self) -> &mut [u8] {
+        &mut self.0
+    }
+}
+
+impl AsFd for Process {
+    fn as_fd(&self) -> std::os::fd::BorrowedFd<'_> {
+        self.socket.as_fd()
+    }
+}

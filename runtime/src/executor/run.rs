@@ -1,0 +1,285 @@
+//! One task: from `Run` to `Finished`.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::sync::{Mutex, OnceLock, PoisonError};
+use std::time::Instant;
+
+use rdist_scheduler::id::{ActorId, ObjectId, TaskId};
+use rdist_scheduler::outcome::{Cause, Outcome, Returned, TaskError};
+use rdist_scheduler::resource::Resources;
+use rdist_scheduler::spec::{TaskKind, TaskSpec};
+
+use super::mailbox::{self, Mailbox};
+use super::panic::guarded;
+use super::process::{Encoded, Process};
+use super::registry::{Body, DRIVER};
+use super::slots::Work;
+use super::wait::{Parker, Why};
+use crate::api::argument::Arguments;
+use crate::api::context::{Context, Driver};
+use crate::api::error::{Error, Failure, shorten};
+use crate::wire::executor::{FromExecutor, MAX_ERROR_BYTES, Value};
+
+/// A program's main function.
+pub type DriverBody = fn(Driver) -> Result<(), Failure>;
+
+/// What `main` said is to be run as the driver.
+pub(crate) static DRIVER_BODY: OnceLock<DriverBody> = OnceLock::new();
+
+/// A task that was given to this process.
+#[derive(Debug)]
+pub(crate) struct Job {
+    pub(super) spec: TaskSpec,
+    pub(super) dependencies: Vec<Value>,
+    pub(super) running: Arc<Running>,
+}
+
+/// What a task's context and its cancellation share.
+#[derive(Debug)]
+pub(crate) struct Running {
+    pub(crate) process: &'static Process,
+    pub(crate) id: TaskId,
+    pub(crate) attempt: u32,
+    pub(crate) request: Resources,
+    /// Whether it lets go of its CPUs while it waits. Actors keep theirs.
+    blocks: bool,
+    children: AtomicU64,
+    puts: AtomicU32,
+    is_cancelled: AtomicBool,
+    /// Threads that wait for this task's sake.
+    sleepers: Mutex<Vec<Arc<Parker>>>,
+}
+
+impl Running {
+    fn new(process: &'static Process, spec: &TaskSpec, attempt: u32) -> Self {
+        let frees_cpus = matches!(spec.kind, TaskKind::Plain | TaskKind::Driver);
+        Self {
+            process,
+            id: spec.id,
+            attempt,
+            request: spec.request.clone(),
+            blocks: frees_cpus && !spec.request.is_none(),
+            children: AtomicU64::new(0),
+            puts: AtomicU32::new(0),
+            is_cancelled: AtomicBool::new(false),
+            sleepers: Mutex::default(),
+        }
+    }
+
+    /// The id of the next task that it submits.
+    pub(crate) fn next_child(&self) -> TaskId {
+        self.id.child(self.children.fetch_add(1, Ordering::Relaxed))
+    }
+
+    /// The id of the next object that it puts.
+    pub(crate) fn next_put(&self) -> ObjectId {
+        self.id.put(self.puts.fetch_add(1, Ordering::Relaxed))
+    }
+
+    pub(crate) fn is_cancelled(&self) -> bool {
+        self.is_cancelled.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn cancel(&self) {
+        self.is_cancelled.store(true, Ordering::SeqCst);
+        let sleepers = self.sleepers.lock().unwrap_or_else(PoisonError::into_inner);
+        sleepers.iter().for_each(|parker| parker.notify());
+    }
+
+    /// Waits on a thread of this task. `Ok(false)`: the deadline passed.
+    pub(crate) fn wait(
+        &self,
+        deadline: Option<Instant>,
+        mut is_over: impl FnMut() -> bool,
+    ) -> Result<bool, Error> {
+        let parker = Parker::current();
+        let sleepers = || self.sleepers.lock().unwrap_or_else(PoisonError::into_inner);
+        sleepers().push(parker.clone());
+        let mut is_blocked = false;
+        let mut is_answered = false;
+        let in_time = self.process.wait(
+            Why::Answer,
+            deadline,
+            || {
+                is_answered = is_over();
+                is_answered || self.is_cancelled.load(Ordering::SeqCst)
+            },
+            || {
+                if self.blocks {
+                    is_blocked = true;
+                    self.process.outbox.send(&FromExecutor::Blocked(self.id));
+                }
+            },
+        );
+        if is_blocked {
+            self.process.outbox.send(&FromExecutor::Unblocked(self.id));
+        }
+        let mut sleepers = sleepers();
+        if let Some(at) = sleepers.iter().position(|other| Arc::ptr_eq(other, &parker)) {
+            sleepers.swap_remove(at);
+        }
+        if in_time && !is_answered { Err(Error::Cancelled) } else { Ok(in_time) }
+    }
+}
+
+/// Takes a task from the worker. Runs no user code.
+pub(super) fn accept(
+    process: &'static Process,
+    spec: TaskSpec,
+    attempt: u32,
+    dependencies: Vec<Value>,
+) {
+    let running = Arc::new(Running::new(process, &spec, attempt));
+    process.running.insert(spec.id, running.clone());
+    let job = Box::new(Job { spec, dependencies, running });
+    match &job.spec.kind {
+        TaskKind::Plain | TaskKind::Driver => process.slots.push(Work::Task(job)),
+        TaskKind::ActorCreate(_) => {
+            let actor = ActorId(job.spec.id);
+            let mailbox = Arc::new(Mailbox::new(actor));
+            process.actors.insert(actor, mailbox.clone());
+            mailbox::deliver(process, &mailbox, job);
+        }
+        TaskKind::ActorCall { actor, .. } => {
+            let mailbox = process.actors.get(actor).map(|mailbox| mailbox.clone());
+            match mailbox {
+                Some(mailbox) => mailbox::deliver(process, &mailbox, job),
+                None => {
+                    let reason = format!("{actor} does not live in this process");
+                    finish(process, &job, Err(Ended::Failed(Failure::Refused(reason))));
+                }
+            }
+        }
+    }
+}
+
+/// Runs what a slot's thread took.
+pub(super) fn work(process: &'static Process, work: Work) {
+    match work {
+        Work::Task(job) => run(process, &job, |body, arguments, cx| match body {
+            Some(Body::Task(body)) => body(arguments, cx),
+            None => {
+                drive(process, cx)?;
+                Ok(process.encode(&())?)
+            }
+            Some(Body::Actor(_) | Body::Method(_)) => Err(wrong_kind("a plain task")),
+        }),
+        Work::Actor(mailbox) => mailbox::serve(process, &mailbox),
+        Work::EndActor(mailbox) => mailbox.end(),
+    }
+}
+
+/// The job's main function. Its error is also for the person who reads the output.
+fn drive(process: &'static Process, cx: &Context) -> Result<(), Failure> {
+    let Some(body) = DRIVER_BODY.get() else {
+        let reason = "this program has no #[rdist::main]; add it to the main function";
+        return Err(Failure::Refused(reason.to_owned()));
+    };
+    let result = body(Driver::new(cx.clone()));
+    if let Err(failure) = &result {
+        let cause = cause_of(process, cx.running(), failure);
+        eprintln!("Error: {cause}");
+    }
+    result
+}
+
+pub(super) fn wrong_kind(wanted: &str) -> Failure {
+    Failure::Refused(format!("the function exists, but not as {wanted}: was the program rebuilt?"))
+}
+
+/// Why there is no value.
+#[derive(Debug)]
+pub(super) enum Ended {
+    Panicked(String),
+    Failed(Failure),
+}
+
+/// Runs the user code of a job by `call`, and says how it ended. `None`: the driver's.
+pub(super) fn run(
+    process: &'static Process,
+    job: &Job,
+    call: impl FnOnce(Option<Body>, &mut Arguments<'_>, &Context) -> Result<Encoded, Failure>,
+) {
+    let cx = Context::of(job.running.clone());
+    let result = arguments_of(process, job).and_then(|mut arguments| {
+        if job.running.is_cancelled() {
+            return Err(Ended::Failed(Failure::Passed(Error::Cancelled)));
+        }
+        let body = match process.registry.get(job.spec.function) {
+            Some(function) => Some(function.body),
+            None if job.spec.function == DRIVER => None,
+            None => {
+                let reason = format!(
+                    "this program has no function {:#x}: was it rebuilt since the job started?",
+                    job.spec.function
+                );
+                return Err(Ended::Failed(Failure::Refused(reason)));
+            }
+        };
+        let result = cx.scope(|| guarded(|| call(body, &mut arguments, &cx)));
+        arguments.keep_what_is_used(process);
+        match result {
+            Ok(result) => result.map_err(Ended::Failed),
+            Err(message) => Err(Ended::Panicked(message)),
+        }
+    });
+    finish(process, job, result);
+}
+
+fn arguments_of<'a>(process: &'static Process, job: &'a Job) -> Result<Arguments<'a>, Ended> {
+    Arguments::new(process, &job.spec, &job.dependencies)
+        .map_err(|reason| Ended::Failed(Failure::Refused(reason)))
+}
+
+/// Says how a job ended.
+pub(super) fn finish(process: &'static Process, job: &Job, result: Result<Encoded, Ended>) {
+    let task = job.spec.id;
+    process.running.remove_if(&task, |_, running| Arc::ptr_eq(running, &job.running));
+    let error = |cause| Outcome::Failed(TaskError { task, cause });
+    // Held until the message is out: what the value refers to may have no other holder.
+    let mut held = Vec::new();
+    let (outcome, values) = match result {
+        Ok(encoded) if job.spec.returns == 1 => {
+            let returned = Returned {
+                size: encoded.len(),
+                inline: matches!(encoded.value, Value::Inline(_)),
+                contains: encoded.references(),
+            };
+            held = encoded.contains;
+            (Outcome::Returned(vec![returned]), vec![encoded.value])
+        }
+        Ok(_) if job.spec.returns == 0 => (Outcome::Returned(Vec::new()), Vec::new()),
+        Ok(_) => {
+            let reason = format!("{} values are wanted of a single one", job.spec.returns);
+            (error(Cause::Refused { reason }), Vec::new())
+        }
+        Err(Ended::Panicked(message)) => (error(Cause::Panicked { message }), Vec::new()),
+        Err(Ended::Failed(Failure::Passed(Error::Task(origin)))) => {
+            (Outcome::Failed(origin), Vec::new())
+        }
+        Err(Ended::Failed(failure)) => {
+            (error(cause_of(process, &job.running, &failure)), Vec::new())
+        }
+    };
+    let attempt = job.running.attempt;
+    process.outbox.send(&FromExecutor::Finished { task, attempt, outcome, values });
+    drop(held);
+}
+
+fn cause_of(_process: &Process, running: &Running, failure: &Failure) -> Cause {
+    match failure {
+        _ if running.is_cancelled() => Cause::Cancelled,
+        Failure::Refused(reason) => {
+            Cause::Refused { reason: shorten(reason.clone(), MAX_ERROR_BYTES) }
+        }
+        Failure::Returned(text) => {
+            Cause::Returned { message: shorten(text.clone(), MAX_ERROR_BYTES) }
+        }
+        Failure::Passed(Error::Task(origin)) => origin.cause.clone(),
+        Failure::Passed(Error::Cancelled) => Cause::Cancelled,
+        Failure::Passed(other) => {
+            Cause::Returned { message: shorten(other.to_string(), MAX_ERROR_BYTES) }
+        }
+    }
+}

@@ -1,0 +1,10 @@
+//! Tests of the worker's core. `bench` holds the builders and the double that fails on any
+//! unclaimed action; `random` drives several cores over lossless links.
+
+mod actors;
+mod bench;
+mod head;
+mod objects;
+mod plain;
+mod random;
+mod scale;

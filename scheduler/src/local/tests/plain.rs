@@ -1,0 +1,246 @@
+//! Plain tasks on one worker.
+
+use super::bench::*;
+use crate::local::{ExecutorRole, LocalAction, LocalEvent};
+use crate::message::{FromHead, ToHead};
+use crate::outcome::{Cause, Death, Outcome};
+use crate::spec::Strategy;
+
+#[test]
+fn a_task_runs_and_its_result_is_delivered_and_freed() {
+    let (mut bench, driver, pool) = Bench::with_pool(2.0);
+    bench.submit(driver, TaskBuilder::new(1));
+    assert_eq!(bench.claim_run(pool), (task(1), 0));
+    bench.want(driver, mine(1));
+    bench.finish(pool, 1, inline());
+    assert_eq!(bench.claim_delivery(driver, 1), None);
+    bench.release(driver, 1);
+    bench.claim_free(1);
+    assert!(bench.core.objects().next().is_none());
+}
+
+#[test]
+fn a_result_that_nobody_waits_for_is_forgotten_at_once() {
+    let (mut bench, driver, pool) = Bench::with_pool(2.0);
+    bench.submit(driver, TaskBuilder::new(1));
+    bench.claim_run(pool);
+    bench.release(driver, 1);
+    bench.finish(pool, 1, inline());
+    bench.claim_free(1);
+}
+
+#[test]
+fn a_dependent_waits_and_keeps_the_value_alive() {
+    let (mut bench, driver, pool) = Bench::with_pool(2.0);
+    bench.submit(driver, TaskBuilder::new(1));
+    bench.claim_run(pool);
+    bench.submit(driver, TaskBuilder::new(2).after(&[mine(1), mine(1)]));
+    assert!(bench.core.explain(task(2)).unwrap().starts_with("waits for task-"));
+    bench.release(driver, 1);
+    bench.finish(pool, 1, inline());
+    assert_eq!(bench.claim_run(pool), (task(2), 0));
+    bench.finish(pool, 2, inline());
+    bench.claim_free(1);
+}
+
+#[test]
+fn a_dependent_fails_with_the_error_of_the_origin() {
+    let (mut bench, driver, pool) = Bench::with_pool(2.0);
+    bench.submit(driver, TaskBuilder::new(1));
+    bench.claim_run(pool);
+    for index in 2..100 {
+        bench.submit(driver, TaskBuilder::new(index).after(&[mine(index - 1)]).retries(3));
+    }
+    bench.want(driver, mine(99));
+    bench.finish(pool, 1, Outcome::Failed(panicked(1)));
+    assert_eq!(*bench.claim_delivery(driver, 99).unwrap(), panicked(1));
+}
+
+#[test]
+fn resources_bound_what_runs_and_priority_orders_it() {
+    let (mut bench, driver, pool) = Bench::with_pool(2.0);
+    bench.submit(driver, TaskBuilder::new(1));
+    bench.submit_more(driver, pool);
+    bench.submit(driver, TaskBuilder::new(3));
+    bench.submit(driver, TaskBuilder::new(4).priority(5));
+    bench.submit(driver, TaskBuilder::new(5));
+    let line = bench.core.explain(task(5)).unwrap();
+    assert_eq!(line, "waits for 1 CPU; 0 of 2 free; 2 other tasks queue, 2 of them alike");
+    for (ended, next) in [(1, 4), (2, 3), (4, 5)] {
+        bench.finish(pool, ended, inline());
+        assert_eq!(bench.claim_run(pool).0, task(next));
+    }
+}
+
+impl Bench {
+    /// Claims task 1, submits and claims task 2.
+    fn submit_more(&mut self, driver: crate::id::ExecutorId, pool: crate::id::ExecutorId) {
+        assert_eq!(self.claim_run(pool).0, task(1));
+        self.submit(driver, TaskBuilder::new(2));
+        assert_eq!(self.claim_run(pool).0, task(2));
+    }
+}
+
+#[test]
+fn a_large_request_is_passed_by_but_not_for_ever() {
+    let (mut bench, driver, pool) = Bench::with_pool(2.0);
+    bench.submit(driver, TaskBuilder::new(1));
+    bench.submit_more(driver, pool);
+    bench.submit(driver, TaskBuilder::new(3).cpus(2.0));
+    let mut running = std::collections::VecDeque::from([1, 2]);
+    for index in 4..1_000 {
+        bench.submit(driver, TaskBuilder::new(index));
+        bench.finish(pool, running.pop_front().unwrap(), inline());
+        if bench.core.tasks().any(|view| view.task == task(3) && view.state == "queued") {
+            match running.len() {
+                1 if bench.pending() == 0 => break,
+                _ => running.push_back(index),
+            }
+            bench.claim_run(pool);
+        }
+    }
+    assert_eq!(running.len(), 1, "later tasks stopped overtaking");
+    bench.finish(pool, running[0], inline());
+    assert_eq!(bench.claim_run(pool).0, task(3));
+}
+
+#[test]
+fn a_blocked_task_frees_its_cpu_and_takes_it_back() {
+    let (mut bench, driver, pool) = Bench::with_pool(1.0);
+    bench.submit(driver, TaskBuilder::new(1));
+    bench.claim_run(pool);
+    bench.submit(driver, TaskBuilder::new(2));
+    bench.handle(LocalEvent::Blocked { executor: pool, task: task(1) });
+    assert_eq!(bench.claim_run(pool).0, task(2));
+    bench.handle(LocalEvent::Unblocked { executor: pool, task: task(1) });
+    bench.submit(driver, TaskBuilder::new(3));
+    bench.finish(pool, 2, inline());
+    bench.finish(pool, 1, inline());
+    assert_eq!(bench.claim_run(pool).0, task(3));
+}
+
+#[test]
+fn a_dead_executor_costs_an_attempt_and_stale_news_is_ignored() {
+    let (mut bench, driver, pool) = Bench::with_pool(2.0);
+    bench.submit(driver, TaskBuilder::new(1).retries(1));
+    bench.claim_run(pool);
+    bench.want(driver, mine(1));
+    bench.handle(LocalEvent::ExecutorDied { executor: pool, death: killed() });
+    let second = bench.claim_start(ExecutorRole::Pool);
+    bench.finish(pool, 1, inline());
+    bench.claim_free(1);
+    bench.handle(LocalEvent::ExecutorStarted { executor: second });
+    assert_eq!(bench.claim_run(second), (task(1), 1));
+    bench.handle(LocalEvent::ExecutorDied { executor: second, death: killed() });
+    let error = bench.claim_delivery(driver, 1).unwrap();
+    assert_eq!(error.cause, Cause::ExecutorDied(killed()));
+}
+
+#[test]
+fn a_failure_of_the_task_itself_is_not_retried() {
+    let (mut bench, driver, pool) = Bench::with_pool(2.0);
+    bench.submit(driver, TaskBuilder::new(1).retries(5));
+    bench.claim_run(pool);
+    bench.want(driver, mine(1));
+    bench.finish(pool, 1, Outcome::Failed(panicked(1)));
+    assert_eq!(*bench.claim_delivery(driver, 1).unwrap(), panicked(1));
+}
+
+#[test]
+fn a_program_that_does_not_start_fails_what_waits_for_it() {
+    let (mut bench, driver) = Bench::with_driver(2.0);
+    bench.submit(driver, TaskBuilder::new(1));
+    for attempt in 0..3 {
+        let pool = bench.claim_start(ExecutorRole::Pool);
+        if attempt == 0 {
+            bench.want(driver, mine(1));
+        }
+        let death = Death::Exited { status: 127, stderr: "no such file".to_owned() };
+        bench.handle(LocalEvent::ExecutorDied { executor: pool, death });
+    }
+    let error = bench.claim_delivery(driver, 1).unwrap();
+    assert!(matches!(&error.cause, Cause::ExecutorDied(Death::NotStarted { reason })
+        if reason.contains("no such file")));
+}
+
+#[test]
+fn a_queued_task_is_cancelled_at_once_and_a_running_one_is_asked() {
+    let (mut bench, driver, pool) = Bench::with_pool(1.0);
+    bench.submit(driver, TaskBuilder::new(1));
+    bench.claim_run(pool);
+    bench.submit(driver, TaskBuilder::new(2));
+    bench.want(driver, mine(2));
+    bench.handle(LocalEvent::CancelRequested { task: task(2), force: false });
+    assert_eq!(bench.claim_delivery(driver, 2).unwrap().cause, Cause::Cancelled);
+    bench.handle(LocalEvent::CancelRequested { task: task(1), force: false });
+    bench.claim_exactly(LocalAction::Cancel { executor: pool, task: task(1) });
+    bench.want(driver, mine(1));
+    bench.handle(LocalEvent::CancelRequested { task: task(1), force: true });
+    bench.claim_exactly(LocalAction::StopExecutor { executor: pool, force: true });
+    bench.handle(LocalEvent::ExecutorDied { executor: pool, death: killed() });
+    assert_eq!(bench.claim_delivery(driver, 1).unwrap().cause, Cause::Cancelled);
+}
+
+#[test]
+fn a_repeated_submit_is_a_no_op_that_refers_again() {
+    let (mut bench, driver, pool) = Bench::with_pool(2.0);
+    bench.submit(driver, TaskBuilder::new(1));
+    bench.claim_run(pool);
+    bench.submit(pool, TaskBuilder::new(1));
+    bench.release(driver, 1);
+    bench.finish(pool, 1, inline());
+    bench.submit(pool, TaskBuilder::new(1));
+    bench.release(pool, 1);
+    bench.claim_free(1);
+}
+
+#[test]
+fn a_driver_reports_to_the_head_and_its_executor_ends() {
+    let (mut bench, driver) = Bench::with_driver(2.0);
+    let finished = LocalEvent::Finished {
+        executor: driver,
+        task: crate::id::TaskId::driver(JOB),
+        attempt: 0,
+        outcome: Outcome::Returned(Vec::new()),
+    };
+    bench.handle(finished);
+    bench.claim_exactly(LocalAction::StopExecutor { executor: driver, force: false });
+    assert!(matches!(bench.claim_head(), ToHead::Ended(_)));
+    assert!(matches!(bench.claim_head(), ToHead::DriverFinished { job: JOB, attempt: 0, .. }));
+    // A head that forgot hears it again.
+    bench.handle(LocalEvent::HeadFound { fresh: true });
+    assert!(matches!(bench.claim_head(), ToHead::DriverFinished { job: JOB, attempt: 0, .. }));
+    bench.now.0 += 1_000_000_000;
+    bench.head_says(FromHead::JobEnded { job: JOB });
+    bench.claim_load();
+    // It does not end: it is killed.
+    bench.now = bench.core.poll_timeout().unwrap();
+    bench.core.handle_timeout(bench.now);
+    let kill = LocalAction::StopExecutor { executor: driver, force: true };
+    assert_eq!(bench.core.poll_action(), Some(kill));
+    bench.handle(LocalEvent::ExecutorDied { executor: driver, death: killed() });
+    assert!(bench.core.is_idle());
+}
+
+#[test]
+fn the_end_of_a_job_takes_everything_of_it() {
+    let (mut bench, driver, pool) = Bench::with_pool(1.0);
+    bench.submit(driver, TaskBuilder::new(1));
+    bench.claim_run(pool);
+    bench.submit(driver, TaskBuilder::new(2).after(&[mine(1)]));
+    bench.submit(driver, TaskBuilder::new(3).strategy(Strategy::Spread));
+    assert_eq!(bench.claim_spilled(), [(task(3), 0)]);
+    bench.handle(LocalEvent::JobEnded { job: JOB });
+    bench.claim_exactly(LocalAction::StopExecutor { executor: driver, force: false });
+    bench.claim_exactly(LocalAction::StopExecutor { executor: pool, force: false });
+    let driver_task = crate::id::TaskId::driver(JOB);
+    assert_eq!(bench.claim_head(), ToHead::Ended(vec![(driver_task, 0)]));
+    bench.finish(pool, 1, inline());
+    bench.claim_free(1);
+    for executor in [driver, pool] {
+        bench.handle(LocalEvent::ExecutorDied { executor, death: Death::Ended });
+    }
+    assert!(bench.core.is_idle());
+    assert_eq!(bench.core.objects().count(), 0);
+    assert_eq!(bench.core.held().assigned.len(), 0);
+}
