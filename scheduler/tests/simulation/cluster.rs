@@ -718,7 +718,9 @@ impl Simulation {
             5 if faults.joins => self.join(),
             6 if faults.stalls => {
                 let until = self.now + self.rng.below(200 * MILLISECOND);
-                if let Some(at) = self.workers.get_mut(&worker) {
+                if let Some(at) = self.workers.get_mut(&worker)
+                    && at.stalled_until < self.now
+                {
                     at.stalled_until = until | 1;
                 }
             }
