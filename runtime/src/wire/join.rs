@@ -90,7 +90,7 @@ pub enum JoinRefusal {
     #[error("the token was revoked; make a new one with `rdist token create`")]
     Revoked,
     /// Used up.
-    #[error("the token was used as often as it may be; make a new one with `rdist token create`")]
+    #[error("the token is used up; make a new one with `rdist token create`")]
     UsedUp,
     /// It is for something else.
     #[error(
