@@ -93,9 +93,7 @@ pub enum JoinRefusal {
     #[error("the token is used up; make a new one with `rdist token create`")]
     UsedUp,
     /// It is for something else.
-    #[error(
-        "the token is for the role {granted}, not {wanted}; make one with `rdist token create --role {wanted}`"
-    )]
+    #[error("the token makes a {granted}; try `rdist token create --role {wanted}`")]
     OtherRole {
         /// What it is for.
         granted: Role,
