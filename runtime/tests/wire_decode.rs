@@ -102,7 +102,11 @@ fn whole_messages_are_read() {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 2_000, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig {
+        cases: 2_000,
+        failure_persistence: None,
+        ..ProptestConfig::default()
+    })]
 
     #[test]
     fn noise_is_survived(bytes in prop::collection::vec(any::<u8>(), 0..400)) {

@@ -90,12 +90,10 @@ pub enum JoinRefusal {
     #[error("the token was revoked; make a new one with `rdist token create`")]
     Revoked,
     /// Used up.
-    #[error("the token was used as often as it may be; make a new one with `rdist token create`")]
+    #[error("the token is used up; make a new one with `rdist token create`")]
     UsedUp,
     /// It is for something else.
-    #[error(
-        "the token is for the role {granted}, not {wanted}; make one with `rdist token create --role {wanted}`"
-    )]
+    #[error("the token makes a {granted}; try `rdist token create --role {wanted}`")]
     OtherRole {
         /// What it is for.
         granted: Role,

@@ -17,19 +17,23 @@ async fn all(mut stream: rdist::client::JobStream) -> Vec<JobUpdate> {
 }
 
 fn texts(updates: &[JobUpdate]) -> Vec<&str> {
-    let text = |update| match update {
-        &JobUpdate::Output { ref text, .. } => Some(text.as_str()),
-        _ => None,
-    };
-    updates.iter().filter_map(text).collect()
+    let mut texts = Vec::new();
+    for update in updates {
+        if let JobUpdate::Output { text, .. } = update {
+            texts.push(text.as_str());
+        }
+    }
+    texts
 }
 
 fn words(updates: &[JobUpdate]) -> Vec<&str> {
-    let word = |update| match update {
-        &JobUpdate::State { ref state, .. } => Some(state.word()),
-        _ => None,
-    };
-    updates.iter().filter_map(word).collect()
+    let mut words = Vec::new();
+    for update in updates {
+        if let JobUpdate::State { state, .. } = update {
+            words.push(state.word());
+        }
+    }
+    words
 }
 
 #[tokio::test]

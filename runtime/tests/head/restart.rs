@@ -164,3 +164,28 @@ async fn a_head_that_restarts_on_its_port_has_its_workers_back_at_once() {
     worker.say(JobId(1), "is anybody there?\n");
     assert_eq!(worker.expect_registered().await, 2);
 }
+
+/// A machine that hangs sends no farewell, and comes back believing that nothing happened.
+#[test]
+fn a_worker_that_hangs_is_lost_and_told_to_end_when_it_comes_back() {
+    let place = Place::new();
+    let _head = place.head();
+    let runtime = || tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let (here, there) = (runtime(), runtime());
+    let mut worker = there.block_on(Worker::join(&place.home));
+    // From here on nobody drives the worker's runtime.
+    here.block_on(async {
+        let client = place.client().await;
+        let job = client.submit(place.job("unlucky")).await.unwrap();
+        let mut other = Worker::join(&place.home).await;
+        let (assigned, _) = other.expect_driver().await;
+        assert_eq!(assigned, job);
+        within(async {
+            while client.status().await.unwrap().workers.len() > 1 {
+                tokio::task::yield_now().await;
+            }
+        })
+        .await;
+    });
+    there.block_on(worker.expect_shutdown());
+}
