@@ -2,8 +2,8 @@
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use rdist::scheduler::id::WorkerId;
 use rdist::client::{JobProgress, JobStatus};
+use rdist::scheduler::id::WorkerId;
 use serde_json::{Value, json};
 
 use super::{session, watch};

@@ -3,8 +3,8 @@
 use std::io::Write as _;
 
 use anyhow::Context as _;
-use rdist::transport::Token;
 use rdist::client::{Role, TokenStatus};
+use rdist::transport::Token;
 use serde_json::{Value, json};
 
 use super::jobs::now_ms;
