@@ -455,9 +455,9 @@ impl FakeWorker {
                 open.extend(contains.iter().map(|reference| reference.object));
             }
         }
-        let dead = self.objects.extract_if(.., |object, _| !alive.contains(object));
-        let dead: Vec<_> = dead.collect();
-        for (object, state) in dead {
+        let dead = self.objects.keys().copied().filter(|object| !alive.contains(object));
+        for object in dead.collect::<Vec<_>>() {
+            let Some(state) = self.objects.remove(&object) else { continue };
             self.freed.insert(object);
             if let Object::Ready { value: Value::Block(block), .. } = state
                 && let Some(writer) = self.arena.free(block)
