@@ -245,7 +245,7 @@ impl FakeWorker {
                 assert!(self.held.contains(&(by, object)), "{object} wanted without a reference");
                 self.check_alive(by, &[reference]);
                 assert!(self.wanted.insert((object, by)), "{object} wanted twice");
-                self.deliver();
+                self.deliver(object);
             }
             FromExecutor::Retained(reference) => {
                 self.check_alive(by, &[reference]);
@@ -328,7 +328,7 @@ impl FakeWorker {
             if let Some(error) = failed {
                 let spec = self.waiting.remove(index);
                 self.objects.insert(spec.id.object(0), Object::Failed(error));
-                self.deliver();
+                self.deliver(spec.id.object(0));
                 kept_back.clear();
                 index = 0;
             } else if is_ready {
@@ -370,7 +370,7 @@ impl FakeWorker {
             Outcome::Failed(error) => {
                 self.objects.insert(task.object(0), Object::Failed(error));
                 self.start_tasks();
-                self.deliver();
+                self.deliver(task.object(0));
             }
         }
     }
@@ -381,12 +381,15 @@ impl FakeWorker {
         }
         self.objects.insert(object, Object::Ready { value, contains });
         self.start_tasks();
-        self.deliver();
+        self.deliver(object);
     }
 
     /// Answers those who want what is there.
-    fn deliver(&mut self) {
-        let wanted = self.wanted.iter().filter(|(object, _)| self.objects.contains_key(object));
+    fn deliver(&mut self, object: ObjectId) {
+        if !self.objects.contains_key(&object) {
+            return;
+        }
+        let wanted = self.wanted.range((object, 0)..=(object, usize::MAX));
         for (object, by) in wanted.copied().collect::<Vec<_>>() {
             self.wanted.remove(&(object, by));
             let message = match &self.objects[&object] {
@@ -436,7 +439,7 @@ impl FakeWorker {
             let spec = self.waiting.remove(at);
             let error = TaskError { task, cause: Cause::Cancelled };
             self.objects.insert(spec.id.object(0), Object::Failed(error));
-            self.deliver();
+            self.deliver(spec.id.object(0));
         }
     }
 
