@@ -5,10 +5,14 @@
 //! processes: an entry in the registry of functions, and a typed face for submitters. Errors point
 //! at the user's own tokens and say what to write instead.
 
+#![cfg_attr(test, allow(clippy::unwrap_used))]
+
 mod actor;
 mod main_function;
 mod signature;
 mod task;
+#[cfg(test)]
+mod tests;
 mod value;
 
 use proc_macro::TokenStream;

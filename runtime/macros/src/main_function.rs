@@ -32,7 +32,7 @@ pub(crate) fn expand(mut function: ItemFn) -> Result<TokenStream> {
                     #[allow(unused_imports)]
                     use ::rdist::__private::{FailureOfDisplay as _, FailureOfError as _};
                     ::core::result::Result::Err(
-                        (&::rdist::__private::Thrown(error)).into_failure()
+                        (&::rdist::__private::Thrown(error)).failure()
                     )
                 }
             }

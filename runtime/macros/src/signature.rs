@@ -132,7 +132,7 @@ impl Remote {
                         #[allow(unused_imports)]
                         use ::rdist::__private::{FailureOfDisplay as _, FailureOfError as _};
                         return ::core::result::Result::Err(
-                            (&::rdist::__private::Thrown(error)).into_failure()
+                            (&::rdist::__private::Thrown(error)).failure()
                         );
                     }
                 }

@@ -29,6 +29,19 @@ const MAX_ARGUMENTS: usize = 256;
 
 /// What can be passed where a function wants a `T`: a `T`, a reference to one, or an
 /// [`ObjectRef<T>`] whose value need not exist yet.
+///
+/// Arguments are checked where a task is submitted:
+/// ```compile_fail,E0277
+/// # use rdist::prelude::*;
+/// #[rdist::task]
+/// fn square(x: u64) -> u64 {
+///     x * x
+/// }
+///
+/// fn submit(cx: &Context, text: ObjectRef<String>) {
+///     square.submit(cx, &text); // not an ObjectRef<u64>
+/// }
+/// ```
 #[diagnostic::on_unimplemented(
     message = "`{Self}` cannot be passed where the task takes `{T}`",
     label = "pass a `{T}`, a `&{T}`, or an `ObjectRef<{T}>`",

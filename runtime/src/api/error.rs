@@ -85,7 +85,7 @@ impl From<Error> for Failure {
 }
 
 /// Turns the `E` of a user's `Result<T, E>` into text, by whichever of the two traits below fits.
-/// The macros call `(&Thrown(error)).into_failure()`: method look-up finds the impl for errors
+/// The macros call `(&Thrown(error)).failure()`: method look-up finds the impl for errors
 /// first, and the one for anything that displays after one more reference.
 #[derive(Debug)]
 pub struct Thrown<E>(pub E);
@@ -93,17 +93,17 @@ pub struct Thrown<E>(pub E);
 /// For `E: std::error::Error`.
 pub trait FailureOfError {
     /// The failure.
-    fn into_failure(&self) -> Failure;
+    fn failure(&self) -> Failure;
 }
 
 /// For everything else that displays itself, such as `String` and `anyhow::Error`.
 pub trait FailureOfDisplay {
     /// The failure.
-    fn into_failure(&self) -> Failure;
+    fn failure(&self) -> Failure;
 }
 
 impl<E: std::error::Error + 'static> FailureOfError for Thrown<E> {
-    fn into_failure(&self) -> Failure {
+    fn failure(&self) -> Failure {
         let any: &dyn std::any::Any = &self.0;
         if let Some(error) = any.downcast_ref::<Error>() {
             return Failure::Passed(error.clone());
@@ -124,7 +124,7 @@ impl<E: std::error::Error + 'static> FailureOfError for Thrown<E> {
 }
 
 impl<E: std::fmt::Display> FailureOfDisplay for &Thrown<E> {
-    fn into_failure(&self) -> Failure {
+    fn failure(&self) -> Failure {
         Failure::Returned(format!("{:#}", self.0))
     }
 }
@@ -136,8 +136,9 @@ pub(crate) fn shorten(text: String, limit: usize) -> String {
         return text;
     }
     let half = (limit - GAP.len()) / 2;
-    let head = text.floor_char_boundary(half);
-    let tail = text.ceil_char_boundary(text.len() - half);
+    let is_between = |at: &usize| text.is_char_boundary(*at);
+    let head = (0..=half).rev().find(is_between).unwrap_or(0);
+    let tail = (text.len() - half..=text.len()).find(is_between).unwrap_or(text.len());
     format!("{}{GAP}{}", &text[..head], &text[tail..])
 }
 
@@ -148,11 +149,11 @@ mod tests {
     #[test]
     fn errors_keep_their_sources_and_their_origin() {
         let parse = "x".parse::<u64>().unwrap_err();
-        assert!(matches!((&Thrown(parse)).into_failure(), Failure::Returned(_)));
+        assert!(matches!(Thrown(parse).failure(), Failure::Returned(_)));
         let text = String::from("no luck");
-        let failure = (&&Thrown(text)).into_failure();
+        let failure = (&Thrown(text)).failure();
         assert!(matches!(failure, Failure::Returned(text) if text == "no luck"));
-        let passed = (&Thrown(Error::Cancelled)).into_failure();
+        let passed = Thrown(Error::Cancelled).failure();
         assert!(matches!(passed, Failure::Passed(Error::Cancelled)));
     }
 

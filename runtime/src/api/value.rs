@@ -20,6 +20,34 @@ use crate::wire::executor::MAX_INLINE_BYTES;
 
 /// What tasks take and return: anything with rkyv's derives, which [`value`](macro@crate::value)
 /// adds in one word. Implemented for every such type.
+///
+/// ```
+/// use rdist::prelude::*;
+///
+/// #[rdist::value]
+/// struct Image {
+///     width: u32,
+///     pixels: Vec<u8>,
+/// }
+///
+/// #[rdist::task]
+/// fn brightness(image: Image) -> f64 {
+///     image.pixels.iter().map(|x| f64::from(*x)).sum()
+/// }
+///
+/// # fn f(cx: &Context) -> Result<()> {
+/// let image = cx.put(&Image { width: 1, pixels: vec![7] })?;
+/// let sum: f64 = brightness.submit(cx, &image).get()?;
+/// # Ok(())
+/// # }
+/// ```
+/// Without it, the type cannot be an argument:
+/// ```compile_fail,E0277
+/// struct Image(Vec<u8>);
+///
+/// #[rdist::task]
+/// fn brightness(image: Image) {}
+/// ```
 #[diagnostic::on_unimplemented(
     message = "`{Self}` cannot travel between tasks",
     label = "not a value that tasks can take or return",
@@ -153,10 +181,10 @@ fn write<T: Value>(value: &T, target: &mut [u8]) -> Result<usize, Error> {
 }
 
 /// Checks that `bytes` hold a `T`, all through, and returns its root.
-pub(crate) fn check<'a, T: Value>(
-    bytes: &'a [u8],
+pub(crate) fn check<T: Value>(
+    bytes: &[u8],
     what: impl FnOnce() -> String,
-) -> Result<&'a T::Archived, Error> {
+) -> Result<&T::Archived, Error> {
     rkyv::access::<T::Archived, RkyvError>(bytes).map_err(|error| Error::Decode {
         what: what(),
         wanted: std::any::type_name::<T>(),

@@ -16,6 +16,10 @@ use super::wait::{Parker, Why};
 /// Idle threads that are kept; more than that end when they become idle.
 const KEPT_IDLE_THREADS: usize = 8;
 
+/// Threads that are on their way to work at a time. Each calls the next when it comes, so a burst
+/// of short work is done by a few threads, and work that blocks still finds a thread each.
+const MAX_CLAIMED_THREADS: usize = 2;
+
 /// Something to run.
 #[derive(Debug)]
 pub(crate) enum Work {
@@ -62,25 +66,13 @@ impl Slots {
         let mut queue = self.lock();
         // A thread that is itself idle looks for work next.
         let mine = usize::from(queue.idle.iter().any(|other| Arc::ptr_eq(other, &me)));
-        while queue.work.len() > queue.claimed + mine {
-            queue.claimed += 1;
-            let other = queue.idle.iter().rposition(|other| !Arc::ptr_eq(other, &me));
-            match other {
-                Some(at) => {
-                    let idle = queue.idle.swap_remove(at);
-                    idle.claimed.store(true, Ordering::Relaxed);
-                    idle.notify();
-                }
-                None => start(&mut queue, process),
-            }
-        }
+        call(&mut queue, &me, mine, process);
     }
 
     fn take(&self, me: &Arc<Parker>, is_new: bool, process: &'static Process) -> Next {
         let mut queue = self.lock();
-        if me.claimed.swap(false, Ordering::Relaxed) {
-            queue.claimed -= 1;
-        }
+        let is_called = me.claimed.swap(false, Ordering::Relaxed);
+        queue.claimed -= usize::from(is_called);
         let place = queue.idle.iter().position(|other| Arc::ptr_eq(other, me));
         let Some(work) = queue.work.pop_front() else {
             if place.is_none() {
@@ -94,7 +86,13 @@ impl Slots {
         if let Some(place) = place {
             queue.idle.swap_remove(place);
         }
-        if queue.idle.is_empty() && queue.claimed <= queue.work.len() {
+        if is_called {
+            call(&mut queue, me, 0, process);
+        }
+        if queue.idle.is_empty()
+            && queue.claimed < MAX_CLAIMED_THREADS
+            && queue.claimed <= queue.work.len()
+        {
             queue.claimed += 1;
             start(&mut queue, process);
         }
@@ -103,6 +101,22 @@ impl Slots {
 
     fn lock(&self) -> MutexGuard<'_, Queue> {
         self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Wakes or makes threads for work that has none on its way. `mine`: pieces that `me` takes.
+fn call(queue: &mut Queue, me: &Arc<Parker>, mine: usize, process: &'static Process) {
+    while queue.work.len() > queue.claimed + mine && queue.claimed < MAX_CLAIMED_THREADS {
+        queue.claimed += 1;
+        let other = queue.idle.iter().rposition(|other| !Arc::ptr_eq(other, me));
+        match other {
+            Some(at) => {
+                let idle = queue.idle.swap_remove(at);
+                idle.claimed.store(true, Ordering::Relaxed);
+                idle.notify();
+            }
+            None => start(queue, process),
+        }
     }
 }
 

@@ -109,9 +109,9 @@ fn request() -> Result<JobRequest, SubmissionError> {
     let text = |text: std::ffi::OsString| text.to_string_lossy().into_owned();
     let folder = std::env::current_dir().unwrap_or_default();
     // The rest of the environment may hold secrets, and names of folders of this machine.
-    let environment = PASSED_ON.iter().filter_map(|name| {
-        std::env::var(name).ok().map(|value| ((*name).to_owned(), value))
-    });
+    let environment = PASSED_ON
+        .iter()
+        .filter_map(|name| std::env::var(name).ok().map(|value| ((*name).to_owned(), value)));
     Ok(JobRequest {
         name,
         program,

@@ -1,0 +1,143 @@
+//! What users read when they write something that cannot work.
+
+use quote::quote;
+use syn::parse2;
+
+/// The message for a function under `#[rdist::task]`.
+fn task(code: proc_macro2::TokenStream) -> String {
+    refusal(crate::task::expand(parse2(code).unwrap()))
+}
+
+/// The message for an `impl` block under `#[rdist::actor]`.
+fn actor(code: proc_macro2::TokenStream) -> String {
+    refusal(crate::actor::expand(parse2(code).unwrap()))
+}
+
+/// The message for a function under `#[rdist::main]`.
+fn main_function(code: proc_macro2::TokenStream) -> String {
+    refusal(crate::main_function::expand(parse2(code).unwrap()))
+}
+
+fn refusal(result: syn::Result<proc_macro2::TokenStream>) -> String {
+    result.expect_err("it must be refused").to_string()
+}
+
+#[test]
+fn tasks_that_cannot_be_found_by_name_or_fed_from_elsewhere_are_refused() {
+    let cases = [
+        (
+            quote!(
+                fn f<T>(x: T) {}
+            ),
+            "a task cannot be generic",
+        ),
+        (
+            quote!(
+                fn f(x: impl Clone) {}
+            ),
+            "a task cannot be generic: name the type",
+        ),
+        (
+            quote!(
+                fn f(x: &Vec<f32>) {}
+            ),
+            "Take the value itself, or `View<T>`",
+        ),
+        (
+            quote!(
+                fn f(&self) {}
+            ),
+            "put #[rdist::actor] on the impl block",
+        ),
+        (
+            quote!(
+                unsafe fn f() {}
+            ),
+            "a task cannot be unsafe",
+        ),
+        (
+            quote!(
+                fn f(x: u64, cx: &Context) {}
+            ),
+            "the context of a task is its first parameter",
+        ),
+        (
+            quote!(
+                fn f() -> &'static str {
+                    ""
+                }
+            ),
+            "a task returns an owned value",
+        ),
+        (
+            quote!(
+                fn f() -> impl Iterator<Item = u8> {}
+            ),
+            "a task returns an owned value",
+        ),
+    ];
+    for (code, wanted) in cases {
+        let message = task(code);
+        assert!(message.contains(wanted), "{message}");
+    }
+}
+
+#[test]
+fn actors_without_what_makes_them_are_refused() {
+    let cases = [
+        (quote!(impl A { fn f(&self) {} }), "an actor needs `fn new(..) -> Self`"),
+        (
+            quote!(
+                impl<T> A<T> {
+                    fn new() -> Self {}
+                }
+            ),
+            "an actor cannot be generic",
+        ),
+        (quote!(impl Clone for A { fn clone(&self) -> Self {} }), "not on one of a trait"),
+        (quote!(impl A { fn new() -> Self {} fn f(self) {} }), "takes `&self` or `&mut self`"),
+        (quote!(impl A { fn new() -> Self {} fn kill(&self) {} }), "has a `kill` of its own"),
+        (quote!(impl A { fn new() -> Self {} fn f(&self) -> Self {} }), "cannot return the actor"),
+        (quote!(impl A { fn new(x: &str) -> Self {} }), "cannot take a reference"),
+        (quote!(impl a::A { fn new() -> Self {} }), "without its path"),
+    ];
+    for (code, wanted) in cases {
+        let message = actor(code);
+        assert!(message.contains(wanted), "{message}");
+    }
+}
+
+#[test]
+fn main_takes_the_driver_alone() {
+    let cases = [
+        (
+            quote!(
+                async fn run(cx: Driver) {}
+            ),
+            "belongs on `main`",
+        ),
+        (
+            quote!(
+                fn main(cx: Driver, x: u8) {}
+            ),
+            "std::env::args()",
+        ),
+    ];
+    for (code, wanted) in cases {
+        let message = main_function(code);
+        assert!(message.contains(wanted), "{message}");
+    }
+}
+
+#[test]
+fn self_stands_for_the_actor_in_every_signature() {
+    let code = quote! {
+        impl Peer {
+            fn new(others: Vec<ActorHandle<Self>>) -> Result<Self, String> {}
+            fn meet(&mut self, other: ActorHandle<Self>) -> Option<ActorHandle<Self>> {}
+        }
+    };
+    let expanded = crate::actor::expand(parse2(code).unwrap()).unwrap().to_string();
+    let faces = expanded.split("impl PeerMethods").nth(1).unwrap();
+    assert!(faces.contains("Call < Option < ActorHandle < Peer > > >"), "{faces}");
+}
