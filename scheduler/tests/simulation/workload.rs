@@ -72,6 +72,9 @@ pub struct Mix {
     pub tasks: u64,
     /// Only independent tasks.
     pub plain: bool,
+    /// Actors hold CPUs. Not where drivers die: actors live as long as their job, and each try of
+    /// its driver makes others.
+    pub actors_hold: bool,
 }
 
 /// A task's own program: borrowed references are its first slots.
@@ -214,8 +217,11 @@ impl Writer {
         let own_process = self.rng.one_in(2);
         // Actors hold what they ask for as long as the job lasts: with three jobs, what is left
         // of the smallest worker must be enough for the largest task.
-        let cpus =
-            if self.actors == 0 { [0.0, 0.25, 0.5][self.rng.below(3) as usize] } else { 0.0 };
+        let cpus = if self.actors == 0 && self.what.actors_hold {
+            [0.0, 0.25, 0.5][self.rng.below(3) as usize]
+        } else {
+            0.0
+        };
         self.ops.push(Op::Spawn { own_process, cpus, named: self.rng.one_in(3) });
         self.actors += 1;
         for _ in 0..count {
