@@ -112,8 +112,9 @@ pub struct At {
 
 impl Simulation {
     pub fn command(&mut self, worker: WorkerId, executor: ExecutorId, command: Command) {
-        if self.process(worker, executor).is_none() {
-            return;
+        let Some(process) = self.process(worker, executor) else { return };
+        if process.leaving && !matches!(command, Command::Stop) {
+            return; // what was under way when its job ended
         }
         match command {
             Command::Run(spec, attempt) => self.run_task(worker, executor, spec, attempt),
