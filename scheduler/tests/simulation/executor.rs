@@ -330,7 +330,9 @@ impl Simulation {
         let Some(run) = self.running(at) else { return };
         let id = run.root().child(run.children);
         run.children += 1;
-        let slots: Vec<ObjectId> = run.slots.iter().map(|slot| slot.object).collect();
+        let known: FastMap<usize, ObjectId> = (child.dependencies.iter().chain(&child.borrowed))
+            .map(|slot| (*slot, run.slots[*slot].object))
+            .collect();
         let of = |wanted: &[usize]| wanted.iter().map(|slot| run.slots[*slot]).collect();
         let mut body = child.seed.to_le_bytes().to_vec();
         body.extend([child.depth, u8::from(child.inline)]);
@@ -352,7 +354,7 @@ impl Simulation {
             priority: child.priority,
             ..self.spec(id, at, TaskKind::Plain, body)
         };
-        self.oracle.submit(id, child, &slots);
+        self.oracle.submit(id, child, |slot| known[&slot]);
         self.submitted += 1;
         self.submit_spec(at, spec);
     }

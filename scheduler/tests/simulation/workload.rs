@@ -289,26 +289,25 @@ impl Oracle {
     }
 
     /// Enters the results of a task and of all that it will submit.
-    pub fn submit(&mut self, task: TaskId, child: &Child, slots: &[ObjectId]) {
+    pub fn submit(&mut self, task: TaskId, child: &Child, slot: impl Fn(Slot) -> ObjectId) {
         let object = task.object(0);
         if self.values.contains_key(&object) {
             return;
         }
-        let value = |slot: &Slot| slots[*slot];
-        let read = child.dependencies.iter().map(value);
+        let read = child.dependencies.iter().map(|n| slot(*n));
         let mut read = read.fold(child.seed, |read, object| match self.values.get(&object) {
             Some(expected) => mix(read, expected.value),
             None => read,
         });
         let program = task_program(child.seed, child.depth, child.borrowed.len());
-        let mut own: Vec<ObjectId> = child.borrowed.iter().map(value).collect();
+        let mut own: Vec<ObjectId> = child.borrowed.iter().map(|n| slot(*n)).collect();
         let (mut children, mut puts) = (0, 0);
         for op in &program.ops {
             match op {
                 Op::Submit(grandchild) => {
                     let id = task.child(children);
                     children += 1;
-                    self.submit(id, grandchild, &own);
+                    self.submit(id, grandchild, &(|n: Slot| own[n]) as &dyn Fn(Slot) -> ObjectId);
                     own.push(id.object(0));
                 }
                 Op::Put { seed, contains, .. } => {
