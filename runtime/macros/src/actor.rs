@@ -104,8 +104,7 @@ fn named(signature: &Signature, actor: &syn::Ident) -> Signature {
 fn expand_constructor(name: &syn::Ident, function: &ImplItemFn) -> Result<TokenStream> {
     let remote = Remote::of(&named(&function.sig, name), "an actor's constructor")?;
     let visibility = &function.vis;
-    let (parameters, names, packed) =
-        (remote.submit_parameters(), remote.names(), remote.packed());
+    let (parameters, names, packed) = (remote.submit_parameters(), remote.names(), remote.packed());
     let unpack = remote.unpack();
     let made = remote.unwrap(remote.invoke(quote!(<#name>::new), None));
     let text = format!("{name}::new");

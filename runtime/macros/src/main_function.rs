@@ -23,11 +23,7 @@ pub(crate) fn expand(mut function: ItemFn) -> Result<TokenStream> {
     let is_async = signature.asyncness.is_some();
     signature.ident = syn::Ident::new("driver", signature.ident.span());
     let call = quote!(driver(#argument));
-    let call = if is_async {
-        quote!(::rdist::__private::drive(&cx, #call)?)
-    } else {
-        call
-    };
+    let call = if is_async { quote!(::rdist::__private::drive(&cx, #call)?) } else { call };
     let result = if returns_value {
         quote! {
             match ::rdist::__private::Fallible::into_result(#call) {

@@ -2,9 +2,7 @@
 
 use proc_macro2::TokenStream;
 use quote::{format_ident, quote};
-use syn::{
-    Error, FnArg, Ident, Pat, PatType, Path, Result, ReturnType, Signature, Type, TypePath,
-};
+use syn::{Error, FnArg, Ident, Pat, PatType, Path, Result, ReturnType, Signature, Type, TypePath};
 
 /// An attribute without arguments.
 pub(crate) fn no_arguments(
@@ -155,7 +153,10 @@ fn check_modifiers(signature: &Signature, what: &str) -> Result<()> {
         return Err(Error::new_spanned(unsafety, text));
     }
     if let Some(variadic) = &signature.variadic {
-        return Err(Error::new_spanned(variadic, format!("{what} has a fixed number of parameters")));
+        return Err(Error::new_spanned(
+            variadic,
+            format!("{what} has a fixed number of parameters"),
+        ));
     }
     Ok(())
 }

@@ -26,8 +26,7 @@ pub(crate) fn expand(mut function: ItemFn) -> Result<TokenStream> {
     function.sig.ident = inner.clone();
     function.vis = syn::Visibility::Inherited;
 
-    let (parameters, names, packed) =
-        (remote.submit_parameters(), remote.names(), remote.packed());
+    let (parameters, names, packed) = (remote.submit_parameters(), remote.names(), remote.packed());
     let value = remote.value();
     let unpack = remote.unpack();
     let result = remote.unwrap(remote.invoke(quote!(#inner), None));

@@ -69,7 +69,10 @@ impl<T: Value> View<T> {
         Self { source: Source::Object(held), root }
     }
 
-    pub(crate) fn of_argument(lent: Arc<Lent>, what: impl FnOnce() -> String) -> Result<Self, Error> {
+    pub(crate) fn of_argument(
+        lent: Arc<Lent>,
+        what: impl FnOnce() -> String,
+    ) -> Result<Self, Error> {
         let root = NonNull::from(value::check::<T>(&lent.bytes, what)?);
         Ok(Self { source: Source::Argument(lent), root })
     }

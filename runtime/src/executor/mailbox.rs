@@ -114,4 +114,3 @@ fn call(process: &'static Process, mailbox: &Mailbox, job: &Job) {
         process.actors.remove(&mailbox.id);
     }
 }
-

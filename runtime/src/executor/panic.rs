@@ -77,9 +77,10 @@ fn frames_of_user(backtrace: &str) -> String {
         let rest = lines.iter().skip(at + 1).position(is_frame);
         rest.map_or(0, |rest| at + 1 + rest)
     });
-    let below = "rdist::executor::panic::guarded";
-    let last = position(below).filter(|at| *at > first).unwrap_or(lines.len());
-    lines[first..last].join("\n")
+    let below = ["rdist::executor::run::", "executor::panic::guarded", "AssertUnwindSafe"];
+    let is_below = |line: &&str| below.iter().any(|name| line.contains(name));
+    let len = lines[first..].iter().position(is_below).unwrap_or(lines.len() - first);
+    lines[first..first + len].join("\n")
 }
 
 #[cfg(test)]

@@ -251,9 +251,7 @@ impl Process {
     pub(crate) fn read_block(&self, block: Block) -> crate::store::View {
         match self.segments.read(block) {
             Ok(view) => view,
-            Err(StoreError::Worker(SocketError::Closed)) => {
-                super::leave(super::ABANDONED_STATUS)
-            }
+            Err(StoreError::Worker(SocketError::Closed)) => super::leave(super::ABANDONED_STATUS),
             Err(error) => super::abandon(&error.to_string()),
         }
     }
@@ -264,9 +262,7 @@ impl Process {
         match self.writer.create(bytes) {
             Ok(draft) => Ok(DraftBytes(draft)),
             Err(StoreError::Refused { reason, .. }) => Err(Error::StoreFull { bytes, reason }),
-            Err(StoreError::Worker(SocketError::Closed)) => {
-                super::leave(super::ABANDONED_STATUS)
-            }
+            Err(StoreError::Worker(SocketError::Closed)) => super::leave(super::ABANDONED_STATUS),
             Err(error) => Err(Error::StoreFull { bytes, reason: error.to_string() }),
         }
     }

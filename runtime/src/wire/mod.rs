@@ -1,5 +1,6 @@
 //! Messages between processes, as rkyv archives that are validated before they are read.
 
+pub mod client;
 pub mod cluster;
 pub mod executor;
 pub mod join;

@@ -19,7 +19,8 @@ use rdist::wire::{decode, encode};
 use crate::program::SCENARIO;
 
 const ME: WorkerId = WorkerId(7);
-const ARENA_BYTES: u64 = 256 << 20;
+/// A segment for each process, and no more.
+const ARENA_BYTES: u64 = 128 << 20;
 /// No scenario takes longer, on the slowest machine.
 const LIMIT: Duration = Duration::from_secs(60);
 const DRIVER: usize = 0;
@@ -103,6 +104,8 @@ struct FakeWorker {
     names: HashMap<String, ActorId>,
     outcome: Option<Outcome>,
     greeted: u32,
+    /// Since the last look for what can be freed.
+    released: usize,
     events: Vec<String>,
     blocked: u32,
     unblocked: u32,
@@ -125,6 +128,7 @@ impl FakeWorker {
             names: HashMap::new(),
             outcome: None,
             greeted: 0,
+            released: 0,
             events: Vec::new(),
             blocked: 0,
             unblocked: 0,
@@ -152,7 +156,7 @@ impl FakeWorker {
         if sleeps {
             self.bell.wait(Some(limit)).unwrap();
         }
-        for executor in &self.executors {
+        for executor in &mut self.executors {
             executor.receiver.awake();
             executor.sender.awake();
         }
@@ -250,7 +254,11 @@ impl FakeWorker {
             FromExecutor::Released(object) => {
                 assert!(self.held.remove(&(by, object)), "{object} released, not held");
                 assert!(!self.wanted.contains(&(object, by)), "{object} released while wanted");
-                self.collect();
+                self.released += 1;
+                // Looking at everything each time would take longer than all the rest.
+                if self.released * 8 > self.objects.len() {
+                    self.collect();
+                }
             }
             FromExecutor::Blocked(task) => {
                 assert!(self.running.contains_key(&task));
@@ -297,8 +305,19 @@ impl FakeWorker {
 
     fn start_tasks(&mut self) {
         let mut index = 0;
+        let mut kept_back = BTreeSet::new();
         while index < self.waiting.len() {
             let spec = &self.waiting[index];
+            // An actor's calls start in the order of their submission.
+            let actor = match &spec.kind {
+                TaskKind::ActorCreate(_) => Some(ActorId(spec.id)),
+                TaskKind::ActorCall { actor, .. } => Some(*actor),
+                _ => None,
+            };
+            if actor.is_some_and(|actor| kept_back.contains(&actor)) {
+                index += 1;
+                continue;
+            }
             let states = spec.dependencies.iter().map(|on| self.objects.get(&on.object));
             let states: Vec<_> = states.collect();
             let failed = states.iter().find_map(|state| match state {
@@ -310,11 +329,13 @@ impl FakeWorker {
                 let spec = self.waiting.remove(index);
                 self.objects.insert(spec.id.object(0), Object::Failed(error));
                 self.deliver();
+                kept_back.clear();
                 index = 0;
             } else if is_ready {
                 let spec = self.waiting.remove(index);
                 self.run(spec);
             } else {
+                kept_back.extend(actor);
                 index += 1;
             }
         }
@@ -352,7 +373,6 @@ impl FakeWorker {
                 self.deliver();
             }
         }
-        self.collect();
     }
 
     fn ready(&mut self, by: usize, object: ObjectId, value: Value, contains: Vec<Reference>) {
@@ -400,7 +420,10 @@ impl FakeWorker {
                 let message = SocketMessage::Segment { segment, len, writable: true };
                 executor.socket.send(&message, &[grant.fd.as_fd()]).unwrap();
             }
+            // What is freed now is reclaimed, which is an answer, too.
+            Err(_) if self.collect() => {}
             Err(full) => {
+                let executor = &self.executors[by];
                 let message = SocketMessage::SegmentRefused { reason: full.to_string() };
                 executor.socket.send(&message, &[]).unwrap();
             }
@@ -419,8 +442,10 @@ impl FakeWorker {
         }
     }
 
-    /// Frees what nobody refers to: no process, no task, no value that is itself alive.
-    fn collect(&mut self) {
+    /// Frees what nobody refers to: no process, no task, no value that is itself alive. Whether
+    /// a writer was given anything back.
+    fn collect(&mut self) -> bool {
+        self.released = 0;
         let tasks = self.waiting.iter().chain(self.running.values());
         let of_tasks = tasks.flat_map(|spec| spec.dependencies.iter().chain(&spec.borrowed));
         let mut open: Vec<_> = of_tasks.map(|reference| reference.object).collect();
@@ -435,6 +460,7 @@ impl FakeWorker {
         }
         let dead = self.objects.extract_if(.., |object, _| !alive.contains(object));
         let dead: Vec<_> = dead.collect();
+        let mut reclaims = false;
         for (object, state) in dead {
             self.freed.insert(object);
             if let Object::Ready { value: Value::Block(block), .. } = state
@@ -442,8 +468,10 @@ impl FakeWorker {
             {
                 let index = self.executors.iter().position(|other| other.id == writer).unwrap();
                 self.send(index, &ToExecutor::Reclaim(vec![block]));
+                reclaims = true;
             }
         }
+        reclaims
     }
 }
 

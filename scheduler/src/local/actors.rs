@@ -73,7 +73,7 @@ impl LocalCore {
                     supervised.name = None;
                 }
                 let reason = format!(
-                    "the name {name:?} belongs to {other}; choose another one, or look that actor up"
+                    "the name {name:?} belongs to {other}; choose another one, or look it up"
                 );
                 self.fail(key, TaskError { task: actor.0, cause: Cause::Refused { reason } });
             }

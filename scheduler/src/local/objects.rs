@@ -234,13 +234,19 @@ impl LocalCore {
                         kept.push(waiter);
                     }
                 }
-                Waiter::Executor(executor) if is_readable || failed.is_some() => {
-                    if self.executors.contains_key(&executor) {
+                Waiter::Executor(executor) => {
+                    // One that has let go of it meanwhile waits no longer.
+                    let process = self.executors.get(&executor);
+                    if !process.is_some_and(|process| process.holds.contains(&object)) {
+                        continue;
+                    }
+                    if is_readable || failed.is_some() {
                         let error = failed.clone();
                         self.act(LocalAction::Deliver { executor, object, error });
+                    } else {
+                        kept.push(waiter);
                     }
                 }
-                Waiter::Executor(_) => kept.push(waiter),
                 Waiter::Peer(peer) => self.tell_place(object, peer),
             }
         }

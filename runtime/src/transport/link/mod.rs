@@ -14,6 +14,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
 
 use super::discover::Target;
 use super::identity::Peer;
@@ -138,6 +139,7 @@ pub fn dial(
 struct Session {
     attach: mpsc::UnboundedSender<Caller>,
     handle: LinkHandle,
+    task: JoinHandle<()>,
 }
 
 /// The function that a [`LinkServer`] reports to.
@@ -146,6 +148,8 @@ pub type ServerSink = Arc<dyn Fn(Peer, LinkEvent) + Send + Sync>;
 /// The links of those who call, by peer.
 pub struct LinkServer {
     sessions: HashMap<Peer, Session>,
+    /// Links that were closed and may still deliver their last frames.
+    closing: Vec<JoinHandle<()>>,
     sink: ServerSink,
 }
 
@@ -158,7 +162,7 @@ impl core::fmt::Debug for LinkServer {
 impl LinkServer {
     /// No links yet. `sink` is called inside the tokio runtime and must not block.
     pub fn new(sink: ServerSink) -> Self {
-        Self { sessions: HashMap::new(), sink }
+        Self { sessions: HashMap::new(), closing: Vec::new(), sink }
     }
 
     /// A peer has called: its old link goes on over the new connection, or a new one starts.
@@ -180,11 +184,10 @@ impl LinkServer {
         let _ = attach.send(caller);
         let sink = self.sink.clone();
         let report = Box::new(move |event| sink(peer, event));
-        tokio::spawn(
-            Shell::new(Source::Accept { callers }, Opening::Plain, receiver, report).run(),
-        );
+        let shell = Shell::new(Source::Accept { callers }, Opening::Plain, receiver, report);
+        let task = tokio::spawn(shell.run());
         let handle = LinkHandle { commands };
-        self.sessions.insert(peer, Session { attach, handle: handle.clone() });
+        self.sessions.insert(peer, Session { attach, handle: handle.clone(), task });
         handle
     }
 
@@ -197,6 +200,16 @@ impl LinkServer {
     pub fn forget(&mut self, peer: Peer) {
         if let Some(session) = self.sessions.remove(&peer) {
             session.handle.close();
+            self.closing.retain(|task| !task.is_finished());
+            self.closing.push(session.task);
+        }
+    }
+
+    /// Waits until forgotten links have delivered what was sent on them, about a second at most.
+    pub async fn settle(&mut self) {
+        for task in self.closing.drain(..) {
+            // A link that panicked has nothing more to deliver.
+            let _ = task.await;
         }
     }
 }

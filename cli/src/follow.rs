@@ -1,0 +1,104 @@
+//! Follows one job: what its updates mean, without where they come from or where they go.
+
+use serde_json::Value;
+
+use crate::output::{Event, Finished, Lines, Reporter, Standing};
+
+/// What is known of a job that is followed.
+pub(crate) struct Follower<'a> {
+    job: String,
+    reporter: &'a mut dyn Reporter,
+    metrics: Event,
+    /// Whether it has run.
+    started: bool,
+}
+
+impl<'a> Follower<'a> {
+    /// Of `job`.
+    pub(crate) fn new(job: String, reporter: &'a mut dyn Reporter) -> Self {
+        Self { job, reporter, metrics: Event::new(), started: false }
+    }
+
+    /// Whether the job has run, on whatever worker.
+    pub(crate) fn has_started(&self) -> bool {
+        self.started
+    }
+
+    /// It has printed something.
+    pub(crate) fn lines(&mut self, lines: Lines<'_>) -> std::io::Result<()> {
+        self.reporter.lines(&self.job, lines)
+    }
+
+    /// Its driver has said something. An object `metrics` is remembered for the end; what is no
+    /// JSON object is shown as a message.
+    pub(crate) fn event(&mut self, event: &Value) -> std::io::Result<()> {
+        let event = match event {
+            Value::Object(event) => event.clone(),
+            Value::String(text) => message(text),
+            other => message(&other.to_string()),
+        };
+        if let Some(metrics) = event.get("metrics").and_then(Value::as_object) {
+            self.metrics.extend(metrics.clone());
+        }
+        self.reporter.event(&self.job, &event)
+    }
+
+    /// It stands there now, `seconds` after its submission.
+    pub(crate) fn standing(&mut self, standing: &Standing, seconds: f64) -> std::io::Result<()> {
+        self.started |= !matches!(standing, Standing::Waiting(_));
+        self.reporter.standing(&self.job, standing)?;
+        if standing.is_end() {
+            let finished = Finished { job: &self.job, standing, seconds, metrics: &self.metrics };
+            self.reporter.finished(&finished)?;
+        }
+        Ok(())
+    }
+}
+
+fn message(text: &str) -> Event {
+    Event::from_iter([("message".to_owned(), text.into())])
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::output::Json;
+
+    fn lines(bytes: &[u8]) -> Vec<Value> {
+        let text = std::str::from_utf8(bytes).unwrap();
+        text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+    }
+
+    #[test]
+    fn the_last_value_of_each_metric_is_in_the_end() {
+        let mut bytes = Vec::new();
+        let mut json = Json::new(&mut bytes);
+        let mut follower = Follower::new("job-1".into(), &mut json);
+        follower.standing(&Standing::Waiting("no worker".into()), 0.0).unwrap();
+        assert!(!follower.has_started());
+        follower.standing(&Standing::Running("worker-1".into()), 1.0).unwrap();
+        assert!(follower.has_started());
+        follower.event(&json!({"metrics": {"loss": 1, "test_accuracy": 0.5}})).unwrap();
+        follower.event(&json!({"metrics": {"test_accuracy": 0.75}})).unwrap();
+        follower.standing(&Standing::Succeeded, 2.5).unwrap();
+        let lines = lines(&bytes);
+        let expected = json!({
+            "event": "job_finished", "job": "job-1", "status": "succeeded", "seconds": 2.5,
+            "metrics": {"loss": 1, "test_accuracy": 0.75},
+        });
+        assert_eq!(lines.last(), Some(&expected));
+        assert_eq!(lines.len(), 5);
+    }
+
+    #[test]
+    fn an_event_that_is_no_object_is_shown_all_the_same() {
+        for (event, text) in [(json!([1, 2]), "[1,2]"), (json!("words"), "words")] {
+            let mut bytes = Vec::new();
+            let mut json = Json::new(&mut bytes);
+            Follower::new("job-1".into(), &mut json).event(&event).unwrap();
+            assert_eq!(lines(&bytes)[0]["message"], text);
+        }
+    }
+}

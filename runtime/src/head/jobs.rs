@@ -1,0 +1,177 @@
+//! The head's side of jobs: submission, changes of state, and what they say.
+
+use rdist_scheduler::cluster::{ClusterEvent, JobState};
+use rdist_scheduler::id::JobId;
+
+use super::daemon::{Daemon, Outgoing, now_ms};
+use super::record::JobRecord;
+use super::updates::{UpdateFile, Watcher, path_of};
+use crate::wire::client::{ClientRefusal, ClientReply, JobProgress, JobUpdate, Submission};
+use crate::wire::cluster::{JobInfo, Output};
+
+/// Longest event of a driver; longer ones are dropped.
+const MAX_EVENT_BYTES: usize = 4 << 20;
+
+impl Daemon {
+    pub(super) fn submit(&mut self, submission: Submission) -> ClientReply {
+        if !self.programs.has(&submission.program) {
+            return ClientReply::Refused(ClientRefusal::ProgramMissing);
+        }
+        let Ok(number) = u32::try_from(self.books.count("job")) else {
+            let reason = "it has used up all numbers for jobs".to_owned();
+            return ClientReply::Refused(ClientRefusal::HeadFailed(reason));
+        };
+        let job = JobId(number);
+        let info = JobInfo {
+            job,
+            name: submission.name,
+            program: submission.program,
+            arguments: submission.arguments,
+            environment: submission.environment,
+            working_directory: submission.working_directory,
+        };
+        let record = JobRecord {
+            info,
+            state: JobProgress::Waiting { reason: "it was just submitted".to_owned() },
+            attempt: 0,
+            submitted_at: now_ms(),
+            started_at: None,
+            finished_at: None,
+            metrics: None,
+        };
+        let driver = record.driver();
+        tracing::info!(%job, name = record.info.name, "a job was submitted");
+        self.books.add_job(record);
+        self.tell(ClusterEvent::JobSubmitted { job, driver });
+        ClientReply::Submitted(job)
+    }
+
+    pub(super) fn stop_job(&mut self, job: JobId) -> ClientReply {
+        match self.books.jobs().get(&job) {
+            None => ClientReply::Refused(ClientRefusal::NoJob(job)),
+            Some(record) if record.state.is_ended() => ClientReply::Done,
+            Some(_) => {
+                self.tell(ClusterEvent::JobStopRequested { job });
+                ClientReply::Done
+            }
+        }
+    }
+
+    /// The core says where a job stands. Durable when a try begins or the job ends.
+    pub(super) fn job_changed(&mut self, job: JobId, state: JobState) {
+        let now = now_ms();
+        let Some(record) = self.books.job_mut(job) else { return };
+        if record.state.is_ended() {
+            return;
+        }
+        let attempt = match &state {
+            JobState::Waiting { attempt, .. } | JobState::Running { attempt, .. } => *attempt,
+            _ => record.attempt,
+        };
+        let state = match state {
+            JobState::Waiting { reason, .. } => JobProgress::Waiting { reason },
+            JobState::Running { worker, .. } => JobProgress::Running { worker: worker.0 },
+            JobState::Succeeded => JobProgress::Succeeded,
+            JobState::Failed(error) => JobProgress::Failed { error: error.to_string() },
+            JobState::Stopped => JobProgress::Stopped,
+        };
+        if record.state == state && record.attempt == attempt {
+            return;
+        }
+        let durable = state.is_ended()
+            || matches!(state, JobProgress::Running { .. })
+            || attempt != record.attempt;
+        if matches!(state, JobProgress::Running { .. }) {
+            record.started_at.get_or_insert(now);
+        }
+        let ended = state.is_ended();
+        if ended {
+            record.finished_at = Some(now);
+        }
+        record.state = state.clone();
+        record.attempt = attempt;
+        if durable {
+            self.books.keep_job(job);
+        }
+        tracing::info!(%job, state = state.word(), attempt, "a job changed");
+        let update = JobUpdate::State { at: now, attempt, state };
+        self.outbox.push(Outgoing::Update { job, update });
+        if ended {
+            self.outbox.push(Outgoing::JobEnded(job));
+        }
+    }
+
+    pub(super) fn output(&mut self, output: Output) {
+        let update = JobUpdate::Output {
+            at: now_ms(),
+            worker: output.worker.0,
+            source: output.source,
+            task: output.task.map(|task| task.to_string()),
+            stderr: output.stderr,
+            text: output.text,
+        };
+        self.said(output.job, update);
+    }
+
+    pub(super) fn job_event(&mut self, job: JobId, json: &str) {
+        let event = match serde_json::from_str::<serde_json::Value>(json) {
+            Ok(event) if json.len() <= MAX_EVENT_BYTES => event,
+            Ok(_) => return tracing::warn!(%job, len = json.len(), "an event is too long"),
+            Err(error) => return tracing::warn!(%job, %error, "an event is no JSON"),
+        };
+        if let Some(metrics) = event.get("metrics")
+            && let Some(record) = self.books.job_mut(job)
+        {
+            record.metrics = Some(metrics.to_string());
+        }
+        self.said(job, JobUpdate::Event { at: now_ms(), event });
+    }
+
+    fn said(&mut self, job: JobId, update: JobUpdate) {
+        if self.books.jobs().contains_key(&job) {
+            self.outbox.push(Outgoing::Update { job, update });
+        }
+    }
+
+    /// Appends to the job's file. What cannot be written is lost, which the head's log says.
+    pub(super) fn append(&mut self, job: JobId, update: &JobUpdate) {
+        let open = self.updates.contains_key(&job);
+        let over = self.books.jobs().get(&job).is_none_or(|record| record.state.is_ended());
+        let result = if over && !open {
+            // Last words: nobody waits for more of them.
+            UpdateFile::open(path_of(&self.updates_folder, job))
+                .and_then(|mut file| file.append(update))
+        } else {
+            self.file(job).and_then(|file| file.append(update))
+        };
+        if let Err(error) = result {
+            tracing::error!(%job, %error, "what a job said cannot be written");
+        }
+    }
+
+    fn file(&mut self, job: JobId) -> std::io::Result<&mut UpdateFile> {
+        match self.updates.entry(job) {
+            std::collections::hash_map::Entry::Occupied(entry) => Ok(entry.into_mut()),
+            std::collections::hash_map::Entry::Vacant(entry) => {
+                let file = UpdateFile::open(path_of(&self.updates_folder, job))?;
+                Ok(entry.insert(file))
+            }
+        }
+    }
+
+    /// A reader of what the job says.
+    pub(super) fn watch(&mut self, job: JobId, from_start: bool) -> Result<Watcher, ClientRefusal> {
+        let record = self.books.jobs().get(&job).ok_or(ClientRefusal::NoJob(job))?;
+        let now =
+            JobUpdate::State { at: now_ms(), attempt: record.attempt, state: record.state.clone() };
+        let failed = |error: &dyn core::fmt::Display| ClientRefusal::HeadFailed(error.to_string());
+        let mut first = serde_json::to_vec(&now).map_err(|error| failed(&error))?;
+        first.push(b'\n');
+        if record.state.is_ended() {
+            let path = path_of(&self.updates_folder, job);
+            return Ok(Watcher::ended(path, from_start, first));
+        }
+        let file = self.file(job).map_err(|error| failed(&error))?;
+        Ok(file.watch(from_start, first))
+    }
+}

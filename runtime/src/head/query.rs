@@ -1,0 +1,193 @@
+//! Questions that the workers answer: asked of all, merged, answered in time with what there is.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use rdist_scheduler::id::{JobId, TaskId, WorkerId};
+use serde_json::{Map, Value, json};
+use tokio::sync::oneshot;
+use tokio::time::Instant;
+
+use super::daemon::{Answer, Daemon, Outgoing};
+use crate::wire::client::{ClientRefusal, ClientReply, Listed, MAX_REPLY_BYTES};
+use crate::wire::cluster::{HeadToWorker, Query};
+
+/// A worker that has not answered by then is left out.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// A question under way.
+pub(super) struct PendingQuery {
+    waiting: BTreeSet<WorkerId>,
+    rows: Vec<Value>,
+    /// The head's own answer, for an explanation.
+    explanation: Option<Map<String, Value>>,
+    reply: oneshot::Sender<Answer>,
+    deadline: Instant,
+}
+
+impl PendingQuery {
+    pub(super) fn deadline(&self) -> Instant {
+        self.deadline
+    }
+}
+
+impl Daemon {
+    pub(super) fn list(&mut self, listed: Listed, reply: oneshot::Sender<Answer>) {
+        let query = match listed {
+            Listed::Tasks => Query::Tasks,
+            Listed::Actors => Query::Actors,
+            Listed::Objects => Query::Objects,
+            Listed::Workers => {
+                let rows = self.worker_rows();
+                let answer = Answer::Reply(ClientReply::Json(Value::Array(rows).to_string()));
+                return self.outbox.push(Outgoing::Answer { reply, answer });
+            }
+        };
+        self.ask(&query, None, reply);
+    }
+
+    fn worker_rows(&self) -> Vec<Value> {
+        let row = |worker: crate::wire::client::WorkerStatus| {
+            let labels: Map<String, Value> =
+                worker.labels.into_iter().map(|(key, value)| (key, value.into())).collect();
+            json!({
+                "worker": worker.worker.to_string(),
+                "host": worker.host,
+                "pid": worker.pid,
+                "address": worker.address,
+                "total": worker.total.to_string(),
+                "available": worker.available.to_string(),
+                "labels": labels,
+                "connected": worker.connected,
+                "draining": worker.draining,
+                "placed": worker.placed,
+                "backlog": worker.backlog,
+            })
+        };
+        self.worker_statuses().into_iter().map(row).collect()
+    }
+
+    pub(super) fn explain(&mut self, id: String, reply: oneshot::Sender<Answer>) {
+        let mut explanation = Map::new();
+        explanation.insert("id".to_owned(), id.clone().into());
+        if let Some(job) = id.strip_prefix("job-").and_then(|digits| digits.parse().ok()) {
+            let answer = self.explain_job(JobId(job), explanation);
+            return self.outbox.push(Outgoing::Answer { reply, answer });
+        }
+        let Ok(task) = id.parse::<TaskId>() else {
+            let answer = Answer::Reply(ClientReply::Refused(ClientRefusal::NotAnId(id)));
+            return self.outbox.push(Outgoing::Answer { reply, answer });
+        };
+        if let Some(reason) = self.core.explain(task) {
+            explanation.insert("head".to_owned(), reason.into());
+        }
+        self.ask(&Query::Explain(id), Some(explanation), reply);
+    }
+
+    fn explain_job(&self, job: JobId, mut explanation: Map<String, Value>) -> Answer {
+        let Some(record) = self.books.jobs().get(&job) else {
+            return Answer::Reply(ClientReply::Refused(ClientRefusal::NoJob(job)));
+        };
+        // The state's own fields: status, reason, worker, error.
+        if let Ok(Value::Object(state)) = serde_json::to_value(&record.state) {
+            explanation.extend(state);
+        }
+        explanation.insert("name".to_owned(), record.info.name.clone().into());
+        explanation.insert("attempt".to_owned(), record.attempt.into());
+        explanation.insert("driver".to_owned(), TaskId::driver(job).to_string().into());
+        if let Some(reason) = self.core.explain(TaskId::driver(job)) {
+            explanation.insert("head".to_owned(), reason.into());
+        }
+        Answer::Reply(ClientReply::Json(Value::Object(explanation).to_string()))
+    }
+
+    fn ask(
+        &mut self,
+        query: &Query,
+        explanation: Option<Map<String, Value>>,
+        reply: oneshot::Sender<Answer>,
+    ) {
+        let request = self.next_query;
+        self.next_query += 1;
+        let connected = self.sessions.keys().filter(|worker| !self.missing.contains_key(worker));
+        let waiting: BTreeSet<WorkerId> = connected.copied().collect();
+        for worker in &waiting {
+            let message = HeadToWorker::Query { request, query: query.clone() };
+            self.outbox.push(Outgoing::Worker { to: *worker, message });
+        }
+        let deadline = Instant::now() + PATIENCE;
+        let pending = PendingQuery { waiting, rows: Vec::new(), explanation, reply, deadline };
+        self.queries.insert(request, pending);
+        self.finish_query_if_complete(request);
+    }
+
+    pub(super) fn query_answered(&mut self, worker: WorkerId, request: u64, json: &str) {
+        let Some(pending) = self.queries.get_mut(&request) else { return };
+        if !pending.waiting.remove(&worker) {
+            return;
+        }
+        let rows = match serde_json::from_str(json) {
+            Ok(Value::Array(rows)) => rows,
+            Ok(Value::Null) => Vec::new(),
+            Ok(other) => vec![other],
+            Err(error) => {
+                tracing::warn!(%worker, %error, "an answer is no JSON");
+                Vec::new()
+            }
+        };
+        for mut row in rows {
+            if let Value::Object(fields) = &mut row {
+                fields.entry("worker").or_insert_with(|| worker.to_string().into());
+            }
+            pending.rows.push(row);
+        }
+        self.finish_query_if_complete(request);
+    }
+
+    /// A lost worker answers nothing more.
+    pub(super) fn query_lost(&mut self, worker: WorkerId) {
+        let requests: Vec<u64> = self.queries.keys().copied().collect();
+        for request in requests {
+            if let Some(pending) = self.queries.get_mut(&request)
+                && pending.waiting.remove(&worker)
+            {
+                self.finish_query_if_complete(request);
+            }
+        }
+    }
+
+    pub(super) fn expire_queries(&mut self, now: Instant) {
+        let late = self.queries.iter().filter(|(_, pending)| pending.deadline <= now);
+        let late: Vec<u64> = late.map(|(request, _)| *request).collect();
+        for request in late {
+            self.finish_query(request);
+        }
+    }
+
+    fn finish_query_if_complete(&mut self, request: u64) {
+        if self.queries.get(&request).is_some_and(|pending| pending.waiting.is_empty()) {
+            self.finish_query(request);
+        }
+    }
+
+    fn finish_query(&mut self, request: u64) {
+        let Some(pending) = self.queries.remove(&request) else { return };
+        let PendingQuery { mut rows, explanation, reply, .. } = pending;
+        let json = match explanation {
+            Some(mut explanation) => {
+                explanation.insert("workers".to_owned(), Value::Array(rows));
+                Value::Object(explanation).to_string()
+            }
+            None => {
+                let mut json = Value::Array(rows.clone()).to_string();
+                while json.len() > MAX_REPLY_BYTES - 1_024 {
+                    rows.truncate(rows.len() / 2);
+                    json = Value::Array(rows.clone()).to_string();
+                }
+                json
+            }
+        };
+        let answer = Answer::Reply(ClientReply::Json(json));
+        self.outbox.push(Outgoing::Answer { reply, answer });
+    }
+}

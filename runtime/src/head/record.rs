@@ -1,0 +1,95 @@
+//! Records of the head's books.
+#![allow(missing_docs, reason = "rkyv derives archived fields without docs")]
+
+use rdist_scheduler::id::{TaskId, WorkerId};
+use rdist_scheduler::resource::Resources;
+use rdist_scheduler::spec::{Strategy, TaskKind, TaskSpec};
+use rkyv::{Archive, Deserialize, Serialize};
+
+use crate::wire::client::{JobProgress, JobStatus};
+use crate::wire::cluster::JobInfo;
+
+/// How often a driver is run again when its worker or its process is lost.
+const DRIVER_RETRIES: u32 = 3;
+
+/// A job.
+#[derive(Debug, Clone, PartialEq, Eq, Archive, Serialize, Deserialize)]
+pub struct JobRecord {
+    /// How to run it.
+    pub info: JobInfo,
+    /// Where it stands.
+    pub state: JobProgress,
+    /// Which try of the driver this is.
+    pub attempt: u32,
+    /// Milliseconds since 1970.
+    pub submitted_at: u64,
+    /// When a driver was first placed.
+    pub started_at: Option<u64>,
+    /// When it ended.
+    pub finished_at: Option<u64>,
+    /// JSON: the last metrics that its driver told.
+    pub metrics: Option<String>,
+}
+
+impl JobRecord {
+    /// The task that runs its main function.
+    pub fn driver(&self) -> TaskSpec {
+        let id = TaskId::driver(self.info.job);
+        TaskSpec {
+            id,
+            parent: id,
+            kind: TaskKind::Driver,
+            function: 0,
+            request: Resources::NONE,
+            dependencies: Vec::new(),
+            borrowed: Vec::new(),
+            returns: 1,
+            max_retries: DRIVER_RETRIES,
+            strategy: Strategy::Default,
+            priority: 0,
+            body: Vec::new(),
+        }
+    }
+
+    /// For clients.
+    pub fn status(&self) -> JobStatus {
+        JobStatus {
+            job: self.info.job,
+            name: self.info.name.clone(),
+            state: self.state.clone(),
+            attempt: self.attempt,
+            submitted_at: self.submitted_at,
+            started_at: self.started_at,
+            finished_at: self.finished_at,
+            metrics: self.metrics.clone(),
+        }
+    }
+}
+
+/// A worker's incarnation.
+#[derive(Debug, Clone, PartialEq, Eq, Archive, Serialize, Deserialize)]
+pub struct WorkerRecord {
+    /// Its id.
+    pub worker: WorkerId,
+    /// Where it stands.
+    pub standing: Standing,
+    /// When it got its certificate, in milliseconds since 1970.
+    pub joined_at: u64,
+}
+
+/// ```text
+/// Admitted --1--> Member --2--> Gone | Removed
+///    +--------------2------------^
+/// ```
+/// 1 it registered; 2 it left or was lost, or somebody removed it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Archive, Serialize, Deserialize)]
+pub enum Standing {
+    /// It has a certificate.
+    Admitted,
+    /// It takes part.
+    Member,
+    /// It left, or was lost: its next incarnation is welcome.
+    Gone,
+    /// Somebody removed it: it needs a new token.
+    Removed,
+}
