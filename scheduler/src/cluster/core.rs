@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use super::jobs::Job;
 use super::member::{Ledger, Member};
 use super::queue::{Key, Queue, ShapeId};
-use super::recovery::{Memory, Recovery};
+use super::recovery::Recovery;
 use super::sharing::Sharing;
 use super::{ClusterAction, ClusterEvent};
 use crate::id::{ActorId, JobId, TaskId, WorkerId};
@@ -50,10 +50,11 @@ pub struct ClusterCore {
     pub(super) lost: BTreeMap<WorkerId, String>,
     pub(super) queue: Queue,
     pub(super) ledger: Ledger,
+    /// Tasks that run anew, each waiting for the end of its former run.
+    pub(super) anew: BTreeMap<Key, Assignment>,
     pub(super) jobs: BTreeMap<JobId, Job>,
     pub(super) names: BTreeMap<String, (ActorId, WorkerId)>,
     pub(super) recovery: Option<Recovery>,
-    pub(super) memory: Option<Memory>,
     pub(super) sharing: Sharing,
     /// Workers that have more room than before.
     pub(super) roomier: BTreeSet<WorkerId>,
@@ -75,10 +76,10 @@ impl ClusterCore {
             lost: BTreeMap::new(),
             queue: Queue::default(),
             ledger: Ledger::default(),
+            anew: BTreeMap::new(),
             jobs: BTreeMap::new(),
             names: BTreeMap::new(),
             recovery: None,
-            memory: None,
             sharing: Sharing::default(),
             roomier: BTreeSet::new(),
             fresh: BTreeSet::new(),
@@ -128,8 +129,7 @@ impl ClusterCore {
     /// When [`Self::handle_timeout`] is to be called at the latest.
     pub fn poll_timeout(&self) -> Option<Timestamp> {
         let recovery = self.recovery.as_ref().map(|recovery| recovery.deadline);
-        let memory = self.memory.as_ref().map(|memory| memory.until);
-        [recovery, memory, self.sharing.due()].into_iter().flatten().min()
+        [recovery, self.sharing.due()].into_iter().flatten().min()
     }
 
     fn worker_said(&mut self, from: WorkerId, message: ToHead) {

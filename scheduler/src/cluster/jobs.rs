@@ -155,6 +155,7 @@ impl ClusterCore {
         for key in self.ledger.of_job(job) {
             self.take_off(key, false);
         }
+        self.anew.retain(|(task, _), _| task.job() != job);
         if let Some(recovery) = &mut self.recovery {
             recovery.parked.retain(|(task, _), _| task.job() != job);
         }

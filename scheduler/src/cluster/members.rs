@@ -71,12 +71,16 @@ impl ClusterCore {
         self.broadcast(&FromHead::WorkerDied { worker, reason: reason.to_owned() }, None);
         self.sharing.forget(worker);
         self.drop_names_of(worker);
+        self.anew.retain(|(_, owner), _| *owner != worker);
         for key in self.queue.of_owner(worker) {
             self.queue.remove(&key);
         }
         let mut drivers = Vec::new();
         for ((task, attempt, owner), ()) in member.map(|member| member.holds).unwrap_or_default() {
             self.ledger.remove(&(task, owner, attempt));
+            if let Some(assignment) = self.anew.remove(&(task, owner)) {
+                self.enqueue(assignment);
+            }
             if owner == WorkerId::HEAD {
                 drivers.push((task.job(), attempt));
             }

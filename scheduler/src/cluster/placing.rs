@@ -30,21 +30,23 @@ impl ClusterCore {
             self.forget_unknown_job(from, job);
             return;
         }
+        // Links repeat nothing, but a worker that meets a new head tells all again, before its first
+        // report. What the head placed is not placed again then.
+        let retold = self.members.get(&from).is_some_and(|member| !member.reported);
         if let Some((newest, placement)) = self.ledger.newest(task, owner) {
             let worker = placement.worker;
             let given_back = newest == attempt && worker == from && from != owner;
             if given_back {
                 self.take_off((task, owner, attempt), true);
-            } else if newest >= attempt {
-                if newest == attempt {
-                    self.send_placed(owner, (task, attempt, worker));
-                }
+            } else if newest > attempt {
+                return;
+            } else if newest == attempt && retold {
+                return self.send_placed(owner, (task, attempt, worker));
+            } else if newest == attempt {
+                // Its parent ran again, after its value was used and forgotten.
+                self.anew.insert((task, owner), assignment);
                 return;
             }
-        }
-        if let Some(worker) = self.remembered(task, owner, attempt) {
-            self.send_placed(owner, (task, attempt, worker));
-            return;
         }
         if self.queue.get(&(task, owner)).is_some_and(|waiting| waiting.attempt >= attempt) {
             return;
@@ -58,6 +60,7 @@ impl ClusterCore {
     /// An owner wants a task back that is not placed.
     pub(super) fn unspilled(&mut self, from: WorkerId, task: TaskId) {
         self.queue.remove(&(task, from));
+        self.anew.remove(&(task, from));
         if let Some(recovery) = &mut self.recovery {
             recovery.parked.remove(&(task, from));
         }
@@ -73,7 +76,9 @@ impl ClusterCore {
             return; // a driver ends with `DriverFinished`, which says how
         }
         self.take_off((task, owner, attempt), true);
-        self.remember(task, owner, attempt, from);
+        if let Some(assignment) = self.anew.remove(&(task, owner)) {
+            self.enqueue(assignment);
+        }
     }
 
     /// A worker says what it has free and what waits there.
@@ -86,6 +91,7 @@ impl ClusterCore {
                 room.subtract(&placement.request);
             }
         }
+        member.reported = true;
         member.backlog = load.backlog;
         member.backlog.truncate(Load::SHAPES);
         let has_backlog = !member.backlog.is_empty();

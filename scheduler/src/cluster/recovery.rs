@@ -10,7 +10,6 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::JobState;
 use super::core::ClusterCore;
 use super::jobs::Job;
-use super::member::PlacedKey;
 use super::queue::Key;
 use crate::id::{ActorId, JobId, TaskId, WorkerId};
 use crate::message::{FromHead, HeldTask};
@@ -44,14 +43,6 @@ impl Recovery {
     }
 }
 
-/// Tasks that returning workers held and that ended since. Their owners may not know where they
-/// were and spill them again: they are told, and the result is already on its way to them.
-#[derive(Debug)]
-pub(super) struct Memory {
-    pub(super) until: Timestamp,
-    ended: BTreeMap<PlacedKey, WorkerId>,
-}
-
 impl ClusterCore {
     pub(super) fn restored(
         &mut self,
@@ -68,8 +59,6 @@ impl ClusterCore {
             self.names.insert(name, (actor, owner));
         }
         let until = self.now + self.config.recovery_grace;
-        self.memory =
-            Some(Memory { until: until + self.config.recovery_grace, ended: BTreeMap::new() });
         self.recovery = Some(Recovery {
             expected: workers.into_iter().filter(|worker| *worker != WorkerId::HEAD).collect(),
             deadline: until,
@@ -135,27 +124,7 @@ impl ClusterCore {
         None
     }
 
-    pub(super) fn remember(&mut self, task: TaskId, owner: WorkerId, attempt: u32, at: WorkerId) {
-        if let Some(memory) = &mut self.memory {
-            memory.ended.insert((task, owner, attempt), at);
-        }
-    }
-
-    /// Where a task ended that its owner spills again.
-    pub(super) fn remembered(
-        &self,
-        task: TaskId,
-        owner: WorkerId,
-        attempt: u32,
-    ) -> Option<WorkerId> {
-        let at = *self.memory.as_ref()?.ended.get(&(task, owner, attempt))?;
-        self.members.contains_key(&at).then_some(at)
-    }
-
     pub(super) fn recovery_timeout(&mut self) {
-        if self.memory.as_ref().is_some_and(|memory| memory.until <= self.now) {
-            self.memory = None;
-        }
         let Some(recovery) = &self.recovery else { return };
         if recovery.deadline > self.now {
             return;

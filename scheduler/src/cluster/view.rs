@@ -66,6 +66,8 @@ impl ClusterCore {
 
     /// Tasks that wait in the head for room.
     pub fn waiting(&self) -> usize {
-        self.queue.len() + self.recovery.as_ref().map_or(0, |recovery| recovery.parked.len())
+        self.anew.len()
+            + self.queue.len()
+            + self.recovery.as_ref().map_or(0, |recovery| recovery.parked.len())
     }
 }

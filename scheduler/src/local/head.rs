@@ -183,6 +183,8 @@ impl LocalCore {
         self.head.present = true;
         self.head.load_changed = true;
         self.head.last_load = None;
+        // At once, so that the head knows where what is told again ends.
+        self.head.next_load = self.now;
         if !fresh {
             return;
         }

@@ -79,7 +79,7 @@ pub enum Event {
     ToHead(WorkerId, u64, ToHead),
     HeadFound(WorkerId, u64),
     FromHead(WorkerId, u64, FromHead),
-    HeadLost(WorkerId),
+    HeadLost(WorkerId, u64),
     Hello(WorkerId),
     HeadUp,
     Detected(WorkerId),
@@ -225,7 +225,7 @@ impl Simulation {
     fn happen(&mut self, event: Event) {
         match event {
             Event::FromExecutor { worker, executor, message, values } => {
-                self.from_executor(worker, executor, message, values);
+                self.executor_says(worker, executor, message, values);
             }
             Event::ToExecutor { worker, executor, command } => {
                 self.command(worker, executor, command);
@@ -264,8 +264,11 @@ impl Simulation {
                 }
             }
             Event::FromHead(to, number, message) => self.head_says(to, number, message),
-            Event::HeadLost(worker) => {
-                if let Some(at) = self.workers.get_mut(&worker) {
+            Event::HeadLost(worker, number) => {
+                // A stalled worker may notice late, and a new one have met the next head.
+                if let Some(at) = self.workers.get_mut(&worker)
+                    && at.session == Some(number)
+                {
                     at.session = None;
                     self.tell(worker, LocalEvent::HeadLost);
                     let again = self.now + 1 + self.rng.below(100 * MILLISECOND);
@@ -334,7 +337,7 @@ impl Simulation {
     }
 
     fn do_actions(&mut self, worker: WorkerId) {
-        let check = self.events % self.options.check_every == 0;
+        let check = self.events.is_multiple_of(self.options.check_every);
         let Some(at) = self.workers.get_mut(&worker) else { return };
         if check {
             at.core.check_invariants();
@@ -441,7 +444,7 @@ impl Simulation {
         self.agenda.send(link, at, Event::ToExecutor { worker, executor, command });
     }
 
-    fn from_executor(
+    fn executor_says(
         &mut self,
         worker: WorkerId,
         executor: ExecutorId,
@@ -590,7 +593,7 @@ impl Simulation {
 
     fn do_head_actions(&mut self) {
         let Some(head) = &mut self.head else { return };
-        if self.events % self.options.check_every == 0 {
+        if self.events.is_multiple_of(self.options.check_every) {
             head.check_invariants();
         }
         while let Some(action) = self.head.as_mut().and_then(ClusterCore::poll_action) {
@@ -693,7 +696,7 @@ impl Simulation {
             | Event::Peer { to: worker, .. }
             | Event::HeadFound(worker, _)
             | Event::FromHead(worker, ..)
-            | Event::HeadLost(worker)
+            | Event::HeadLost(worker, _)
             | Event::Hello(worker)
             | Event::WorkerTimer(worker) => worker,
             Event::Step(at) => &at.worker,
@@ -780,11 +783,12 @@ impl Simulation {
             return;
         }
         self.harm.heads_died = true;
+        let number = self.head_number;
         self.head_number += 1; // what is under way to it, or from it, is lost
         let workers = Arc::clone(&self.living);
         for worker in workers.iter() {
             let when = self.delay();
-            self.agenda.at(when, Event::HeadLost(*worker));
+            self.agenda.at(when, Event::HeadLost(*worker, number));
         }
         let up = self.now + 10 * MILLISECOND + self.rng.below(500 * MILLISECOND);
         self.agenda.at(up & !1, Event::HeadUp);

@@ -90,6 +90,18 @@ impl Process {
     }
 }
 
+impl Run {
+    /// What the ids of its children and puts derive from. A driver that runs again is a new
+    /// program, maybe on another worker, while tasks of its former life may still be under way:
+    /// its children are others than theirs.
+    fn root(&self) -> TaskId {
+        match (&self.spec.kind, self.attempt) {
+            (TaskKind::Driver, 1..) => self.spec.id.child(1 << 40 | u64::from(self.attempt)),
+            _ => self.spec.id,
+        }
+    }
+}
+
 /// Which run of which process.
 #[derive(Debug, Clone, Copy)]
 pub struct At {
@@ -100,8 +112,9 @@ pub struct At {
 
 impl Simulation {
     pub fn command(&mut self, worker: WorkerId, executor: ExecutorId, command: Command) {
-        if self.process(worker, executor).is_none() {
-            return;
+        let Some(process) = self.process(worker, executor) else { return };
+        if process.leaving && !matches!(command, Command::Stop) {
+            return; // what was under way when its job ended
         }
         match command {
             Command::Run(spec, attempt) => self.run_task(worker, executor, spec, attempt),
@@ -269,11 +282,17 @@ impl Simulation {
         object: ObjectId,
         error: Option<Arc<TaskError>>,
     ) {
-        if let Some(error) = &error {
-            self.excuse(object.task.job(), error);
-        }
         let Some(process) = self.process(worker, executor) else { return };
         let waiting = process.waiting.remove(&object).unwrap_or_default();
+        if let Some(error) = &error {
+            for run in &waiting {
+                let at = At { worker, executor, run: *run };
+                if !self.runs_for_nobody(at) {
+                    self.excuse(object.task.job(), error);
+                }
+            }
+        }
+        let Some(process) = self.process(worker, executor) else { return };
         if error.is_none() && process.holds.contains_key(&object) {
             process.views.insert(object);
         }
@@ -294,12 +313,26 @@ impl Simulation {
         }
     }
 
+    /// A head that restarted may place a task again whose first run had just ended: the owner has
+    /// its result, and may have freed what the second run reads.
+    fn runs_for_nobody(&self, at: At) -> bool {
+        let Some(worker) = self.workers.get(&at.worker) else { return true };
+        let Some(run) = worker.processes[&at.executor].runs.get(&at.run) else { return true };
+        let task = run.spec.id;
+        let Some(here) = worker.core.tasks().find(|view| view.task == task) else { return true };
+        let owner = self.workers.get(&here.owner);
+        here.owner != WorkerId::HEAD
+            && owner.is_none_or(|owner| !owner.core.tasks().any(|view| view.task == task))
+    }
+
     fn submit_task(&mut self, at: At, child: &Child) {
         let living = self.living.clone();
         let Some(run) = self.running(at) else { return };
-        let id = run.spec.id.child(run.children);
+        let id = run.root().child(run.children);
         run.children += 1;
-        let slots: Vec<ObjectId> = run.slots.iter().map(|slot| slot.object).collect();
+        let known: FastMap<usize, ObjectId> = (child.dependencies.iter().chain(&child.borrowed))
+            .map(|slot| (*slot, run.slots[*slot].object))
+            .collect();
         let of = |wanted: &[usize]| wanted.iter().map(|slot| run.slots[*slot]).collect();
         let mut body = child.seed.to_le_bytes().to_vec();
         body.extend([child.depth, u8::from(child.inline)]);
@@ -321,14 +354,14 @@ impl Simulation {
             priority: child.priority,
             ..self.spec(id, at, TaskKind::Plain, body)
         };
-        self.oracle.submit(id, child, &slots);
+        self.oracle.submit(id, child, |slot| known[&slot]);
         self.submitted += 1;
         self.submit_spec(at, spec);
     }
 
     fn spawn(&mut self, at: At, own_process: bool, cpus: f64, named: bool) {
         let Some(run) = self.running(at) else { return };
-        let id = run.spec.id.child(run.children);
+        let id = run.root().child(run.children);
         run.children += 1;
         run.actors.push(ActorId(id));
         let name = named.then(|| format!("{id}"));
@@ -346,7 +379,7 @@ impl Simulation {
 
     fn call(&mut self, at: At, actor: usize, dependencies: &[usize]) {
         let Some(run) = self.running(at) else { return };
-        let id = run.spec.id.child(run.children);
+        let id = run.root().child(run.children);
         run.children += 1;
         let actor = run.actors[actor];
         let dependencies = dependencies.iter().map(|slot| run.slots[*slot]).collect();
@@ -395,7 +428,7 @@ impl Simulation {
 
     fn put(&mut self, at: At, seed: u64, inline: bool, contains: &[usize]) {
         let Some(run) = self.running(at) else { return };
-        let object = run.spec.id.put(run.puts);
+        let object = run.root().put(run.puts);
         run.puts += 1;
         let contains: Vec<Reference> = contains.iter().map(|slot| run.slots[*slot]).collect();
         let reference = Reference { object, owner: at.worker };

@@ -72,6 +72,9 @@ pub struct Mix {
     pub tasks: u64,
     /// Only independent tasks.
     pub plain: bool,
+    /// Actors hold CPUs. Not where drivers die: actors live as long as their job, and each try of
+    /// its driver makes others.
+    pub actors_hold: bool,
 }
 
 /// A task's own program: borrowed references are its first slots.
@@ -214,8 +217,11 @@ impl Writer {
         let own_process = self.rng.one_in(2);
         // Actors hold what they ask for as long as the job lasts: with three jobs, what is left
         // of the smallest worker must be enough for the largest task.
-        let cpus =
-            if self.actors == 0 { [0.0, 0.25, 0.5][self.rng.below(3) as usize] } else { 0.0 };
+        let cpus = if self.actors == 0 && self.what.actors_hold {
+            [0.0, 0.25, 0.5][self.rng.below(3) as usize]
+        } else {
+            0.0
+        };
         self.ops.push(Op::Spawn { own_process, cpus, named: self.rng.one_in(3) });
         self.actors += 1;
         for _ in 0..count {
@@ -283,26 +289,25 @@ impl Oracle {
     }
 
     /// Enters the results of a task and of all that it will submit.
-    pub fn submit(&mut self, task: TaskId, child: &Child, slots: &[ObjectId]) {
+    pub fn submit(&mut self, task: TaskId, child: &Child, slot: impl Fn(Slot) -> ObjectId) {
         let object = task.object(0);
         if self.values.contains_key(&object) {
             return;
         }
-        let value = |slot: &Slot| slots[*slot];
-        let read = child.dependencies.iter().map(value);
+        let read = child.dependencies.iter().map(|n| slot(*n));
         let mut read = read.fold(child.seed, |read, object| match self.values.get(&object) {
             Some(expected) => mix(read, expected.value),
             None => read,
         });
         let program = task_program(child.seed, child.depth, child.borrowed.len());
-        let mut own: Vec<ObjectId> = child.borrowed.iter().map(value).collect();
+        let mut own: Vec<ObjectId> = child.borrowed.iter().map(|n| slot(*n)).collect();
         let (mut children, mut puts) = (0, 0);
         for op in &program.ops {
             match op {
                 Op::Submit(grandchild) => {
                     let id = task.child(children);
                     children += 1;
-                    self.submit(id, grandchild, &own);
+                    self.submit(id, grandchild, &(|n: Slot| own[n]) as &dyn Fn(Slot) -> ObjectId);
                     own.push(id.object(0));
                 }
                 Op::Put { seed, contains, .. } => {

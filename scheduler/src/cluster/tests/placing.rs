@@ -11,7 +11,7 @@ fn a_spilled_task_is_assigned_and_its_owner_told() {
 }
 
 #[test]
-fn a_repeated_spill_is_answered_and_not_placed_again() {
+fn what_is_told_again_is_answered_and_not_placed_again() {
     let mut bench = Bench::with(&[1.0, 4.0]);
     bench.spill(1, vec![task(1, 0, 2.0)]);
     bench.actions.clear();
@@ -19,6 +19,19 @@ fn a_repeated_spill_is_answered_and_not_placed_again() {
     assert_eq!(bench.assigned(), []);
     assert_eq!(bench.placed(), [(1, id(0), 0, 2)]);
     bench.nothing_more();
+}
+
+#[test]
+fn a_task_that_runs_anew_is_placed_when_its_former_run_has_ended() {
+    let mut bench = Bench::with(&[1.0, 4.0]);
+    bench.load(1, 0.0, 0, &[]);
+    bench.spill(1, vec![task(1, 0, 2.0)]);
+    bench.actions.clear();
+    bench.spill(1, vec![task(1, 0, 2.0)]);
+    bench.nothing_more();
+    bench.say(2, ToHead::Ended(vec![(id(0), 0)]));
+    assert_eq!(bench.assigned(), [(id(0), 0, 2)]);
+    assert_eq!(bench.placed(), [(1, id(0), 0, 2)]);
 }
 
 #[test]

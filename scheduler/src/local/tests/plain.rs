@@ -210,9 +210,9 @@ fn a_driver_reports_to_the_head_and_its_executor_ends() {
     // A head that forgot hears it again.
     bench.handle(LocalEvent::HeadFound { fresh: true });
     assert!(matches!(bench.claim_head(), ToHead::DriverFinished { job: JOB, attempt: 0, .. }));
+    bench.claim_load();
     bench.now.0 += 1_000_000_000;
     bench.head_says(FromHead::JobEnded { job: JOB });
-    bench.claim_load();
     // It does not end: it is killed.
     bench.now = bench.core.poll_timeout().unwrap();
     bench.core.handle_timeout(bench.now);
