@@ -1,7 +1,9 @@
 //! Progress of a job: a bar on a terminal, a line now and then elsewhere.
 //!
 //! A driver reports progress with an event that has an object `progress`:
-//! `{"event": ..., "progress": {"what": "round 2", "done": 300, "total": 1000, "unit": "images"}}`.
+//! `{"event": ..., "progress": {"what": "reading", "done": 300, "total": 1000, "unit": "images"}}`,
+//! or, as training jobs do, with the numbers `round` and `rounds`. Of a round a training job also
+//! says a line on its output, so that without a terminal nothing more is shown.
 
 use std::io;
 use std::time::{Duration, Instant};
@@ -10,6 +12,7 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use serde_json::Value;
 
 use crate::output::Event;
+use crate::units::show_number;
 
 /// Between two lines of progress where there is no terminal.
 const LINE_EVERY: Duration = Duration::from_secs(5);
@@ -27,11 +30,16 @@ pub(crate) struct Step {
     unit: String,
     /// More about it, in words.
     detail: String,
+    /// The driver's own output says it too.
+    also_printed: bool,
 }
 
 impl Step {
     /// The progress that an event reports.
     pub(crate) fn of(event: &Event) -> Option<Self> {
+        if let Some(round) = Self::of_round(event) {
+            return Some(round);
+        }
         let progress = event.get("progress")?.as_object()?;
         let text =
             |name: &str| progress.get(name).and_then(Value::as_str).unwrap_or_default().to_owned();
@@ -41,6 +49,31 @@ impl Step {
             total: progress.get("total").and_then(Value::as_u64),
             unit: text("unit"),
             detail: text("detail"),
+            also_printed: false,
+        })
+    }
+
+    fn of_round(event: &Event) -> Option<Self> {
+        let number = |name: &str| event.get(name).and_then(Value::as_u64);
+        let measured = |name: &str, words: &str| {
+            let value = event.get(name).and_then(Value::as_f64)?;
+            Some(format!("{words} {}", show_number(value)))
+        };
+        let detail: Vec<String> = [
+            ("train_loss", "loss"),
+            ("test_accuracy", "accuracy"),
+            ("images_per_second", "images/s"),
+        ]
+        .into_iter()
+        .filter_map(|(name, words)| measured(name, words))
+        .collect();
+        Some(Self {
+            what: "rounds".to_owned(),
+            done: number("round")?,
+            total: Some(number("rounds")?),
+            unit: String::new(),
+            detail: detail.join(", "),
+            also_printed: true,
         })
     }
 
@@ -77,6 +110,9 @@ impl Progress {
             self.what.clone_from(&step.what);
         }
         if !self.terminal {
+            if step.also_printed {
+                return None;
+            }
             let ended = step.total.is_some_and(|total| step.done >= total);
             let due = self.last_line.is_none_or(|last| last.elapsed() >= LINE_EVERY);
             if !(other || ended || due) {
@@ -123,13 +159,14 @@ fn new_bar(step: &Step) -> ProgressBar {
     };
     bar.set_draw_target(ProgressDrawTarget::stderr());
     let template = match step.total {
-        Some(_) => "{prefix} {bar:30} {pos}/{len} {per_sec} {eta} {msg}",
-        None => "{prefix} {spinner} {pos} {per_sec} {msg}",
+        Some(_) => "{prefix} {bar:30} {pos}/{len} {elapsed} (left: {eta}) {msg}",
+        None => "{prefix} {spinner} {pos} {elapsed} {msg}",
     };
     if let Ok(style) = ProgressStyle::with_template(template) {
         bar.set_style(style);
     }
     bar.set_prefix(step.what.clone());
+    bar.enable_steady_tick(Duration::from_millis(500));
     bar
 }
 
@@ -159,5 +196,16 @@ mod tests {
         for event in [json!({}), json!({"progress": 3}), json!({"progress": {"total": 3}})] {
             assert_eq!(Step::of(event.as_object().unwrap()), None);
         }
+    }
+
+    #[test]
+    fn a_round_of_training_is_a_step() {
+        let event = json!({"event": "round", "round": 2, "rounds": 9, "train_loss": 0.25});
+        let step = Step::of(event.as_object().unwrap()).unwrap();
+        assert_eq!(step.line(), "rounds 2/9 loss 0.2500");
+        assert_eq!(Progress::new(false).step(&step), None);
+        let mut terminal = Progress::new(true);
+        assert_eq!(terminal.step(&step), None);
+        assert_eq!(terminal.bar.as_ref().map(|bar| bar.position()), Some(2));
     }
 }

@@ -1,7 +1,7 @@
 //! One command's conversation with the head.
 
 use anyhow::Context as _;
-use rdist::client::Client;
+use rdist::client::{Client, ClientError};
 use rdist::config::Home;
 use rdist::transport::{Entrance, Identity};
 
@@ -23,14 +23,14 @@ pub(super) fn run<T>(
 }
 
 /// With the certificate that the head left in the state folder, or with a token.
-pub(super) async fn connect(options: &arguments::Client) -> anyhow::Result<Client> {
+pub(super) async fn connect(options: &arguments::Client) -> Result<Client, ClientError> {
     let home = Home::from_environment();
-    let Some(head) = &options.head else { return Ok(Client::connect(&home).await?) };
+    let Some(head) = &options.head else { return Client::connect(&home).await };
     if options.token.is_none()
         && let Ok(identity) = Identity::load(&home.client_identity())
     {
-        return Ok(Client::dial(head.clone(), &identity).await?);
+        return Client::dial(head.clone(), &identity).await;
     }
     let (head, token) = (options.head.clone(), options.token.clone());
-    Ok(Client::connect_with(&Entrance { home, head, token }).await?)
+    Client::connect_with(&Entrance { home, head, token }).await
 }

@@ -4,11 +4,11 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::Context as _;
-use rdist::client::{Client, JobRequest};
+use rdist::client::{Client, JobProgress, JobRequest};
 use rdist::scheduler::id::JobId;
 
 use super::session;
-use super::watch::{self, Ending};
+use super::watch::{self, Ending, Updates};
 use crate::arguments::Submit;
 use crate::program;
 
@@ -26,7 +26,8 @@ pub(super) fn submit(submit: &Submit, json: bool) -> anyhow::Result<ExitCode> {
             }
             return Ok(ExitCode::SUCCESS);
         }
-        let ending = watch::follow(client, job, &mut *reporter, submit.timeout).await?;
+        let updates = Updates::of(job, client, &submit.client);
+        let ending = watch::follow(updates, &mut *reporter, submit.timeout).await?;
         if let Ending::TimedOut = ending {
             give_up(client, job, submit, json).await?;
         }
@@ -57,8 +58,12 @@ fn prepare(submit: &Submit) -> anyhow::Result<JobRequest> {
 /// The job has waited too long for a place: stops it, and says what it waited for.
 async fn give_up(client: &Client, job: JobId, submit: &Submit, json: bool) -> anyhow::Result<()> {
     let waited = submit.timeout.unwrap_or_default().as_secs_f64();
-    let explained = client.explain(&job.to_string()).await;
-    let reason = explained.map(|reason| reason.to_string()).unwrap_or_default();
+    let status = client.job(job).await?;
+    let reason = match status.state {
+        JobProgress::Waiting { reason } => reason,
+        // It has just started, or ended: too late all the same.
+        other => other.word().to_owned(),
+    };
     client.stop_job(job).await?;
     eprintln!(
         "{job} did not start within {waited} s and was stopped: {reason}\n\

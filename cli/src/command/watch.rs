@@ -2,14 +2,14 @@
 //! the submission.
 
 use std::process::ExitCode;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail};
-use rdist::client::{Client, JobProgress, JobUpdate, WatchError};
+use rdist::client::{Client, ClientError, JobProgress, JobStream, JobUpdate, WatchError};
 use rdist::scheduler::id::{JobId, WorkerId};
 
 use super::session;
-use crate::arguments::Logs;
+use crate::arguments::{self, Logs};
 use crate::follow::Follower;
 use crate::output::{Human, Json, Lines, Reporter, Standing};
 
@@ -35,7 +35,8 @@ pub(super) fn logs(logs: &Logs, json: bool) -> anyhow::Result<ExitCode> {
             return Ok(ExitCode::SUCCESS);
         }
         let mut reporter = reporter(json);
-        let ending = follow(client, job, &mut *reporter, None).await?;
+        let updates = Updates::of(job, client, &logs.client);
+        let ending = follow(updates, &mut *reporter, None).await?;
         Ok(exit_code(&ending, job, json))
     })
 }
@@ -53,12 +54,11 @@ pub(super) fn reporter(json: bool) -> Box<dyn Reporter> {
 /// Shows all updates of a job, from its first on, until it ends, Ctrl-C, or it has waited for a
 /// start longer than `start_within`.
 pub(super) async fn follow(
-    client: &Client,
-    job: JobId,
+    mut updates: Updates<'_>,
     reporter: &mut dyn Reporter,
     start_within: Option<Duration>,
 ) -> anyhow::Result<Ending> {
-    let mut updates = client.watch(job, true).await?;
+    let job = updates.job;
     let mut follower = Follower::new(job.to_string(), reporter);
     let mut clock = Clock::default();
     let deadline = start_within.map(|within| tokio::time::Instant::now() + within);
@@ -85,6 +85,86 @@ pub(super) async fn follow(
         if let Some(end) = show(&mut follower, &mut clock, &update)? {
             return Ok(Ending::Job(end));
         }
+    }
+}
+
+/// The updates of a job, from its first on, over as many connections as it takes: a head that was
+/// killed and starts again has them all.
+pub(super) struct Updates<'a> {
+    job: JobId,
+    options: &'a arguments::Client,
+    client: Option<Client>,
+    stream: Option<JobStream>,
+    /// How many were handed out.
+    seen: usize,
+    /// How many of this stream are still to be passed over, as they were handed out before.
+    skip: usize,
+    lost_at: Option<Instant>,
+}
+
+impl<'a> Updates<'a> {
+    /// A head that is away for longer is given up.
+    const PATIENCE: Duration = Duration::from_secs(60);
+    /// Between two tries to reach it.
+    const PAUSE: Duration = Duration::from_millis(100);
+
+    /// Over `client` at first, then over others like it.
+    pub(super) fn of(job: JobId, client: &Client, options: &'a arguments::Client) -> Self {
+        let client = Some(client.clone());
+        Self { job, options, client, stream: None, seen: 0, skip: 0, lost_at: None }
+    }
+
+    /// The next update; `None` after the last. Cancel safe.
+    async fn next(&mut self) -> anyhow::Result<Option<JobUpdate>> {
+        loop {
+            if let Some(stream) = &mut self.stream {
+                match stream.next().await {
+                    Ok(Some(_)) if self.skip > 0 => self.skip -= 1,
+                    Ok(update) => {
+                        self.seen += usize::from(update.is_some());
+                        self.lost_at = None;
+                        return Ok(update);
+                    }
+                    Err(error @ WatchError::Malformed { .. }) => return Err(error.into()),
+                    Err(error @ WatchError::Broken { .. }) => self.lose(&error),
+                }
+                continue;
+            }
+            match self.open().await {
+                Ok(()) => {}
+                Err(error) if self.is_final(&error) => return Err(error.into()),
+                Err(_) => tokio::time::sleep(Self::PAUSE).await,
+            }
+        }
+    }
+
+    fn lose(&mut self, error: &WatchError) {
+        (self.client, self.stream) = (None, None);
+        if self.lost_at.is_none() {
+            self.lost_at = Some(Instant::now());
+            let seconds = Self::PATIENCE.as_secs();
+            eprintln!("{error}; waiting up to {seconds} s for it to come back");
+        }
+    }
+
+    async fn open(&mut self) -> Result<(), ClientError> {
+        let client = match self.client.take() {
+            Some(client) => client,
+            None => session::connect(self.options).await?,
+        };
+        self.stream = Some(client.watch(self.job, true).await?);
+        self.skip = self.seen;
+        self.client = Some(client);
+        Ok(())
+    }
+
+    /// Whether trying again is of no use: the head says no, or it was stopped on purpose.
+    fn is_final(&self, error: &ClientError) -> bool {
+        let away = matches!(
+            error,
+            ClientError::HeadDied { .. } | ClientError::Connect(_) | ClientError::Broken { .. }
+        );
+        !away || self.lost_at.is_none_or(|lost| lost.elapsed() > Self::PATIENCE)
     }
 }
 

@@ -85,8 +85,10 @@ impl<O: Write, E: Write> Reporter for Human<O, E> {
             }
             return Ok(());
         }
-        match event_line(event) {
-            Some(line) => self.note(&line),
+        // All else a driver says in words on its output as well; the rest of an event is for
+        // programs.
+        match event.get("message").and_then(Value::as_str) {
+            Some(message) => self.note(message),
             None => Ok(()),
         }
     }
@@ -109,23 +111,6 @@ impl<O: Write, E: Write> Reporter for Human<O, E> {
         }
         Ok(())
     }
-}
-
-/// An event that is no progress: its message if it has one, else its name and plain values.
-fn event_line(event: &Event) -> Option<String> {
-    if let Some(message) = event.get("message").and_then(Value::as_str) {
-        return Some(message.to_owned());
-    }
-    let name = event.get("event").and_then(Value::as_str)?;
-    let values: Vec<String> = event
-        .iter()
-        .filter(|(key, value)| *key != "event" && !value.is_object() && !value.is_array())
-        .map(|(key, value)| format!("{key} {}", show_value(value)))
-        .collect();
-    if values.is_empty() {
-        return None;
-    }
-    Some(format!("{}: {}", name.replace('_', " "), values.join(", ")))
 }
 
 fn show_value(value: &Value) -> String {
@@ -196,12 +181,17 @@ mod tests {
     }
 
     #[test]
-    fn an_event_becomes_a_line() {
-        let line = |value: Value| event_line(value.as_object().unwrap());
-        let event = json!({"event": "round_finished", "round": 2, "loss": 0.25, "parts": [1, 2]});
-        assert_eq!(line(event).unwrap(), "round finished: loss 0.2500, round 2");
-        let message = json!({"event": "lost", "message": "replica 1 is lost", "x": 1});
-        assert_eq!(line(message).unwrap(), "replica 1 is lost");
-        assert_eq!(line(json!({"event": "nothing"})), None);
+    fn an_event_shows_its_message_and_its_progress_and_is_else_for_programs() {
+        let (out, err) = shown(|human| {
+            for event in [
+                json!({"event": "lost", "message": "replica 1 is lost", "replica": 1}),
+                json!({"event": "read", "progress": {"what": "reading", "done": 3, "total": 9}}),
+                json!({"event": "round", "round": 2, "rounds": 9, "train_loss": 0.25}),
+                json!({"event": "metrics", "metrics": {"test_accuracy": 0.5}}),
+            ] {
+                human.event("job-1", event.as_object().unwrap()).unwrap();
+            }
+        });
+        assert_eq!((out.as_str(), err.as_str()), ("", "replica 1 is lost\nreading 3/9\n"));
     }
 }

@@ -47,7 +47,9 @@ fn cell(field: &str, value: &Value) -> String {
         Value::Bool(yes) => if *yes { "yes" } else { "no" }.to_owned(),
         Value::Number(number) => match (field.ends_with("bytes"), number.as_u64()) {
             (true, Some(bytes)) => show_bytes(bytes),
-            _ => number.as_f64().map_or_else(|| number.to_string(), show_number),
+            _ if number.is_f64() => show_number(number.as_f64().unwrap_or_default()),
+            // Process ids and the like: not a quantity, so not grouped.
+            _ => number.to_string(),
         },
         Value::Array(values) if values.is_empty() => "-".to_owned(),
         Value::Array(values) => {

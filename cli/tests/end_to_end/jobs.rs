@@ -42,7 +42,7 @@ fn json_is_one_object_per_line_and_ends_with_the_job() {
     assert_eq!(last["status"], "succeeded");
     assert_eq!(last["metrics"], serde_json::json!({"loss": 1.0}));
     assert!(last["seconds"].as_f64().is_some_and(|seconds| seconds > 0.0));
-    assert_eq!(lines.iter().filter(|line| line["event"] == "round").count(), 2);
+    assert_eq!(lines.iter().filter(|line| line["event"] == "lap").count(), 2);
     let printed = |stream: &str| -> String {
         let of_stream = lines.iter().filter(|line| line["stream"] == stream);
         of_stream.filter_map(|line| line["text"].as_str()).collect()

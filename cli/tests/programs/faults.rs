@@ -78,8 +78,8 @@ async fn main(cx: Driver) -> Result<()> {
             println!("folder={}", std::env::current_dir().unwrap().display());
         }
         ["events"] => {
-            cx.emit(&serde_json::json!({"event": "round", "round": 1, "metrics": {"loss": 2.0}}));
-            cx.emit(&serde_json::json!({"event": "round", "round": 2, "metrics": {"loss": 1.0}}));
+            cx.emit(&serde_json::json!({"event": "lap", "lap": 1, "metrics": {"loss": 2.0}}));
+            cx.emit(&serde_json::json!({"event": "lap", "lap": 2, "metrics": {"loss": 1.0}}));
             println!("to standard output");
             eprintln!("to standard error");
         }

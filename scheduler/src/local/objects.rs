@@ -31,6 +31,11 @@ impl LocalCore {
             self.objects.entry(object).or_insert_with(|| ObjectEntry::new(me, Borrow::Owned));
         if !entry.is_owned() {
             self.adopt(object);
+            // A copy of the former owner's value may refer to what that one owned; the runtime
+            // has put the new value in its place.
+            if let Some(entry) = self.objects.get_mut(&object) {
+                entry.value = Value::Absent;
+            }
         }
         self.hold_by(by, Reference { object, owner: me });
         let value =

@@ -383,7 +383,12 @@ impl LocalCore {
                 }
         });
         match (key, &outcome) {
-            (Some(key), _) => self.settle_outcome(key, outcome, from),
+            (Some(key), _) => {
+                if matches!(self.tasks[key].state, TaskState::Spilled { told: true, .. }) {
+                    self.unspill(task, attempt);
+                }
+                self.settle_outcome(key, outcome, from);
+            }
             (None, Outcome::Returned(values)) => {
                 for (index, value) in (0..).zip(values) {
                     self.discard_value(task.object(index), value.inline, from);
