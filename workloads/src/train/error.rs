@@ -13,7 +13,7 @@ use crate::spec::SpecError;
 pub enum JobError {
     /// The TOML.
     #[error(transparent)]
-    Spec(#[from] SpecError),
+    Spec(Box<SpecError>),
     /// The data.
     #[error(transparent)]
     Data(#[from] MnistError),
@@ -54,6 +54,12 @@ pub enum JobError {
     /// An argument of the program.
     #[error("{0}; `rdist-workloads --help` shows the forms")]
     Usage(String),
+}
+
+impl From<SpecError> for JobError {
+    fn from(error: SpecError) -> Self {
+        Self::Spec(Box::new(error))
+    }
 }
 
 /// What the failure of a replica's call means for the others.

@@ -233,11 +233,12 @@ impl Fleet {
         // It may live on, cut off, and hold a CPU that its successor needs. If it is really gone,
         // there is nothing to end.
         let _ = gone.handle.kill();
-        println!(
-            "replica {number} is lost ({}); its part goes to the other {}",
-            first_line(error),
-            self.members.len()
-        );
+        let rest = match self.members.len() {
+            0 => "its part waits for another replica".to_owned(),
+            1 => "its part goes to the one that is left".to_owned(),
+            left => format!("its part goes to the {left} that are left"),
+        };
+        println!("replica {number} is lost ({}); {rest}", first_line(error));
         self.recruit();
         Ok(())
     }
