@@ -38,7 +38,7 @@ fn add_squares(counter: ActorHandle<Counter>, upto: u64) -> Result<()> {
 }
 
 #[rdist::main]
-async fn main(cx: Driver) -> rdist::Result<()> {
+async fn main(cx: Driver) -> Result<()> {
     let counter = Counter::spawn(&cx, 0).await?;
 
     // An argument may be a result that is not there yet. `send` does not wait for the call.

@@ -46,7 +46,7 @@ fn solve(cx: &Context, board: Board) -> Result<u64> {
 }
 
 #[rdist::main]
-async fn main(cx: Driver) -> rdist::Result<()> {
+async fn main(cx: Driver) -> Result<()> {
     let size = std::env::args().nth(1).and_then(|n| n.parse().ok()).unwrap_or(10);
     let board = Board { size, row: 0, columns: 0, left: 0, right: 0 };
     println!("{size} queens: {} solutions", solve.submit(&cx, board).await?);

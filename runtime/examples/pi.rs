@@ -22,7 +22,7 @@ fn throw(seed: u64, darts: u64) -> u64 {
 }
 
 #[rdist::main]
-async fn main(cx: Driver) -> rdist::Result<()> {
+async fn main(cx: Driver) -> Result<()> {
     let tasks: u64 = std::env::args().nth(1).and_then(|n| n.parse().ok()).unwrap_or(8);
 
     // Submitting does not wait: a result that is still to come is an ObjectRef.

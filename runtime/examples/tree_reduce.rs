@@ -18,7 +18,7 @@ fn add(a: View<Vec<f32>>, b: View<Vec<f32>>) -> Vec<f32> {
 }
 
 #[rdist::main]
-async fn main(cx: Driver) -> rdist::Result<()> {
+async fn main(cx: Driver) -> Result<()> {
     let start = std::time::Instant::now();
     let mut level: Vec<ObjectRef<Vec<f32>>> =
         (0..ARRAYS).map(|number| make.submit(&cx, number)).collect();

@@ -1,4 +1,59 @@
 //! The sans-IO scheduling cores of rdist.
+//!
+//! Two state machines decide where and when work runs: [`local::LocalCore`] on every worker and
+//! [`cluster::ClusterCore`] on the head. Both have the shape of quinn-proto: `handle(now, event)`,
+//! `handle_timeout(now)`, `poll_action()`, `poll_timeout()`. Neither reads a clock, opens a file or
+//! a socket, or draws a random number that its caller did not seed; the same events give the same
+//! actions, so that a seed replays a failure.
+//!
+//! ```text
+//!  program in an executor           worker                           head
+//!   submit, put ──LocalEvent──► ┌───────────┐ ──ToHead: spilled──► ┌─────────────┐
+//!                               │ LocalCore │                      │ ClusterCore │
+//!   run ◄───────LocalAction──── └───────────┘ ◄─FromHead: assigned └─────────────┘
+//!                                  ▲    │
+//!          PeerMessage: outcomes, calls, references, places of values
+//!                                  │    ▼
+//!                               other workers
+//! ```
+//!
+//! # How work flows on a worker
+//!
+//! A task comes from a program here and is owned here: this worker keeps its specification, its
+//! results, and the count of who refers to them. It waits until its dependencies are readable
+//! here, then for resources, then runs; the head hears nothing of it. A task that this worker can
+//! never run, or that asks to run elsewhere, waits until its dependencies exist and is then spilled
+//! to the head, which assigns it to a worker; what merely queues is spilled when the head sees room
+//! elsewhere and asks. Whoever ran a task tells its owner; a loss (of an executor, of a worker) is
+//! a reason to try again, a failure of the task itself is not, and what depends on a failed task
+//! fails with that first error.
+//!
+//! # How values live
+//!
+//! A value has one owner. Executors, tasks, other values that contain its reference, borrowing
+//! workers and supervised actors hold it; when the last lets go, every copy is freed. A borrowing
+//! worker registers once, whatever happens inside it, and messages that could let an owner drop a
+//! reference too early wait until a borrower is registered ([`local`], `peers`). A value whose last
+//! copy is lost is made again from the specification of its task, and so is what that needs.
+//!
+//! # What holds at all times
+//!
+//! Invariants have names; `check_invariants()` asserts them, and tests call it after every event.
+//!
+//! | name | where it is defined | about |
+//! |---|---|---|
+//! | LC-1 | `local::invariants` | an event's consequences are all drawn before `handle` returns |
+//! | TG-1 to TG-4 | `task::table` | tasks, the queue, executors and dependencies agree |
+//! | RL-1 | `resource::ledger` | what is free and what is held make the worker's total |
+//! | RF-1 to RF-3 | `object::entry` | every holder is counted, on the right side |
+//! | OB-1 | `object::entry` | copies and the workers that have them agree |
+//! | LN-1 | `object::lineage` | specifications are kept while, and only while, they are needed |
+//! | AC-1, AC-2 | `actor` | actors are where their executor says; calls keep their order |
+//!
+//! # What is left to others
+//!
+//! Values' bytes, processes, links and time belong to the runtime. A link between two living
+//! processes delivers in order and once ([`message`]); a lost worker never comes back under its id.
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
 pub(crate) mod actor;

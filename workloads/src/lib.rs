@@ -1,1 +1,22 @@
-//! Workloads.
+//! Training and inference workloads of rdist: task graphs whose actors hold replicas of a model.
+//!
+//! ```text
+//! spec      a job's TOML, checked        graph   its task graph, drawn
+//! data      IDX files, where they are found, who trains on what
+//! model     parameters and forward passes          tensor  slices as tensors; all `unsafe`
+//! train     trainer (one model, no cluster) <- replica (an actor) <- fleet (all of them)
+//!           <- strategies (who does what when) <- run (a job)
+//! metric    what is counted              report  what people see
+//! ```
+//! Pure parts know nothing of clusters; strategies know nothing of tensors. Everything that is
+//! random comes from the job's seed.
+#![cfg_attr(test, allow(clippy::unwrap_used))]
+
+pub mod data;
+pub mod graph;
+pub mod metric;
+pub mod model;
+pub mod report;
+pub mod spec;
+pub mod tensor;
+pub mod train;

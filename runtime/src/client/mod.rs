@@ -283,7 +283,7 @@ impl Client {
     /// Ends the connection in good order.
     pub async fn close(self) {
         self.connection.close(close::DONE, "done");
-        self.endpoint.wait_idle().await;
+        self.endpoint.farewell().await;
     }
 
     async fn done(&self, request: ClientRequest) -> Result<(), ClientError> {

@@ -2,7 +2,8 @@
 //!
 //! ```text
 //! RDIST_EXECUTOR_FD is set   a worker started this process: run what it sends
-//! else                       a person started it: the job is yet to be submitted
+//! a head runs here           a person started it: submit this very file as a job, and watch
+//! else                       the same, to a head and a worker inside this process
 //! ```
 
 use std::process::ExitCode;
@@ -19,7 +20,7 @@ use crate::api::error::Failure;
 pub fn launch(driver: DriverBody) -> ExitCode {
     match std::env::var(super::EXECUTOR_FD) {
         Ok(descriptor) => execute(&descriptor, driver),
-        Err(_) => submit_self(),
+        Err(_) => super::submission::submit_this_program(),
     }
 }
 
@@ -59,12 +60,4 @@ pub(crate) fn drive<F: Future>(cx: &Context, future: F) -> Result<F::Output, Fai
     // A task of the runtime that panicked has said so itself.
     let _ = beside.join();
     Ok(result?)
-}
-
-fn submit_self() -> ExitCode {
-    eprintln!(
-        "rdist: this program is a job: submit it with `rdist submit {} -- ARGUMENTS`",
-        std::env::args().next().unwrap_or_default()
-    );
-    ExitCode::from(2)
 }

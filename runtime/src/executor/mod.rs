@@ -1,15 +1,16 @@
 //! The process side: the user's program, started by a worker, running tasks and actors.
 //!
 //! ```text
-//! process   the connection: rings, socket, store; what arrives goes to objects and slots
-//! wait      waiting threads read the ring, in turns
-//! outbox    sending, from any thread
-//! objects   what this process refers to
-//! slots     threads that run work, made on demand
-//! run       one task: arguments, call, result, panics
-//! mailbox   one actor: its state and its calls, in order
-//! registry  the program's functions
-//! launch    how `main` finds out what this process is for
+//! process     the connection: rings, socket, store; what arrives goes to objects and slots
+//! wait        waiting threads read the ring, in turns
+//! outbox      sending, from any thread
+//! objects     what this process refers to
+//! slots       threads that run work, made on demand
+//! run         one task: arguments, call, result, panics
+//! mailbox     one actor: its state and its calls, in order
+//! registry    the program's functions
+//! launch      how `main` finds out what this process is for
+//! submission  a program that a person started: it submits itself
 //! ```
 //! One process has one connection for its whole life ([`Process::current`]); the end of the worker
 //! is the end of the process. The executor trusts its worker and nobody else talks to it.
@@ -23,6 +24,7 @@ pub(crate) mod process;
 pub(crate) mod registry;
 pub(crate) mod run;
 pub(crate) mod slots;
+pub(crate) mod submission;
 pub(crate) mod wait;
 
 /// Environment variable with the number of the inherited socket.

@@ -199,9 +199,12 @@ async fn run(
     let mut books = Books::open(Box::new(SledStore::open(&home.head().join("state"))?))?;
     let epoch = books.count("epoch");
     let tuning = Tuning { dead_after: config.dead_after, ..Tuning::default() };
-    let endpoint = Endpoint::bind(config.listen, &authority.identity(Peer::Head)?, tuning)?;
+    let secret = authority.secret("rdist 2026 head's stateless resets");
+    let identity = authority.identity(Peer::Head)?;
+    let endpoint = Endpoint::bind_again(config.listen, &identity, tuning, secret)?;
     let listen = endpoint.local_address()?;
     let address = match listen.ip().is_unspecified() {
+        true if listen.is_ipv6() => format!("[::1]:{}", listen.port()),
         true => format!("127.0.0.1:{}", listen.port()),
         false => listen.to_string(),
     };

@@ -200,7 +200,10 @@ impl Daemon {
         self.missing.remove(&worker);
         self.sessions.remove(&worker);
         self.remotes.remove(&worker);
-        if let Some(record) = self.books.workers().get(&worker) {
+        // Removed stays removed, whatever its last words were.
+        if let Some(record) = self.books.workers().get(&worker)
+            && record.standing != Standing::Removed
+        {
             let record = WorkerRecord { standing, ..record.clone() };
             self.books.put_worker(record);
         }

@@ -299,6 +299,11 @@ impl Authority {
         Fingerprint::of(&self.certificate)
     }
 
+    /// A secret for `purpose` that stays the same over restarts.
+    pub fn secret(&self, purpose: &str) -> [u8; 32] {
+        blake3::derive_key(purpose, self.issuer.key().serialized_der())
+    }
+
     /// Its certificate.
     pub fn certificate(&self) -> &CertificateDer<'static> {
         &self.certificate

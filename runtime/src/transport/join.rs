@@ -51,7 +51,7 @@ pub async fn join(address: &str, token: &Token, tuning: Tuning) -> Result<Identi
     let connection = endpoint.connect_as_stranger(address, token.cluster).await?;
     let proof = Some((token.id, token.secret));
     let identity = ask(&connection, address, token.cluster, token.role, proof).await;
-    endpoint.wait_idle().await;
+    endpoint.farewell().await;
     identity
 }
 
@@ -64,7 +64,7 @@ pub async fn renew(
     let endpoint = Endpoint::stranger(tuning)?;
     let connection = endpoint.connect_for_renewal(address, identity).await?;
     let renewed = ask(&connection, address, identity.cluster(), Role::Worker, None).await;
-    endpoint.wait_idle().await;
+    endpoint.farewell().await;
     renewed
 }
 

@@ -9,11 +9,13 @@
 //! Not here: what is said (`wire`), and by whom to whom (`head`, `worker`, `client`).
 
 pub mod discover;
+mod error;
 pub mod frame;
 pub mod identity;
 pub mod join;
 pub mod link;
 pub mod quic;
+mod reset;
 mod tls;
 pub mod token;
 

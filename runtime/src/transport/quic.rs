@@ -14,8 +14,10 @@ use quinn::crypto::rustls::{HandshakeData, QuicClientConfig};
 use quinn::{ConnectionError, TransportConfig, VarInt};
 use rustls::pki_types::CertificateDer;
 
+pub use super::error::{AcceptError, BindError, ConnectError};
 use super::identity::{Fingerprint, Identity, Peer};
-use super::tls::{self, TlsError};
+use super::reset::{RandomIds, ResetKey};
+use super::tls;
 use crate::wire::PROTOCOL_VERSION;
 
 /// Reasons for which a connection is closed on purpose.
@@ -58,6 +60,8 @@ const SOCKET_BUFFER_BYTES: usize = 8 << 20;
 /// Round trip that is assumed before one was measured: a lost first packet is repeated after about
 /// three of these.
 const INITIAL_RTT: Duration = Duration::from_millis(100);
+/// The last packets of a process get so long.
+const FAREWELL: Duration = Duration::from_millis(10);
 /// Streams that a peer may have open at once.
 const STREAMS: u32 = 1_024;
 
@@ -79,129 +83,6 @@ impl Tuning {
             .datagram_receive_buffer_size(None)
             .mtu_discovery_config(Some(discovery));
         Arc::new(config)
-    }
-}
-
-/// An endpoint cannot start.
-#[derive(Debug, thiserror::Error)]
-pub enum BindError {
-    /// The address is taken, or is not this machine's.
-    #[error("cannot listen on UDP {address}: {source}; choose another with --listen HOST:PORT")]
-    Address {
-        /// Where.
-        address: SocketAddr,
-        /// Why not.
-        source: io::Error,
-    },
-    /// Its certificates are of no use.
-    #[error(transparent)]
-    Tls(#[from] TlsError),
-}
-
-/// A peer cannot be reached.
-#[derive(Debug, Clone, thiserror::Error)]
-pub enum ConnectError {
-    /// The address means nothing.
-    #[error("{address} is no address that can be reached: {reason}; write HOST:PORT")]
-    Address {
-        /// As it was given.
-        address: String,
-        /// What is wrong.
-        reason: String,
-    },
-    /// Nobody answers.
-    #[error("nobody answers at {address}: {reason}; check that it runs and that UDP gets through")]
-    Silent {
-        /// Where.
-        address: String,
-        /// What happened.
-        reason: String,
-    },
-    /// Another version.
-    #[error(
-        "{address} speaks version {theirs} of the protocol, this rdist speaks {ours}: use the \
-             same release on both sides"
-    )]
-    OtherVersion {
-        /// Where.
-        address: String,
-        /// Its version, or `another`.
-        theirs: String,
-        /// Ours.
-        ours: u32,
-    },
-    /// Its certificate is of another CA.
-    #[error(
-        "{address} belongs to another cluster (its certificate has another CA): check the \
-             address, or join again with a token of that cluster"
-    )]
-    OtherCluster {
-        /// Where.
-        address: String,
-    },
-    /// It is somebody else of the cluster.
-    #[error("at {address} is not {expected}: {reason}")]
-    OtherPeer {
-        /// Where.
-        address: String,
-        /// Who should be there.
-        expected: Peer,
-        /// What TLS says.
-        reason: String,
-    },
-    /// It does not want this peer.
-    #[error("{address} refused the connection: {reason}")]
-    Refused {
-        /// Where.
-        address: String,
-        /// What it says.
-        reason: String,
-    },
-    /// Own certificates are of no use.
-    #[error("{0}")]
-    Tls(String),
-}
-
-/// Alerts of TLS as QUIC error codes (RFC 9001, 4.8).
-const fn alert(number: u64) -> u64 {
-    0x100 + number
-}
-
-impl ConnectError {
-    /// What a broken connection to `address` means.
-    pub fn of(address: &str, expected: Peer, ours: u32, error: &ConnectionError) -> Self {
-        let address = address.to_owned();
-        match error {
-            ConnectionError::TransportError(error) => match u64::from(error.code) {
-                // Unknown authority; or a signature that its authority did not make.
-                code if code == alert(48) || code == alert(51) => Self::OtherCluster { address },
-                code if (alert(40)..alert(50)).contains(&code) => {
-                    Self::OtherPeer { address, expected, reason: error.reason.clone() }
-                }
-                _ => Self::Silent { address, reason: error.to_string() },
-            },
-            ConnectionError::ConnectionClosed(frame) => match u64::from(frame.error_code) {
-                code if code == alert(120) => {
-                    Self::OtherVersion { address, theirs: "another".to_owned(), ours }
-                }
-                code if (alert(0)..=alert(255)).contains(&code) => Self::Refused {
-                    address,
-                    reason: format!(
-                        "it does not accept this certificate ({}); join again with a token",
-                        String::from_utf8_lossy(&frame.reason)
-                    ),
-                },
-                _ => Self::Silent { address, reason: error.to_string() },
-            },
-            ConnectionError::ApplicationClosed(frame) => {
-                let reason = String::from_utf8_lossy(&frame.reason).into_owned();
-                if frame.error_code == VarInt::from(close::VERSION) {
-                    return Self::OtherVersion { address, theirs: reason, ours };
-                }
-                Self::Refused { address, reason }
-            }
-            other => Self::Silent { address, reason: other.to_string() },
-        }
     }
 }
 
@@ -227,11 +108,37 @@ impl Endpoint {
         identity: &Identity,
         tuning: Tuning,
     ) -> Result<Self, BindError> {
+        let config = quinn::EndpointConfig::default();
+        Self::bind_configured(listen, identity, tuning, config)
+    }
+
+    /// One that tells the peers of its earlier life at once that their connections are gone, if
+    /// that life had the same `secret` and the same port. Without it they wait until it has been
+    /// silent for too long.
+    pub fn bind_again(
+        listen: SocketAddr,
+        identity: &Identity,
+        tuning: Tuning,
+        secret: [u8; 32],
+    ) -> Result<Self, BindError> {
+        let mut config = quinn::EndpointConfig::new(Arc::new(ResetKey(secret)));
+        // The usual generator knows its own ids only, and stays silent about those of its
+        // predecessor.
+        config.cid_generator(|| Box::new(RandomIds));
+        Self::bind_configured(listen, identity, tuning, config)
+    }
+
+    fn bind_configured(
+        listen: SocketAddr,
+        identity: &Identity,
+        tuning: Tuning,
+        config: quinn::EndpointConfig,
+    ) -> Result<Self, BindError> {
         let crypto = Arc::new(tls::server(identity, tuning.version)?);
         let transport = tuning.transport();
         let mut server = quinn::ServerConfig::with_crypto(crypto);
         server.transport_config(transport.clone());
-        let inner = open(listen, Some(server))?;
+        let inner = open(listen, Some(server), config)?;
         let member = Some(Arc::new(tls::member(identity, tuning.version)?));
         Ok(Self { inner, member, transport, tuning })
     }
@@ -239,13 +146,13 @@ impl Endpoint {
     /// One that only dials, for a client.
     pub fn dialer(identity: &Identity, tuning: Tuning) -> Result<Self, BindError> {
         let member = Some(Arc::new(tls::member(identity, tuning.version)?));
-        let inner = open(unspecified(), None)?;
+        let inner = open(unspecified(), None, quinn::EndpointConfig::default())?;
         Ok(Self { inner, member, transport: tuning.transport(), tuning })
     }
 
     /// One that only asks for a certificate.
     pub fn stranger(tuning: Tuning) -> Result<Self, BindError> {
-        let inner = open(unspecified(), None)?;
+        let inner = open(unspecified(), None, quinn::EndpointConfig::default())?;
         Ok(Self { inner, member: None, transport: tuning.transport(), tuning })
     }
 
@@ -358,6 +265,12 @@ impl Endpoint {
     pub async fn wait_idle(&self) {
         self.inner.wait_idle().await;
     }
+
+    /// Lets the last packets out of a process that is done; waits for no answer to them.
+    pub async fn farewell(&self) {
+        // Too late is as good: this only spares the other side a timeout.
+        let _ = tokio::time::timeout(FAREWELL, self.inner.wait_idle()).await;
+    }
 }
 
 fn unspecified() -> SocketAddr {
@@ -367,13 +280,13 @@ fn unspecified() -> SocketAddr {
 fn open(
     listen: SocketAddr,
     server: Option<quinn::ServerConfig>,
+    mut config: quinn::EndpointConfig,
 ) -> Result<quinn::Endpoint, BindError> {
     let failed = |source| BindError::Address { address: listen, source };
     let socket = UdpSocket::bind(listen).map_err(failed)?;
     // The system caps these; smaller buffers cost speed, not correctness.
     let _ = rustix::net::sockopt::set_socket_recv_buffer_size(&socket, SOCKET_BUFFER_BYTES);
     let _ = rustix::net::sockopt::set_socket_send_buffer_size(&socket, SOCKET_BUFFER_BYTES);
-    let mut config = quinn::EndpointConfig::default();
     config
         .max_udp_payload_size(DATAGRAM_BYTES)
         .map_err(|error| failed(io::Error::other(error.to_string())))?;
@@ -402,33 +315,6 @@ pub enum Arrival {
         connection: quinn::Connection,
         /// Who the caller is already.
         renews: Option<Peer>,
-    },
-}
-
-/// A caller that is turned away.
-#[derive(Debug, thiserror::Error)]
-pub enum AcceptError {
-    /// The hand-shake failed.
-    #[error("a hand-shake with {address} failed: {source}")]
-    Handshake {
-        /// Where from.
-        address: SocketAddr,
-        /// Why.
-        source: ConnectionError,
-    },
-    /// It speaks another version.
-    #[error("{address} speaks another version of the protocol than {ours}")]
-    OtherVersion {
-        /// Where from.
-        address: SocketAddr,
-        /// Our version.
-        ours: u32,
-    },
-    /// It shows no certificate, or one that names nobody.
-    #[error("{address} shows no certificate of a member")]
-    Nobody {
-        /// Where from.
-        address: SocketAddr,
     },
 }
 

@@ -16,6 +16,7 @@ use std::time::{Duration, Instant};
 
 use rdist_scheduler::id::{ExecutorId, JobId, ObjectId, WorkerId};
 use rdist_scheduler::local::{LocalConfig, LocalCore, LocalEvent};
+use rdist_scheduler::message::ToHead;
 use rdist_scheduler::time::Timestamp;
 
 use super::executor::Executor;
@@ -52,14 +53,18 @@ pub(super) struct Dispatch {
     processes: Processes,
     clock: Instant,
     head_epoch: Option<u64>,
+    /// Told once, when the head has let this worker in.
+    registered: Option<mpsc::SyncSender<()>>,
     end: End,
 }
 
-/// What executors wait for.
+/// What waits for executors, and what they wait for.
 #[derive(Default)]
 struct Launches {
     /// Those that wait for what the head knows of their job.
     waiting: Vec<launch::Launch>,
+    /// What the head is told when a driver's process has ended.
+    farewells: HashMap<ExecutorId, ToHead>,
     /// Blocks to give back to the executors that wrote them.
     reclaim: HashMap<ExecutorId, Vec<Block>>,
 }
@@ -83,6 +88,7 @@ impl Dispatch {
         network: Network,
         (notes, bell): (mpsc::Receiver<Note>, Arc<Bell>),
         processes: Processes,
+        registered: mpsc::SyncSender<()>,
     ) -> Self {
         let core = LocalCore::new(LocalConfig::new(worker, config.resources.clone()));
         Self {
@@ -101,6 +107,7 @@ impl Dispatch {
             processes,
             clock: Instant::now(),
             head_epoch: None,
+            registered: Some(registered),
             end: End::Running,
             config,
         }

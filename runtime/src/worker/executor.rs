@@ -29,6 +29,8 @@ pub(super) enum CreateError {
 pub(super) struct Executor {
     pub id: ExecutorId,
     pub job: JobId,
+    /// Runs the job's main function.
+    pub is_driver: bool,
     /// Set when it broke the protocol: its messages are no longer read, and this is its death.
     pub misbehaved: Option<String>,
     /// Set when the core asked for its end.
@@ -47,7 +49,7 @@ impl Executor {
     /// Makes rings and socket, with `Welcome` waiting in it, and gives the executor's end of the
     /// socket, for its process to inherit.
     pub(super) fn create(
-        (id, job): (ExecutorId, JobId),
+        (id, job, is_driver): (ExecutorId, JobId, bool),
         worker: WorkerId,
         worker_bell: &Bell,
     ) -> Result<(Self, OwnedFd), CreateError> {
@@ -62,6 +64,7 @@ impl Executor {
             id,
             job,
 
+            is_driver,
             misbehaved: None,
             stopping: false,
             sender,

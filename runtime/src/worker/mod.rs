@@ -20,6 +20,7 @@ mod query;
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use rdist_scheduler::id::WorkerId;
 
@@ -27,6 +28,9 @@ use crate::config::WorkerConfig;
 use crate::ring::Bell;
 use crate::transport::discover::EnterError;
 use crate::transport::quic::BindError;
+
+/// How long a head that has given a certificate may take to register the worker.
+const REGISTRATION_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Why a worker did not start.
 #[derive(Debug, thiserror::Error)]
@@ -40,6 +44,12 @@ pub enum WorkerError {
     /// The token is good for something else.
     #[error("the token is not for workers: make one with `rdist token create --role worker`")]
     NoWorkerToken,
+    /// The head gave a certificate, then fell silent.
+    #[error(
+        "the head does not answer any longer ({REGISTRATION_TIMEOUT:?}): see whether it runs with \
+         `rdist status`, then join again"
+    )]
+    NotRegistered,
     /// The system refused something.
     #[error("{what}: {source}")]
     System {
@@ -82,12 +92,18 @@ impl Worker {
         let processes = Arc::new(Mutex::new(HashMap::new()));
         let (network, network_thread) = network::start(&config, inbox.clone(), processes.clone())?;
         let id = network.worker();
+        let (registered, registration) = std::sync::mpsc::sync_channel(1);
         let dispatch = std::thread::Builder::new()
             .name("rdist-dispatch".to_owned())
             .spawn(move || {
-                dispatch::Dispatch::new(id, config, network, (notes, bell), processes).run();
+                let notes = (notes, bell);
+                dispatch::Dispatch::new(id, config, network, notes, processes, registered).run();
             })
             .map_err(|source| system("starting the dispatch thread", source))?;
+        if registration.recv_timeout(REGISTRATION_TIMEOUT).is_err() {
+            inbox.tell(inbox::Note::Stop { drain: false });
+            return Err(WorkerError::NotRegistered);
+        }
         Ok(WorkerHandle { id, inbox, threads: vec![dispatch, network_thread] })
     }
 }

@@ -447,9 +447,9 @@ fn rates(cx: &Context) -> Result<()> {
     }));
     let counter = Counter::spawn(cx, 0).get()?;
     rate(cx, "actor_call", 20_000, |x| assert!(counter.add(1).call().get().unwrap() > x));
-    let object = cx.put(&vec![1.0_f32; 25 << 20])?;
-    rate(cx, "read_100mb", 100_000, |_| assert_eq!(object.read().unwrap().len(), 25 << 20));
     let data = vec![1.0_f32; 4 << 20];
-    rate(cx, "put_16mb", 50, |_| drop(cx.put(&data).unwrap()));
+    let object = cx.put(&data)?;
+    rate(cx, "read_16mb", 100_000, |_| assert_eq!(object.read().unwrap().len(), 4 << 20));
+    rate(cx, "put_16mb", 20, |_| drop(cx.put(&data).unwrap()));
     Ok(())
 }

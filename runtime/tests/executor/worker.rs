@@ -420,7 +420,10 @@ impl FakeWorker {
                 let message = SocketMessage::Segment { segment, len, writable: true };
                 executor.socket.send(&message, &[grant.fd.as_fd()]).unwrap();
             }
+            // What is freed now is reclaimed, which is an answer, too.
+            Err(_) if self.collect() => {}
             Err(full) => {
+                let executor = &self.executors[by];
                 let message = SocketMessage::SegmentRefused { reason: full.to_string() };
                 executor.socket.send(&message, &[]).unwrap();
             }
@@ -439,8 +442,9 @@ impl FakeWorker {
         }
     }
 
-    /// Frees what nobody refers to: no process, no task, no value that is itself alive.
-    fn collect(&mut self) {
+    /// Frees what nobody refers to: no process, no task, no value that is itself alive. Whether
+    /// a writer was given anything back.
+    fn collect(&mut self) -> bool {
         self.released = 0;
         let tasks = self.waiting.iter().chain(self.running.values());
         let of_tasks = tasks.flat_map(|spec| spec.dependencies.iter().chain(&spec.borrowed));
@@ -456,6 +460,7 @@ impl FakeWorker {
         }
         let dead = self.objects.extract_if(.., |object, _| !alive.contains(object));
         let dead: Vec<_> = dead.collect();
+        let mut reclaims = false;
         for (object, state) in dead {
             self.freed.insert(object);
             if let Object::Ready { value: Value::Block(block), .. } = state
@@ -463,8 +468,10 @@ impl FakeWorker {
             {
                 let index = self.executors.iter().position(|other| other.id == writer).unwrap();
                 self.send(index, &ToExecutor::Reclaim(vec![block]));
+                reclaims = true;
             }
         }
+        reclaims
     }
 }
 

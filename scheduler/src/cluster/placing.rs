@@ -69,6 +69,9 @@ impl ClusterCore {
         let range = (task, attempt, WorkerId(0))..=(task, attempt, WorkerId(u64::MAX));
         let Some(((.., owner), ())) = member.holds.range(range).next() else { return };
         let owner = *owner;
+        if owner == WorkerId::HEAD {
+            return; // a driver ends with `DriverFinished`, which says how
+        }
         self.take_off((task, owner, attempt), true);
         self.remember(task, owner, attempt, from);
     }

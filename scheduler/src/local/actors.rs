@@ -73,7 +73,7 @@ impl LocalCore {
                     supervised.name = None;
                 }
                 let reason = format!(
-                    "the name {name:?} belongs to {other}; choose another one, or look that actor up"
+                    "the name {name:?} belongs to {other}; choose another one, or look it up"
                 );
                 self.fail(key, TaskError { task: actor.0, cause: Cause::Refused { reason } });
             }
@@ -221,16 +221,19 @@ impl LocalCore {
     }
 
     /// A worker asks: as the supervisor, or of the supervisor.
-    pub(super) fn actor_kill(&mut self, actor: ActorId) {
-        if self.actors.get(&actor).is_some_and(|entry| entry.supervised.is_some()) {
-            self.kill_supervised(actor);
-        } else {
+    pub(super) fn actor_kill(&mut self, from: WorkerId, actor: ActorId) {
+        if self.hosted.get(&actor).is_some_and(|hosted| hosted.owner == from) {
             self.end_hosted(actor, Death::Ended);
+        } else {
+            self.kill_supervised(actor);
         }
     }
 
     fn kill_supervised(&mut self, actor: ActorId) {
         let Some(entry) = self.actors.get(&actor) else { return };
+        if entry.supervised.is_none() {
+            return;
+        }
         let place = entry.place.clone();
         let cause = Cause::ActorDied(Death::Ended);
         self.actor_ends(actor, Arc::new(TaskError { task: actor.0, cause }));
@@ -243,7 +246,9 @@ impl LocalCore {
 
     fn kill_at(&mut self, actor: ActorId, worker: WorkerId) {
         if worker == self.me {
-            self.end_hosted(actor, Death::Ended);
+            if self.hosted.get(&actor).is_some_and(|hosted| hosted.owner == worker) {
+                self.end_hosted(actor, Death::Ended);
+            }
         } else {
             self.send(worker, PeerMessage::ActorKill { actor });
         }

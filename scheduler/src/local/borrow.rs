@@ -45,7 +45,7 @@ impl LocalCore {
             PeerMessage::ActorLocate { actor } => self.actor_locate(from, actor),
             PeerMessage::ActorLocated { actor, place } => self.actor_located(from, actor, place),
             PeerMessage::ActorLost { actor, life, death } => self.actor_lost(actor, life, death),
-            PeerMessage::ActorKill { actor } => self.actor_kill(actor),
+            PeerMessage::ActorKill { actor } => self.actor_kill(from, actor),
             PeerMessage::Cancel { task, force } => self.peer_cancels(from, task, force),
         }
     }

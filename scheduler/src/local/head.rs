@@ -11,7 +11,7 @@ use super::{LocalAction, LocalCore, dispatch};
 use crate::hash::{FastMap, FastSet};
 use crate::id::{ActorId, ExecutorId, JobId, TaskId, WorkerId};
 use crate::message::{FromHead, Held, HeldTask, Load, PeerMessage, ToHead};
-use crate::outcome::Outcome;
+use crate::outcome::{Cause, Outcome, TaskError};
 use crate::resource::Resources;
 use crate::spec::{Assignment, TaskKind};
 use crate::task::{Ready, SpillReason, TaskKey, TaskState};
@@ -100,6 +100,10 @@ impl LocalCore {
         }
         if !self.head.ended.is_empty() {
             let ended = core::mem::take(&mut self.head.ended);
+            // The head now counts as free what these asked for; a task that was blocked when the
+            // last report went out had given that back before. A report sets it right.
+            self.head.last_load = None;
+            self.head.load_changed = true;
             self.act(LocalAction::SendHead(ToHead::Ended(ended)));
         }
     }
@@ -184,18 +188,7 @@ impl LocalCore {
         }
         self.head.assignments = 0;
         self.head.spills.clear();
-        let mut again: Vec<(u64, TaskKey)> = self
-            .tasks
-            .iter()
-            .filter(|(_, entry)| matches!(entry.state, TaskState::Spilled { .. }))
-            .map(|(key, entry)| (entry.order, key))
-            .collect();
-        again.sort_unstable();
-        for (_, key) in again {
-            if let TaskState::Spilled { reason, .. } = self.tasks[key].state {
-                self.spill(key, reason);
-            }
-        }
+        self.spill_again();
         let mut names: Vec<(ActorId, String)> = self
             .actors
             .iter()
@@ -215,6 +208,31 @@ impl LocalCore {
         }
         for (job, (attempt, outcome)) in self.head.drivers.clone() {
             self.send_head(ToHead::DriverFinished { job, attempt, outcome });
+        }
+    }
+
+    /// Spills once more what is in the head's hands or went through them: the assignment may have
+    /// been lost with the head. The new one asks every worker what it has before it places again.
+    fn spill_again(&mut self) {
+        let mut again: Vec<(u64, TaskKey, SpillReason)> = Vec::new();
+        for (key, entry) in self.tasks.iter() {
+            match entry.state {
+                TaskState::Spilled { reason, .. } => again.push((entry.order, key, reason)),
+                TaskState::Placed { .. } => again.push((entry.order, key, SpillReason::HeadLost)),
+                _ => {}
+            }
+        }
+        again.sort_unstable_by_key(|(order, key, _)| (*order, *key));
+        for (_, key, reason) in again {
+            let id = self.tasks[key].spec.id;
+            if let TaskState::Placed { worker } = self.tasks[key].state {
+                self.peer(worker).placed.remove(&id);
+                if self.tasks[key].cancelled {
+                    self.fail(key, TaskError { task: id, cause: Cause::Cancelled });
+                    continue;
+                }
+            }
+            self.spill(key, reason);
         }
     }
 

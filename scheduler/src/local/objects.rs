@@ -31,6 +31,11 @@ impl LocalCore {
             self.objects.entry(object).or_insert_with(|| ObjectEntry::new(me, Borrow::Owned));
         if !entry.is_owned() {
             self.adopt(object);
+            // A copy of the former owner's value may refer to what that one owned; the runtime
+            // has put the new value in its place.
+            if let Some(entry) = self.objects.get_mut(&object) {
+                entry.value = Value::Absent;
+            }
         }
         self.hold_by(by, Reference { object, owner: me });
         let value =
@@ -229,13 +234,19 @@ impl LocalCore {
                         kept.push(waiter);
                     }
                 }
-                Waiter::Executor(executor) if is_readable || failed.is_some() => {
-                    if self.executors.contains_key(&executor) {
+                Waiter::Executor(executor) => {
+                    // One that has let go of it meanwhile waits no longer.
+                    let process = self.executors.get(&executor);
+                    if !process.is_some_and(|process| process.holds.contains(&object)) {
+                        continue;
+                    }
+                    if is_readable || failed.is_some() {
                         let error = failed.clone();
                         self.act(LocalAction::Deliver { executor, object, error });
+                    } else {
+                        kept.push(waiter);
                     }
                 }
-                Waiter::Executor(_) => kept.push(waiter),
                 Waiter::Peer(peer) => self.tell_place(object, peer),
             }
         }

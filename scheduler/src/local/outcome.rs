@@ -354,7 +354,12 @@ impl LocalCore {
         }
         entry.value = Value::Arena { size: value.size, copies: smallvec![me] };
         entry.asked = false;
-        self.peer(owner).borrowed.insert(object);
+        let counted_by = entry.owner;
+        self.peer(counted_by).borrowed.insert(object);
+        if counted_by != owner {
+            // Two workers own a task of that name; the one that is known here says when it goes.
+            self.send(counted_by, PeerMessage::CopyMade { object });
+        }
         self.announce(object);
     }
 
@@ -378,7 +383,12 @@ impl LocalCore {
                 }
         });
         match (key, &outcome) {
-            (Some(key), _) => self.settle_outcome(key, outcome, from),
+            (Some(key), _) => {
+                if matches!(self.tasks[key].state, TaskState::Spilled { told: true, .. }) {
+                    self.unspill(task, attempt);
+                }
+                self.settle_outcome(key, outcome, from);
+            }
             (None, Outcome::Returned(values)) => {
                 for (index, value) in (0..).zip(values) {
                     self.discard_value(task.object(index), value.inline, from);

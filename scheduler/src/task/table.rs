@@ -15,6 +15,7 @@
 //! 1 the head granted the actor's name; 2 every dependency is readable here; 3 resources taken, an
 //! executor asked for; 4 it has to run elsewhere, and every dependency exists somewhere; 5 the head
 //! assigned it here; 6 the executor is there (at once, as a rule); 7 the head says where it is;
+//! (and back, when a head that knows nothing comes: the assignment may be lost);
 //! 8, 9 its outcome is known: the entry goes, or starts over at `Waiting` with the next attempt;
 //! 10 the actor lives elsewhere, or 11 here, and earlier calls of the same submitter are under
 //! way; 12 the outcome came back; 13 dependencies are readable here, in order for each caller.
@@ -94,6 +95,8 @@ pub(crate) enum SpillReason {
     Requested,
     /// The worker is leaving.
     Draining,
+    /// It was placed by a head that is gone, and may not have arrived.
+    HeadLost,
 }
 
 impl TaskEntry {

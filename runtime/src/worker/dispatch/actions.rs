@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use rdist_scheduler::id::{ExecutorId, JobId, ObjectId, WorkerId};
 use rdist_scheduler::local::{ExecutorRole, LocalAction, LocalEvent};
-use rdist_scheduler::message::{PeerMessage, Place};
+use rdist_scheduler::message::{PeerMessage, Place, ToHead};
 use rdist_scheduler::outcome::{Death, Outcome, TaskError};
 use rdist_scheduler::resource::Resources;
 use rdist_scheduler::spec::TaskSpec;
@@ -33,7 +33,7 @@ impl Dispatch {
             }
             LocalAction::Free { object } => self.free(object),
             LocalAction::Send { to, message } => self.send_peer(to, message),
-            LocalAction::SendHead(message) => self.network.to_head(&WorkerToHead::Core(message)),
+            LocalAction::SendHead(message) => self.send_head(message),
             LocalAction::Pull { object, size, from } => self.pull(object, size, from),
             LocalAction::StartExecutor { executor, job, role, resources } => {
                 self.start_executor(executor, job, role, &resources);
@@ -125,6 +125,19 @@ impl Dispatch {
         self.network.to_peer(to, &PeerFrame { message, values });
     }
 
+    /// The end of a job is told after the last line that its driver printed: when the process has
+    /// ended and its pipes are dry.
+    fn send_head(&mut self, message: ToHead) {
+        if let ToHead::DriverFinished { job, .. } = &message {
+            let driver = |executor: &&Executor| executor.is_driver && executor.job == *job;
+            if let Some(executor) = self.executors.values().find(driver) {
+                self.launches.farewells.insert(executor.id, message);
+                return;
+            }
+        }
+        self.network.to_head(&WorkerToHead::Core(message));
+    }
+
     fn pull(&mut self, object: ObjectId, size: u64, from: WorkerId) {
         match self.arena.create(size) {
             Ok(block) => self.network.command(Command::Pull { object, from, block }),
@@ -140,14 +153,16 @@ impl Dispatch {
         role: ExecutorRole,
         resources: &Resources,
     ) {
-        let (executor, socket) = match Executor::create((id, job), self.worker, &self.bell) {
-            Ok(created) => created,
-            Err(error) => {
-                let reason = format!("no shared memory for its rings: {error}");
-                let death = Death::NotStarted { reason };
-                return self.tell(LocalEvent::ExecutorDied { executor: id, death });
-            }
-        };
+        let is_driver = role == ExecutorRole::Driver;
+        let (executor, socket) =
+            match Executor::create((id, job, is_driver), self.worker, &self.bell) {
+                Ok(created) => created,
+                Err(error) => {
+                    let reason = format!("no shared memory for its rings: {error}");
+                    let death = Death::NotStarted { reason };
+                    return self.tell(LocalEvent::ExecutorDied { executor: id, death });
+                }
+            };
         self.executors.insert(id, executor);
         let source = match role {
             ExecutorRole::Pool => "pool",

@@ -47,6 +47,9 @@ impl Dispatch {
             self.act();
             self.arena.executor_died(id);
         }
+        if let Some(farewell) = self.launches.farewells.remove(&id) {
+            self.network.to_head(&WorkerToHead::Core(farewell));
+        }
     }
 
     fn register(&mut self, meeting: u64) {
@@ -69,6 +72,10 @@ impl Dispatch {
             HeadToWorker::Registered { epoch } => {
                 let fresh = self.head_epoch.replace(epoch) != Some(epoch);
                 self.tell(LocalEvent::HeadFound { fresh });
+                if let Some(waiting) = self.registered.take() {
+                    // Whoever started this worker may have stopped waiting.
+                    let _ = waiting.send(());
+                }
             }
             HeadToWorker::Core(message) => {
                 if let FromHead::WorkerDied { worker, .. } = &message {

@@ -94,7 +94,8 @@ fn a_head_that_forgot_is_told_again() {
     bench.submit(driver, TaskBuilder::new(4).strategy(Strategy::Spread));
     bench.now.0 += 1_000_000_000;
     bench.handle(LocalEvent::HeadFound { fresh: true });
-    assert_eq!(bench.claim_spilled(), [(task(2), 0), (task(4), 0)]);
+    // Also what was placed: the assignment may be lost with the head that sent it.
+    assert_eq!(bench.claim_spilled(), [(task(1), 0), (task(2), 0), (task(4), 0)]);
     assert_eq!(bench.claim_head(), claim);
     assert_eq!(bench.claim_head(), ToHead::ActorLookup { request, name });
     bench.claim_load();

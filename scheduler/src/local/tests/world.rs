@@ -1,5 +1,8 @@
 //! The world around several cores: links, a head, runtimes with tables of values, and programs.
 
+#[path = "program.rs"]
+mod program;
+
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
@@ -7,9 +10,9 @@ use super::super::bench::killed;
 use crate::id::{ActorId, ExecutorId, JobId, ObjectId, TaskId, WorkerId};
 use crate::local::{LocalAction, LocalConfig, LocalCore, LocalEvent};
 use crate::message::{FromHead, PeerMessage, Place, ToHead};
-use crate::outcome::{Cause, Outcome, Returned, TaskError};
+use crate::outcome::{Cause, Death, Outcome, TaskError};
 use crate::resource::Resources;
-use crate::spec::{ActorOptions, Assignment, Reference, Strategy, TaskKind, TaskSpec};
+use crate::spec::{Assignment, Reference, TaskKind, TaskSpec};
 use crate::time::Timestamp;
 
 /// What goes wrong.
@@ -164,223 +167,6 @@ impl World {
         }
     }
 
-    fn step_worker(&mut self, worker: WorkerId) {
-        if let Some((object, from)) = self.worker(worker).pulls.pop_front() {
-            let value = self.workers.get(&from).and_then(|other| other.table.get(&object)).cloned();
-            return match value {
-                Some(value) => {
-                    self.worker(worker).table.insert(object, value);
-                    self.handle(worker, LocalEvent::Pulled { object, size: 1 << 20 });
-                }
-                None => {
-                    assert_ne!(self.faults, Faults::None, "no copy of {object:?} at {from}");
-                    self.handle(worker, LocalEvent::PullFailed { object, from });
-                }
-            };
-        }
-        let processes: Vec<ExecutorId> = self.worker(worker).processes.keys().copied().collect();
-        let Some(executor) = self.pick(&processes) else { return };
-        let process = self.process(worker, executor);
-        if !process.up {
-            process.up = true;
-            return self.handle(worker, LocalEvent::ExecutorStarted { executor });
-        }
-        let is_driver = process.running.iter().any(|r| matches!(r.spec.kind, TaskKind::Driver));
-        if self.faults == Faults::Executors && !self.ending && !is_driver && self.chance(60) {
-            self.worker(worker).processes.remove(&executor);
-            return self.handle(worker, LocalEvent::ExecutorDied { executor, death: killed() });
-        }
-        let count = self.process(worker, executor).running.len();
-        if count > 0 {
-            let which = self.below(count);
-            self.step_task(worker, executor, which);
-        }
-        if count == 0 || self.chance(4) {
-            let refs: Vec<Reference> =
-                self.process(worker, executor).refs.iter().copied().collect();
-            if let Some(reference) = self.pick(&refs) {
-                self.let_go(worker, executor, reference);
-            }
-        }
-    }
-
-    fn let_go(&mut self, worker: WorkerId, executor: ExecutorId, reference: Reference) {
-        let object = reference.object;
-        let process = self.process(worker, executor);
-        let is_used = process.running.iter().any(|r| r.waits_for == Some(object));
-        if !is_used {
-            process.refs.retain(|other| other.object != object);
-            process.views.remove(&object);
-            self.handle(worker, LocalEvent::Released { by: executor, object });
-        }
-    }
-
-    /// One step of a program.
-    fn step_task(&mut self, worker: WorkerId, executor: ExecutorId, which: usize) {
-        let running = &self.process(worker, executor).running[which];
-        let (spec, waits_for) = (Arc::clone(&running.spec), running.waits_for);
-        if waits_for.is_some() {
-            if self.ending {
-                // Programs may wait in a circle; that is theirs to give up.
-                self.process(worker, executor).running[which].waits_for = None;
-                self.handle(worker, LocalEvent::Unblocked { executor, task: spec.id });
-            }
-            return;
-        }
-        let depth = spec.body[0];
-        let refs: Vec<Reference> = self.process(worker, executor).refs.iter().copied().collect();
-        let is_driver = matches!(spec.kind, TaskKind::Driver);
-        match self.below(if self.ending { 2 } else { 8 }) {
-            0 | 1 if is_driver => {}
-            0 | 1 => self.finish(worker, executor, which, &refs),
-            2 | 3 if depth < 3 => self.submit(worker, executor, which, &refs),
-            4 => self.put(worker, executor, which, &refs),
-            5 => {
-                // A reference out of an argument, or out of a value that is an argument.
-                let mut inside = spec.dependencies.clone();
-                inside.extend(&spec.borrowed);
-                let views = self.process(worker, executor).views.clone();
-                let values = spec.dependencies.iter().map(|r| r.object).chain(views);
-                for object in values {
-                    let value = self.worker(worker).table.get(&object);
-                    inside.extend(value.into_iter().flat_map(|value| value.contains.clone()));
-                }
-                if let Some(reference) = self.pick(&inside) {
-                    self.process(worker, executor).refs.insert(reference);
-                    self.handle(worker, LocalEvent::Retained { by: executor, reference });
-                }
-            }
-            _ => {
-                if let Some(reference) = self.pick(&refs) {
-                    let task = spec.id;
-                    let running = &mut self.process(worker, executor).running[which];
-                    running.waits_for = Some(reference.object);
-                    self.handle(worker, LocalEvent::Blocked { executor, task });
-                    self.handle(worker, LocalEvent::Wanted { by: executor, reference });
-                }
-            }
-        }
-    }
-
-    fn some_refs(&mut self, refs: &[Reference]) -> Vec<Reference> {
-        let count = [0, 0, 1, 2][self.below(4)];
-        (0..count).filter_map(|_| self.pick(refs)).collect()
-    }
-
-    fn some_older(&mut self, refs: &[Reference], than: ObjectId) -> Vec<Reference> {
-        let age = self.age(than);
-        let mut some = self.some_refs(refs);
-        some.retain(|reference| self.age(reference.object) < age);
-        some
-    }
-
-    fn age(&mut self, object: ObjectId) -> usize {
-        let next = self.ages.len();
-        *self.ages.entry(object).or_insert(next)
-    }
-
-    fn spec(&mut self, id: TaskId, kind: TaskKind, refs: Vec<Reference>) -> TaskSpec {
-        let is_call = matches!(kind, TaskKind::ActorCall { .. });
-        let half = refs.len() / 2;
-        let strategy = if self.chance(4) { Strategy::Spread } else { Strategy::Default };
-        TaskSpec {
-            id,
-            parent: id,
-            kind,
-            function: 0,
-            request: Resources::cpus(if is_call { 0.0 } else { [0.5, 1.0, 1.5][self.below(3)] }),
-            dependencies: refs[half..].to_vec(),
-            borrowed: refs[..half].to_vec(),
-            returns: 1,
-            max_retries: 20,
-            strategy,
-            priority: self.below(2) as i32,
-            body: vec![0],
-        }
-    }
-
-    fn submit(&mut self, w: WorkerId, executor: ExecutorId, which: usize, refs: &[Reference]) {
-        let running = &mut self.process(w, executor).running[which];
-        running.children += 1;
-        let (id, depth) = (running.spec.id.child(running.children), running.spec.body[0]);
-        let refs = self.some_refs(refs);
-        // The kind follows from the id, so that a parent that runs again repeats it.
-        let order = self.calls_of(id);
-        let of_job: Vec<_> =
-            self.actors.iter().copied().filter(|(actor, _)| actor.0.job() == id.job()).collect();
-        let kind = match order % 8 {
-            0 => TaskKind::ActorCreate(ActorOptions {
-                max_restarts: 20,
-                own_process: order & 8 == 0,
-                ..ActorOptions::default()
-            }),
-            1..=3 if !of_job.is_empty() => {
-                let (actor, actor_owner) = of_job[(order >> 8) as usize % of_job.len()];
-                TaskKind::ActorCall { actor, actor_owner }
-            }
-            _ => TaskKind::Plain,
-        };
-        let mut spec = self.spec(id, kind, refs);
-        spec.body = vec![depth + 1];
-        match spec.kind {
-            TaskKind::ActorCreate(_) => {
-                spec.request = Resources::cpus(0.0);
-                if !self.actors.contains(&(ActorId(id), w)) {
-                    self.actors.push((ActorId(id), w));
-                }
-            }
-            TaskKind::ActorCall { actor, .. } => {
-                let number = self.process(w, executor).calls.entry(actor).or_default();
-                *number += 1;
-                let who = w.0 << 32 | u64::from(executor.0);
-                spec.body.extend(number.to_le_bytes());
-                spec.body.extend(who.to_le_bytes());
-            }
-            _ => {}
-        }
-        let reference = Reference { object: id.object(0), owner: w };
-        self.age(reference.object);
-        self.process(w, executor).refs.insert(reference);
-        self.handle(w, LocalEvent::Submitted { by: executor, spec: Arc::new(spec) });
-    }
-
-    /// A number that follows from the task.
-    fn calls_of(&self, id: TaskId) -> u64 {
-        use core::hash::{Hash, Hasher};
-        let mut hasher = crate::hash::FastHasher::default();
-        id.hash(&mut hasher);
-        hasher.finish() >> 7
-    }
-
-    fn put(&mut self, w: WorkerId, executor: ExecutorId, which: usize, refs: &[Reference]) {
-        let running = &mut self.process(w, executor).running[which];
-        running.puts += 1;
-        let object = running.spec.id.put(running.puts);
-        let inline = self.chance(2);
-        let contains = self.some_older(refs, object);
-        let value = Stored { contains: contains.clone() };
-        self.worker(w).table.insert(object, value);
-        self.process(w, executor).refs.insert(Reference { object, owner: w });
-        self.handle(w, LocalEvent::Put { by: executor, object, size: 1, inline, contains });
-    }
-
-    fn finish(&mut self, w: WorkerId, executor: ExecutorId, which: usize, refs: &[Reference]) {
-        let running = self.process(w, executor).running.swap_remove(which);
-        let task = running.spec.id;
-        let outcome = if self.chance(20) && !matches!(running.spec.kind, TaskKind::ActorCreate(_)) {
-            let cause = Cause::Panicked { message: String::new() };
-            Outcome::Failed(TaskError { task, cause })
-        } else {
-            let inline = self.chance(2);
-            let contains = self.some_older(refs, task.object(0));
-            let value = Stored { contains: contains.clone() };
-            self.worker(w).table.insert(task.object(0), value);
-            Outcome::Returned(vec![Returned { size: 1 << 20, inline, contains }])
-        };
-        let attempt = running.attempt;
-        self.handle(w, LocalEvent::Finished { executor, task, attempt, outcome });
-    }
-
     fn worker(&mut self, worker: WorkerId) -> &mut Worker {
         self.workers.get_mut(&worker).expect("a worker that lives")
     }
@@ -420,11 +206,12 @@ impl World {
                 self.delivered(at, executor, object, error);
             }
             LocalAction::Cancel { executor, task } => {
-                if let Some(process) = self.worker(at).processes.get_mut(&executor) {
-                    process.running.retain(|running| running.spec.id != task);
+                if let Some(process) = self.worker(at).processes.get_mut(&executor)
+                    && let Some(place) = process.running.iter().position(|r| r.spec.id == task)
+                {
+                    let attempt = process.running.swap_remove(place).attempt;
                     let cause = Cause::Cancelled;
                     let outcome = Outcome::Failed(TaskError { task, cause });
-                    let attempt = 0;
                     self.handle(at, LocalEvent::Finished { executor, task, attempt, outcome });
                 }
             }
@@ -481,7 +268,11 @@ impl World {
         match &error {
             None => assert!(is_there, "{object:?} is readable on {at}"),
             Some(error) if self.faults == Faults::None => {
-                assert!(matches!(error.cause, Cause::Panicked { .. }), "{object:?}: {error}");
+                let is_meant = matches!(
+                    error.cause,
+                    Cause::Panicked { .. } | Cause::Cancelled | Cause::ActorDied(Death::Ended)
+                );
+                assert!(is_meant, "{object:?}: {error}");
             }
             Some(_) => {}
         }

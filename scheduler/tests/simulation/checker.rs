@@ -1,0 +1,140 @@
+//! What must hold, whatever the cores think: checked from what goes in and out of them.
+
+use std::collections::BTreeMap;
+
+use rdist_scheduler::hash::{FastMap, FastSet};
+use rdist_scheduler::id::{ActorId, ExecutorId, TaskId, WorkerId};
+use rdist_scheduler::outcome::{Cause, TaskError};
+use rdist_scheduler::resource::{Amount, Resources};
+
+/// What went wrong so far, and so what may be lost for good.
+#[derive(Debug, Default, Clone, Copy)]
+pub struct Harm {
+    pub executors_died: bool,
+    pub workers_died: bool,
+    pub heads_died: bool,
+}
+
+impl Harm {
+    /// Fails on an error that nothing explains.
+    pub fn excuse(self, error: &TaskError) {
+        let excused = match &error.cause {
+            // Ours: a program that read a failed value.
+            Cause::Returned { .. } => self.executors_died || self.workers_died,
+            // An actor's memory is gone with its process; retries of calls are its user's choice.
+            Cause::ActorDied(_) => self.executors_died || self.workers_died,
+            Cause::OwnerDied | Cause::ObjectLost | Cause::WorkerDied { .. } => self.workers_died,
+            Cause::Cancelled => self.workers_died,
+            Cause::ExecutorDied(_) | Cause::Panicked { .. } | Cause::Refused { .. } => false,
+        };
+        assert!(excused, "nothing explains this error: {error} ({self:?})");
+    }
+}
+
+/// What a worker's tasks hold, by what its core was told and said.
+#[derive(Debug, Default)]
+pub struct Usage {
+    charges: BTreeMap<(ExecutorId, TaskId), Charge>,
+    used: Resources,
+}
+
+#[derive(Debug)]
+struct Charge {
+    request: Resources,
+    /// It holds its request until it is dropped, not until its creation has ended.
+    actor: bool,
+    blocked: bool,
+    /// It was blocked and went on: it may overlap with what was started meanwhile.
+    overlaps: bool,
+}
+
+impl Usage {
+    /// A task starts: it must fit, but for what unblocked tasks took back.
+    pub fn start(
+        &mut self,
+        total: &Resources,
+        who: (ExecutorId, TaskId),
+        request: &Resources,
+        actor: bool,
+    ) {
+        let (blocked, overlaps) = (false, false);
+        let charge = Charge { request: request.clone(), actor, blocked, overlaps };
+        assert!(self.charges.insert(who, charge).is_none(), "{who:?} runs twice at a time");
+        self.used.add(request);
+        let mut most = total.clone();
+        let overlap = self.charges.values().filter(|charge| charge.overlaps && !charge.blocked);
+        most.cpu += overlap.map(|charge| charge.request.cpu).sum::<Amount>();
+        assert!(most.covers(&self.used), "oversubscribed: {} of {total} by {who:?}", self.used);
+    }
+
+    pub fn is_actor(&self, who: (ExecutorId, TaskId)) -> bool {
+        self.charges.get(&who).is_some_and(|charge| charge.actor)
+    }
+
+    pub fn block(&mut self, who: (ExecutorId, TaskId), blocked: bool) {
+        let Some(charge) = self.charges.get_mut(&who) else { return };
+        if charge.blocked == blocked {
+            return;
+        }
+        charge.blocked = blocked;
+        match blocked {
+            true => self.used.cpu -= charge.request.cpu,
+            false => {
+                charge.overlaps = true;
+                self.used.cpu += charge.request.cpu;
+            }
+        }
+    }
+
+    pub fn end(&mut self, who: (ExecutorId, TaskId)) {
+        self.block(who, false);
+        if let Some(charge) = self.charges.remove(&who) {
+            self.used.subtract(&charge.request);
+        }
+    }
+
+    pub fn end_executor(&mut self, executor: ExecutorId) {
+        let keys: Vec<_> = self.charges.keys().filter(|(at, _)| *at == executor).copied().collect();
+        for key in keys {
+            self.end(key);
+        }
+    }
+
+    pub fn check_nothing(&self, worker: WorkerId) {
+        assert!(self.charges.is_empty(), "{worker} still runs {:?}", self.charges);
+    }
+}
+
+/// Each count of an actor's life belongs to one call, and calls of a caller start in order.
+#[derive(Debug, Default)]
+pub struct ActorLog {
+    /// By actor, its supervisor, and life and count.
+    counts: FastMap<(ActorId, WorkerId, u64), TaskId>,
+    last: FastMap<(ActorId, WorkerId, ExecutorId, u64), u64>,
+    /// Calls that ran, by try and by the process that called: a caller that runs again calls again.
+    ran: FastSet<(TaskId, u32, (u64, u64))>,
+    pub calls: u64,
+}
+
+impl ActorLog {
+    pub fn started(&mut self, actor: ActorId, life: u64, caller: (u64, u64), number: u64) {
+        let caller = (WorkerId(caller.0), ExecutorId(caller.1 as u32));
+        let last = self.last.entry((actor, caller.0, caller.1, life)).or_default();
+        assert!(*last < number, "calls of {actor} by {caller:?} start out of order");
+        *last = number;
+    }
+
+    pub fn counted(
+        &mut self,
+        actor: (ActorId, WorkerId),
+        value: u64,
+        call: (TaskId, u32),
+        caller: (u64, u64),
+    ) {
+        let ((actor, owner), (call, attempt)) = (actor, call);
+        let before = self.counts.insert((actor, owner, value), call);
+        assert!(before.is_none_or(|other| other == call), "{actor} counted {value:x} twice");
+        assert!(self.ran.insert((call, attempt, caller)), "{call:?} attempt {attempt} ran twice");
+        self.calls += 1;
+    }
+}

@@ -1,0 +1,570 @@
+//! Simulated executors: processes that run programs and talk to their worker over rings.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+
+use rdist_scheduler::hash::{FastMap, FastSet};
+use rdist_scheduler::id::{ActorId, ExecutorId, ObjectId, TaskId, WorkerId};
+use rdist_scheduler::local::{ExecutorRole, LocalEvent};
+use rdist_scheduler::outcome::{Cause, Outcome, Returned, TaskError};
+use rdist_scheduler::resource::Resources;
+use rdist_scheduler::spec::{ActorOptions, Reference, Strategy, TaskKind, TaskSpec};
+
+use super::cluster::{Event, Simulation};
+use super::network::{Address, mix};
+use super::workload::{Child, Op, Placing, Program, driver_program, nth, task_program};
+
+/// A value in a worker's table.
+#[derive(Debug, Clone)]
+pub struct Stored {
+    pub value: u64,
+    pub contains: Vec<Reference>,
+}
+
+/// What a worker tells an executor.
+#[derive(Debug)]
+pub enum Command {
+    Run(Arc<TaskSpec>, u32),
+    Deliver(ObjectId, Option<Arc<TaskError>>),
+    Cancel(TaskId),
+    DropActor(ActorId),
+    Stop,
+}
+
+#[derive(Debug)]
+pub struct Process {
+    pub role: ExecutorRole,
+    pub up: bool,
+    /// Its job has ended, or it was told to go: what it holds counts no longer.
+    pub leaving: bool,
+    pub runs: BTreeMap<u64, Run>,
+    /// How many places in it refer to an object.
+    holds: FastMap<ObjectId, u32>,
+    /// Delivered, and read in place.
+    pub views: FastSet<ObjectId>,
+    waiting: BTreeMap<ObjectId, Vec<u64>>,
+    actors: BTreeMap<ActorId, Actor>,
+    call_numbers: FastMap<ActorId, u64>,
+}
+
+#[derive(Debug, Default)]
+struct Actor {
+    life: u64,
+    count: u64,
+    /// Calls in order; the first one runs.
+    calls: VecDeque<u64>,
+}
+
+#[derive(Debug)]
+pub struct Run {
+    pub spec: Arc<TaskSpec>,
+    pub attempt: u32,
+    program: Program,
+    next: usize,
+    slots: Vec<Reference>,
+    actors: Vec<ActorId>,
+    /// What it has read so far.
+    read: u64,
+    children: u64,
+    puts: u32,
+    /// Still to be read for the current `Get`; the first one refers to the others.
+    wants: VecDeque<Reference>,
+    inner: bool,
+    blocked: bool,
+    failed: bool,
+}
+
+impl Process {
+    pub fn new(role: ExecutorRole) -> Self {
+        Self {
+            role,
+            up: false,
+            leaving: false,
+            runs: BTreeMap::new(),
+            holds: FastMap::default(),
+            views: FastSet::default(),
+            waiting: BTreeMap::new(),
+            actors: BTreeMap::new(),
+            call_numbers: FastMap::default(),
+        }
+    }
+}
+
+/// Which run of which process.
+#[derive(Debug, Clone, Copy)]
+pub struct At {
+    pub worker: WorkerId,
+    pub executor: ExecutorId,
+    pub run: u64,
+}
+
+impl Simulation {
+    pub fn command(&mut self, worker: WorkerId, executor: ExecutorId, command: Command) {
+        if self.process(worker, executor).is_none() {
+            return;
+        }
+        match command {
+            Command::Run(spec, attempt) => self.run_task(worker, executor, spec, attempt),
+            Command::Deliver(object, error) => self.delivered(worker, executor, object, error),
+            Command::Cancel(task) => self.cancel(worker, executor, task),
+            Command::DropActor(actor) => {
+                let Some(process) = self.process(worker, executor) else { return };
+                let calls = process.actors.remove(&actor).map(|actor| actor.calls);
+                for run in calls.into_iter().flatten() {
+                    self.forget_run(At { worker, executor, run });
+                }
+            }
+            Command::Stop => self.exit(worker, executor),
+        }
+    }
+
+    /// The process ends; what it said before still arrives first.
+    pub fn exit(&mut self, worker: WorkerId, executor: ExecutorId) {
+        let Some(at) = self.workers.get_mut(&worker) else { return };
+        if at.processes.remove(&executor).is_some() {
+            let death = super::cluster::killed();
+            self.say(worker, executor, LocalEvent::ExecutorDied { executor, death }, Vec::new());
+        }
+    }
+
+    fn run_task(&mut self, worker: WorkerId, executor: ExecutorId, spec: Arc<TaskSpec>, n: u32) {
+        let program = match &spec.kind {
+            TaskKind::Driver => driver_program(word(&spec, 0), self.mix_of(spec.id.job())),
+            TaskKind::Plain => task_program(word(&spec, 0), spec.body[8], spec.borrowed.len()),
+            TaskKind::ActorCreate(_) | TaskKind::ActorCall { .. } => Program {
+                ops: vec![Op::Compute(mix(word(&spec, 0), 5) % 200_000)],
+                returns: Vec::new(),
+            },
+        };
+        let mut read = word(&spec, 0);
+        for dependency in &spec.dependencies {
+            let value = self.checked_value(worker, dependency.object);
+            if self.oracle.get(dependency.object).is_some() {
+                read = mix(read, value);
+            }
+        }
+        self.next_run += 1;
+        let at = At { worker, executor, run: self.next_run };
+        for reference in &spec.borrowed {
+            self.hold(at, *reference, true);
+        }
+        let slots = spec.borrowed.clone();
+        let actor = match spec.kind {
+            TaskKind::ActorCall { actor, .. } => Some(actor),
+            _ => None,
+        };
+        let run = Run {
+            spec,
+            attempt: n,
+            program,
+            next: 0,
+            slots,
+            actors: Vec::new(),
+            read,
+            children: 0,
+            puts: 0,
+            wants: VecDeque::new(),
+            inner: false,
+            blocked: false,
+            failed: false,
+        };
+        let Some(process) = self.process(worker, executor) else { return };
+        process.runs.insert(at.run, run);
+        match actor {
+            None => self.step_soon(at, 0),
+            Some(actor) => {
+                let Some(actor) = process.actors.get_mut(&actor) else {
+                    panic!("a call runs in {executor} of {worker}, where {actor} does not live");
+                };
+                actor.calls.push_back(at.run);
+                if actor.calls.len() == 1 {
+                    self.step_soon(at, 0);
+                }
+            }
+        }
+    }
+
+    /// Runs a program until it computes, waits or ends.
+    pub fn step(&mut self, at: At) {
+        loop {
+            let Some(run) = self.running(at) else { return };
+            if run.blocked {
+                return;
+            }
+            if !run.wants.is_empty() {
+                if !self.read_wanted(at) {
+                    return;
+                }
+                continue;
+            }
+            let Some(op) = run.program.ops.get(run.next).cloned() else { return self.finish(at) };
+            run.next += 1;
+            match op {
+                Op::Compute(time) => return self.step_soon(at, time),
+                Op::Submit(child) => self.submit_task(at, &child),
+                Op::Put { seed, inline, contains } => self.put(at, seed, inline, &contains),
+                Op::Get(slot) => {
+                    let reference = run.slots[slot];
+                    run.wants.push_back(reference);
+                    run.inner = false;
+                }
+                Op::Drop(slot) => {
+                    let object = run.slots[slot].object;
+                    self.let_go(at, object);
+                }
+                Op::Spawn { own_process, cpus, named } => self.spawn(at, own_process, cpus, named),
+                Op::Call { actor, dependencies } => self.call(at, actor, &dependencies),
+            }
+        }
+    }
+
+    /// Reads the next wanted value; false if it has to wait.
+    fn read_wanted(&mut self, at: At) -> bool {
+        let Some(run) = self.running(at) else { return false };
+        let Some(reference) = run.wants.front().copied() else { return true };
+        let (task, object) = (run.spec.id, reference.object);
+        let Some(process) = self.process(at.worker, at.executor) else { return false };
+        if !process.views.contains(&object) {
+            let waiting = process.waiting.entry(object).or_default();
+            let first = waiting.is_empty();
+            waiting.push(at.run);
+            if let Some(run) = process.runs.get_mut(&at.run) {
+                run.blocked = true;
+            }
+            let executor = at.executor;
+            self.say(at.worker, executor, LocalEvent::Blocked { executor, task }, Vec::new());
+            if first {
+                let wanted = LocalEvent::Wanted { by: executor, reference };
+                self.say(at.worker, executor, wanted, Vec::new());
+            }
+            return false;
+        }
+        let value = self.checked_value(at.worker, object);
+        let known = self.oracle.get(object).is_some();
+        let contains = match self.workers[&at.worker].table.get(&object) {
+            Some(stored) => stored.contains.clone(),
+            None => Vec::new(),
+        };
+        let Some(run) = self.running(at) else { return false };
+        run.wants.pop_front();
+        if known {
+            run.read = mix(run.read, value);
+        }
+        if run.inner {
+            self.let_go(at, object);
+            return true;
+        }
+        run.inner = true;
+        run.wants.extend(&contains);
+        for inner in contains {
+            self.hold(at, inner, true);
+        }
+        true
+    }
+
+    fn delivered(
+        &mut self,
+        worker: WorkerId,
+        executor: ExecutorId,
+        object: ObjectId,
+        error: Option<Arc<TaskError>>,
+    ) {
+        if let Some(error) = &error {
+            self.excuse(object.task.job(), error);
+        }
+        let Some(process) = self.process(worker, executor) else { return };
+        let waiting = process.waiting.remove(&object).unwrap_or_default();
+        if error.is_none() && process.holds.contains_key(&object) {
+            process.views.insert(object);
+        }
+        for number in waiting {
+            let at = At { worker, executor, run: number };
+            let Some(run) = self.running(at) else { continue };
+            run.blocked = false;
+            let (task, inner) = (run.spec.id, run.inner);
+            if error.is_some() {
+                run.failed = true;
+                run.wants.pop_front();
+                if inner {
+                    self.let_go(at, object);
+                }
+            }
+            self.say(worker, executor, LocalEvent::Unblocked { executor, task }, Vec::new());
+            self.step_soon(at, 0);
+        }
+    }
+
+    fn submit_task(&mut self, at: At, child: &Child) {
+        let living = self.living.clone();
+        let Some(run) = self.running(at) else { return };
+        let id = run.spec.id.child(run.children);
+        run.children += 1;
+        let slots: Vec<ObjectId> = run.slots.iter().map(|slot| slot.object).collect();
+        let of = |wanted: &[usize]| wanted.iter().map(|slot| run.slots[*slot]).collect();
+        let mut body = child.seed.to_le_bytes().to_vec();
+        body.extend([child.depth, u8::from(child.inline)]);
+        let strategy = match child.place {
+            Placing::Default => Strategy::Default,
+            Placing::Spread => Strategy::Spread,
+            Placing::Near(n) => match nth(&living, n) {
+                Some(worker) => Strategy::Affinity { worker, soft: true },
+                None => Strategy::Default,
+            },
+        };
+        let spec = TaskSpec {
+            request: Resources::cpus(child.cpus),
+            dependencies: of(&child.dependencies),
+            borrowed: of(&child.borrowed),
+            returns: 1,
+            max_retries: 1_000,
+            strategy,
+            priority: child.priority,
+            ..self.spec(id, at, TaskKind::Plain, body)
+        };
+        self.oracle.submit(id, child, &slots);
+        self.submitted += 1;
+        self.submit_spec(at, spec);
+    }
+
+    fn spawn(&mut self, at: At, own_process: bool, cpus: f64, named: bool) {
+        let Some(run) = self.running(at) else { return };
+        let id = run.spec.id.child(run.children);
+        run.children += 1;
+        run.actors.push(ActorId(id));
+        let name = named.then(|| format!("{id}"));
+        let kind = TaskKind::ActorCreate(ActorOptions {
+            max_restarts: 1_000,
+            own_process,
+            max_concurrency: 1,
+            name,
+        });
+        let body = mix(1, id.job().0.into()).to_le_bytes().to_vec();
+        let request = Resources::cpus(cpus);
+        let spec = TaskSpec { request, returns: 0, ..self.spec(id, at, kind, body) };
+        self.submit_spec(at, spec);
+    }
+
+    fn call(&mut self, at: At, actor: usize, dependencies: &[usize]) {
+        let Some(run) = self.running(at) else { return };
+        let id = run.spec.id.child(run.children);
+        run.children += 1;
+        let actor = run.actors[actor];
+        let dependencies = dependencies.iter().map(|slot| run.slots[*slot]).collect();
+        let Some(process) = self.process(at.worker, at.executor) else { return };
+        let number = process.call_numbers.entry(actor).or_default();
+        *number += 1;
+        let mut body = mix(2, *number).to_le_bytes().to_vec();
+        body.extend([0, 1]);
+        for word in [*number, at.worker.0, u64::from(at.executor.0)] {
+            body.extend(word.to_le_bytes());
+        }
+        let kind = TaskKind::ActorCall { actor, actor_owner: at.worker };
+        let spec = TaskSpec { dependencies, max_retries: 0, ..self.spec(id, at, kind, body) };
+        self.submit_spec(at, spec);
+    }
+
+    fn spec(&self, id: TaskId, at: At, kind: TaskKind, body: Vec<u8>) -> TaskSpec {
+        let parent = self.workers[&at.worker].processes[&at.executor].runs[&at.run].spec.id;
+        TaskSpec {
+            id,
+            parent,
+            kind,
+            function: 0,
+            request: Resources::NONE,
+            dependencies: Vec::new(),
+            borrowed: Vec::new(),
+            returns: 1,
+            max_retries: 1_000,
+            strategy: Strategy::Default,
+            priority: 0,
+            body,
+        }
+    }
+
+    fn submit_spec(&mut self, at: At, spec: TaskSpec) {
+        if spec.returns > 0 {
+            let reference = Reference { object: spec.id.object(0), owner: at.worker };
+            self.hold(at, reference, false);
+            if let Some(run) = self.running(at) {
+                run.slots.push(reference);
+            }
+        }
+        let event = LocalEvent::Submitted { by: at.executor, spec: Arc::new(spec) };
+        self.say(at.worker, at.executor, event, Vec::new());
+    }
+
+    fn put(&mut self, at: At, seed: u64, inline: bool, contains: &[usize]) {
+        let Some(run) = self.running(at) else { return };
+        let object = run.spec.id.put(run.puts);
+        run.puts += 1;
+        let contains: Vec<Reference> = contains.iter().map(|slot| run.slots[*slot]).collect();
+        let reference = Reference { object, owner: at.worker };
+        run.slots.push(reference);
+        self.oracle.put(object, seed, contains.iter().map(|inner| inner.object).collect());
+        self.hold(at, reference, false);
+        let value = Stored { value: mix(seed, 1), contains: contains.clone() };
+        let size = if inline { 100 } else { 1 << 20 };
+        let event = LocalEvent::Put { by: at.executor, object, size, inline, contains };
+        self.say(at.worker, at.executor, event, vec![(object, value)]);
+    }
+
+    fn finish(&mut self, at: At) {
+        let (worker, executor) = (at.worker, at.executor);
+        let Some(process) = self.process(worker, executor) else { return };
+        let Some(run) = process.runs.get(&at.run) else { return };
+        let (task, attempt, spec) = (run.spec.id, run.attempt, Arc::clone(&run.spec));
+        let inline = spec.body.get(9).is_none_or(|inline| *inline == 1);
+        let contains: Vec<Reference> =
+            run.program.returns.iter().map(|slot| run.slots[*slot]).collect();
+        let (mut value, failed) = (run.read, run.failed);
+        let mut next_call = None;
+        match &spec.kind {
+            TaskKind::ActorCreate(_) => {
+                let actor = Actor { life: u64::from(attempt), ..Actor::default() };
+                process.actors.insert(ActorId(task), actor);
+            }
+            TaskKind::ActorCall { actor: id, actor_owner } => {
+                let Some(actor) = process.actors.get_mut(id) else { return };
+                actor.calls.pop_front();
+                actor.count += 1;
+                value = actor.life << 32 | actor.count;
+                next_call = actor.calls.front().copied();
+                let (life, caller) = (actor.life, (word(&spec, 18), word(&spec, 26)));
+                self.actors.started(*id, life, caller, word(&spec, 10));
+                self.actors.counted((*id, *actor_owner), value, (task, attempt), caller);
+            }
+            TaskKind::Plain | TaskKind::Driver => {}
+        }
+        let mut values = Vec::new();
+        let outcome = if failed && matches!(spec.kind, TaskKind::Plain) {
+            let cause = Cause::Returned { message: "a value that it read failed".to_owned() };
+            Outcome::Failed(TaskError { task, cause })
+        } else {
+            let size = if inline { 100 } else { 1 << 20 };
+            let of = |n: u32| (n, Returned { size, inline, contains: contains.clone() });
+            let returned: Vec<_> = (0..spec.returns).map(of).collect();
+            values.extend(returned.iter().map(|(n, returned)| {
+                let contains = returned.contains.clone();
+                (task.object(*n), Stored { value, contains })
+            }));
+            Outcome::Returned(returned.into_iter().map(|(_, returned)| returned).collect())
+        };
+        self.finished += 1;
+        self.say(
+            worker,
+            executor,
+            LocalEvent::Finished { executor, task, attempt, outcome },
+            values,
+        );
+        self.forget_run(at);
+        if let Some(run) = next_call {
+            self.step_soon(At { run, ..at }, 0);
+        }
+    }
+
+    fn cancel(&mut self, worker: WorkerId, executor: ExecutorId, task: TaskId) {
+        let Some(process) = self.process(worker, executor) else { return };
+        let found = process.runs.iter().find(|(_, run)| run.spec.id == task);
+        let Some((number, run)) = found.map(|(number, run)| (*number, run)) else { return };
+        if matches!(run.spec.kind, TaskKind::ActorCall { .. }) {
+            return; // it is short, and ends by itself
+        }
+        let attempt = run.attempt;
+        let outcome = Outcome::Failed(TaskError { task, cause: Cause::Cancelled });
+        let event = LocalEvent::Finished { executor, task, attempt, outcome };
+        self.say(worker, executor, event, Vec::new());
+        self.forget_run(At { worker, executor, run: number });
+    }
+
+    /// Drops what a run refers to.
+    fn forget_run(&mut self, at: At) {
+        let Some(process) = self.process(at.worker, at.executor) else { return };
+        let Some(run) = process.runs.remove(&at.run) else { return };
+        for waiting in process.waiting.values_mut() {
+            waiting.retain(|number| *number != at.run);
+        }
+        let dropped = run.program.ops.iter().take(run.next).filter_map(|op| match op {
+            Op::Drop(slot) => Some(*slot),
+            _ => None,
+        });
+        let dropped: FastSet<usize> = dropped.collect();
+        for (slot, reference) in run.slots.iter().enumerate() {
+            if !dropped.contains(&slot) {
+                self.let_go(at, reference.object);
+            }
+        }
+        // Inner references of a value that it was about to read.
+        if run.inner {
+            for reference in run.wants {
+                self.let_go(at, reference.object);
+            }
+        }
+    }
+
+    /// One more place in the process refers to an object.
+    fn hold(&mut self, at: At, reference: Reference, borrowed: bool) {
+        let Some(process) = self.process(at.worker, at.executor) else { return };
+        let count = process.holds.entry(reference.object).or_default();
+        *count += 1;
+        if borrowed && *count == 1 {
+            let event = LocalEvent::Retained { by: at.executor, reference };
+            self.say(at.worker, at.executor, event, Vec::new());
+        }
+    }
+
+    fn let_go(&mut self, at: At, object: ObjectId) {
+        let Some(process) = self.process(at.worker, at.executor) else { return };
+        let Some(count) = process.holds.get_mut(&object) else { return };
+        *count -= 1;
+        if *count == 0 {
+            process.holds.remove(&object);
+            process.views.remove(&object);
+            process.waiting.remove(&object);
+            let event = LocalEvent::Released { by: at.executor, object };
+            self.say(at.worker, at.executor, event, Vec::new());
+        }
+    }
+
+    /// The value in the worker's table, which must be there and right.
+    fn checked_value(&self, worker: WorkerId, object: ObjectId) -> u64 {
+        let Some(stored) = self.workers[&worker].table.get(&object) else {
+            panic!("{object:?} is read on {worker}, where it is not");
+        };
+        if let Some(expected) = self.oracle.get(object) {
+            assert_eq!(stored.value, expected.value, "{object:?} has a wrong value");
+            let contains = stored.contains.iter().map(|inner| inner.object);
+            assert!(contains.eq(expected.contains.iter().copied()), "{object:?} contains others");
+        }
+        stored.value
+    }
+
+    fn say(
+        &mut self,
+        worker: WorkerId,
+        executor: ExecutorId,
+        message: LocalEvent,
+        values: Vec<(ObjectId, Stored)>,
+    ) {
+        let link = (Address::Executor(worker, executor), Address::Worker(worker));
+        let at = self.now + 1_000 + self.rng.below(10_000);
+        self.agenda.send(link, at, Event::FromExecutor { worker, executor, message, values });
+    }
+
+    fn step_soon(&mut self, at: At, after: u64) {
+        let when = self.now + 500 + after;
+        self.agenda.at(when & !1, Event::Step(at));
+    }
+
+    fn process(&mut self, worker: WorkerId, executor: ExecutorId) -> Option<&mut Process> {
+        self.workers.get_mut(&worker)?.processes.get_mut(&executor)
+    }
+
+    fn running(&mut self, at: At) -> Option<&mut Run> {
+        self.process(at.worker, at.executor)?.runs.get_mut(&at.run)
+    }
+}
+
+fn word(spec: &TaskSpec, at: usize) -> u64 {
+    let bytes = spec.body.get(at..at + 8).and_then(|bytes| bytes.try_into().ok());
+    u64::from_le_bytes(bytes.expect("a body of this simulation"))
+}

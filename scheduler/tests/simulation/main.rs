@@ -1,0 +1,147 @@
+//! Seeded simulation of a whole cluster in one thread.
+//!
+//! The cores under test are the real ones; network, executors, stores, crashes and time are
+//! simulated. One seed replays one history:
+//! - `SIM_SEED=7 cargo test -p rdist-scheduler --test simulation swarm` runs one seed,
+//!   `SIM_TRACE=1 ... -- --nocapture` prints every event and action of it;
+//! - `SIM_SEEDS=10000` sets how many seeds each test runs;
+//! - `SIM_WORKERS`, `SIM_TASKS` set the size of `a_thousand_workers`
+//!   (`SIM_TASKS=1000000` is an ordinary run).
+//!
+//! Checked from outside the cores: every value that a program reads is there and is right; a task
+//! starts only where its arguments are and its request fits, but for what unblocked tasks take
+//! back; nothing is freed while a program reads it; an actor's calls start in the order of each
+//! caller and count once; errors appear only when something died that explains them; when faults
+//! stop, every job ends; and then no worker has a task, object, value, actor or process left, and
+//! the head has all room back.
+#![allow(clippy::unwrap_used, missing_docs, unreachable_pub)]
+
+mod checker;
+mod cluster;
+mod executor;
+mod network;
+mod workload;
+
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+
+use cluster::{Faults, Options, Simulation};
+use network::Rng;
+use workload::Mix;
+
+const MILLISECOND: u64 = 1_000_000;
+
+fn number(name: &str) -> Option<u64> {
+    std::env::var(name).ok().map(|text| text.parse().expect("a number"))
+}
+
+/// Runs seeds; the first that fails names itself and how to run it again.
+fn run(test: &str, count: u64, options: impl Fn(&mut Rng) -> Options) {
+    let seeds = match number("SIM_SEED") {
+        Some(seed) => seed..seed + 1,
+        None => 1..1 + number("SIM_SEEDS").unwrap_or(count),
+    };
+    for seed in seeds {
+        let options = options(&mut Rng(seed ^ 0x5157_4152_4d00_0000));
+        let ran = catch_unwind(AssertUnwindSafe(|| {
+            let mut simulation = Simulation::new(seed, options.clone());
+            simulation.run();
+            simulation
+        }));
+        match ran {
+            Ok(simulation) => {
+                if number("SIM_SEED").is_some() {
+                    let (now, events) = (simulation.now / MILLISECOND, simulation.events);
+                    let (submitted, finished) = (simulation.submitted, simulation.finished);
+                    println!(
+                        "{submitted} submitted, {finished} finished, {events} events, {now} ms"
+                    );
+                }
+            }
+            Err(panic) => {
+                eprintln!("seed {seed} fails with {options:?}\nrun it again:");
+                let command = "cargo test -p rdist-scheduler --test simulation";
+                eprintln!("SIM_SEED={seed} {command} {test}");
+                resume_unwind(panic);
+            }
+        }
+    }
+}
+
+fn jobs(rng: &mut Rng, most: u64) -> Vec<Mix> {
+    let mix = |rng: &mut Rng| Mix { tasks: 1 + rng.below(most), plain: false };
+    (0..1 + rng.below(3)).map(|_| mix(rng)).collect()
+}
+
+fn small(rng: &mut Rng, faults: Faults) -> Options {
+    Options {
+        workers: 1 + rng.below(6),
+        jobs: jobs(rng, 80),
+        faults,
+        fault_time: 1_000 * MILLISECOND,
+        fault_every: 4 * MILLISECOND,
+        check_every: 1,
+    }
+}
+
+#[test]
+fn without_faults_everything_succeeds() {
+    run("without_faults", 60, |rng| small(rng, Faults::default()));
+}
+
+#[test]
+fn executors_die() {
+    run("executors_die", 60, |rng| small(rng, Faults { executors: true, ..Faults::default() }));
+}
+
+#[test]
+fn heads_restart() {
+    let faults =
+        Faults { heads: true, stalls: true, breaks: true, joins: true, ..Faults::default() };
+    run("heads_restart", 60, |rng| small(rng, faults));
+}
+
+#[test]
+fn workers_die() {
+    let faults = Faults { workers: true, joins: true, ..Faults::default() };
+    run("workers_die", 60, |rng| small(rng, faults));
+}
+
+#[test]
+fn swarm() {
+    run("swarm", 150, |rng| {
+        let faults = Faults {
+            executors: rng.one_in(2),
+            workers: rng.one_in(2),
+            heads: rng.one_in(2),
+            joins: rng.one_in(2),
+            stalls: rng.one_in(2),
+            breaks: rng.one_in(2),
+            drains: rng.one_in(2),
+            stops: rng.one_in(4),
+        };
+        small(rng, faults)
+    });
+}
+
+#[test]
+fn a_thousand_workers() {
+    let workers = number("SIM_WORKERS").unwrap_or(1_000);
+    let tasks = number("SIM_TASKS").unwrap_or(20_000);
+    run("a_thousand_workers", 1, |_| Options {
+        workers,
+        jobs: vec![Mix { tasks, plain: true }],
+        faults: Faults {
+            executors: true,
+            workers: true,
+            heads: true,
+            joins: true,
+            stalls: true,
+            breaks: true,
+            drains: true,
+            stops: false,
+        },
+        fault_time: 2_000 * MILLISECOND,
+        fault_every: 20 * MILLISECOND,
+        check_every: 50_000,
+    });
+}

@@ -1,0 +1,326 @@
+//! Programs: what drivers, tasks and actors do, and what their results must be.
+//!
+//! A program follows from its seed and depth alone, so that a task that runs again does the same,
+//! and so that an oracle, which runs nothing, knows every value. A value is a hash of the seed and
+//! of all that the task read.
+
+use rdist_scheduler::hash::FastMap;
+use rdist_scheduler::id::{ObjectId, TaskId, WorkerId};
+
+use super::network::{Rng, mix};
+
+/// Where a program keeps its references: those in its arguments first, then its own in order.
+pub type Slot = usize;
+
+#[derive(Debug, Clone)]
+pub enum Op {
+    /// Takes time.
+    Compute(u64),
+    Submit(Child),
+    /// Makes a value with these references inside.
+    Put {
+        seed: u64,
+        inline: bool,
+        contains: Vec<Slot>,
+    },
+    /// Waits for a value, and reads it and those that it refers to.
+    Get(Slot),
+    Drop(Slot),
+    /// Makes an actor; it takes no slot.
+    Spawn {
+        own_process: bool,
+        cpus: f64,
+        named: bool,
+    },
+    /// Calls the n-th actor of this program.
+    Call {
+        actor: usize,
+        dependencies: Vec<Slot>,
+    },
+}
+
+#[derive(Debug, Clone)]
+pub struct Child {
+    pub seed: u64,
+    pub depth: u8,
+    pub dependencies: Vec<Slot>,
+    pub borrowed: Vec<Slot>,
+    pub cpus: f64,
+    pub place: Placing,
+    pub inline: bool,
+    pub priority: i32,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Placing {
+    Default,
+    Spread,
+    /// To the n-th worker that lives, softly.
+    Near(u64),
+}
+
+/// A program and the references that its value contains.
+#[derive(Debug, Clone, Default)]
+pub struct Program {
+    pub ops: Vec<Op>,
+    pub returns: Vec<Slot>,
+}
+
+/// Which shapes of work a driver has.
+#[derive(Debug, Clone, Copy)]
+pub struct Mix {
+    pub tasks: u64,
+    /// Only independent tasks.
+    pub plain: bool,
+}
+
+/// A task's own program: borrowed references are its first slots.
+pub fn task_program(seed: u64, depth: u8, borrowed: usize) -> Program {
+    let mut rng = Rng(seed);
+    let mut program = Program::default();
+    program.ops.push(Op::Compute(rng.below(3_000_000)));
+    program.ops.extend((0..borrowed).map(Op::Get));
+    let mut slots = borrowed;
+    if depth > 0 {
+        let children = 1 + rng.below(3);
+        for _ in 0..children {
+            let borrowed = if borrowed > 0 && rng.one_in(2) { vec![0] } else { Vec::new() };
+            program.ops.push(Op::Submit(Child {
+                seed: rng.next(),
+                depth: depth - 1,
+                dependencies: if slots > 0 && rng.one_in(3) { vec![slots - 1] } else { Vec::new() },
+                borrowed,
+                cpus: [0.5, 1.0][rng.below(2) as usize],
+                place: if rng.one_in(5) { Placing::Spread } else { Placing::Default },
+                inline: rng.one_in(2),
+                priority: 0,
+            }));
+            slots += 1;
+        }
+        program.ops.extend((slots - children as usize..slots).map(Op::Get));
+        program.ops.push(Op::Compute(rng.below(1_000_000)));
+    }
+    if rng.one_in(4) {
+        program.ops.push(Op::Put { seed: rng.next(), inline: rng.one_in(2), contains: Vec::new() });
+        program.returns.push(slots);
+    }
+    program
+}
+
+/// A driver's program: rounds of the shapes that real jobs have.
+pub fn driver_program(seed: u64, what: Mix) -> Program {
+    let mut driver = Writer { rng: Rng(seed), ops: Vec::new(), slots: 0, actors: 0, what };
+    let mut left = what.tasks;
+    while left > 0 {
+        let count = (1 + driver.rng.below(20)).min(left);
+        left -= count;
+        match driver.rng.below(if what.plain { 1 } else { 7 }) {
+            0 | 1 => driver.independent(count),
+            2 => driver.chain(count),
+            3 => driver.fan(count),
+            4 => driver.nested(count),
+            5 => driver.actors(count),
+            _ => driver.references(count),
+        }
+        if driver.rng.one_in(3) {
+            let time = driver.rng.below(5_000_000);
+            driver.ops.push(Op::Compute(time));
+        }
+    }
+    // What is left open is read in the end.
+    let open = driver.open();
+    driver.ops.extend(open.into_iter().flat_map(|slot| [Op::Get(slot), Op::Drop(slot)]));
+    Program { ops: driver.ops, returns: Vec::new() }
+}
+
+struct Writer {
+    rng: Rng,
+    ops: Vec<Op>,
+    slots: Slot,
+    actors: usize,
+    what: Mix,
+}
+
+impl Writer {
+    fn child(&mut self, depth: u8, dependencies: Vec<Slot>, borrowed: Vec<Slot>) -> Slot {
+        let place = match self.rng.below(if self.what.plain { 1 } else { 8 }) {
+            6 => Placing::Spread,
+            7 => Placing::Near(self.rng.next()),
+            _ => Placing::Default,
+        };
+        self.ops.push(Op::Submit(Child {
+            seed: self.rng.next(),
+            depth,
+            dependencies,
+            borrowed,
+            cpus: [0.5, 1.0, 1.0, 2.0][self.rng.below(4) as usize],
+            place,
+            inline: self.rng.one_in(2),
+            priority: if self.rng.one_in(8) { 1 } else { 0 },
+        }));
+        self.slots += 1;
+        self.slots - 1
+    }
+
+    /// Slots that were never read or dropped.
+    fn open(&self) -> Vec<Slot> {
+        let mut open: Vec<bool> = vec![true; self.slots];
+        for op in &self.ops {
+            if let Op::Get(slot) | Op::Drop(slot) = op {
+                open[*slot] = false;
+            }
+        }
+        (0..self.slots).filter(|slot| open[*slot]).collect()
+    }
+
+    fn independent(&mut self, count: u64) {
+        let first = self.slots;
+        for _ in 0..count {
+            self.child(0, Vec::new(), Vec::new());
+        }
+        if self.rng.one_in(2) {
+            // Some results nobody wants.
+            let drop = self.rng.below(count) as Slot;
+            self.ops.push(Op::Drop(first + drop));
+        }
+    }
+
+    fn chain(&mut self, count: u64) {
+        let mut last = self.child(0, Vec::new(), Vec::new());
+        for _ in 1..count {
+            let next = self.child(0, vec![last], Vec::new());
+            self.ops.push(Op::Drop(last));
+            last = next;
+        }
+        self.ops.push(Op::Get(last));
+    }
+
+    fn fan(&mut self, count: u64) {
+        let source = self.child(0, Vec::new(), Vec::new());
+        let middle: Vec<Slot> =
+            (1..count).map(|_| self.child(0, vec![source], Vec::new())).collect();
+        let sink = self.child(0, middle, Vec::new());
+        self.ops.push(Op::Get(sink));
+    }
+
+    fn nested(&mut self, count: u64) {
+        let depth = 1 + self.rng.below(2) as u8;
+        for _ in 0..1 + count / 4 {
+            self.child(depth, Vec::new(), Vec::new());
+        }
+    }
+
+    fn actors(&mut self, count: u64) {
+        let own_process = self.rng.one_in(2);
+        // Actors hold what they ask for as long as the job lasts: with three jobs, what is left
+        // of the smallest worker must be enough for the largest task.
+        let cpus =
+            if self.actors == 0 { [0.0, 0.25, 0.5][self.rng.below(3) as usize] } else { 0.0 };
+        self.ops.push(Op::Spawn { own_process, cpus, named: self.rng.one_in(3) });
+        self.actors += 1;
+        for _ in 0..count {
+            let argument = self.rng.one_in(4).then(|| self.child(0, Vec::new(), Vec::new()));
+            let actor = self.rng.below(self.actors as u64) as usize;
+            let dependencies = argument.into_iter().collect();
+            self.ops.push(Op::Call { actor, dependencies });
+            self.slots += 1;
+        }
+    }
+
+    fn references(&mut self, count: u64) {
+        let inner = self.put(Vec::new());
+        let outer = self.put(vec![inner]);
+        self.ops.push(Op::Drop(inner));
+        for n in 0..count {
+            let depth = (n % 2) as u8;
+            match self.rng.below(3) {
+                0 => self.child(depth, vec![outer], Vec::new()),
+                1 => self.child(depth, Vec::new(), vec![outer]),
+                _ => {
+                    let source = self.child(0, Vec::new(), Vec::new());
+                    self.child(depth, Vec::new(), vec![source, outer])
+                }
+            };
+        }
+        self.ops.push(Op::Drop(outer));
+    }
+
+    fn put(&mut self, contains: Vec<Slot>) -> Slot {
+        let (seed, inline) = (self.rng.next(), self.rng.one_in(2));
+        self.ops.push(Op::Put { seed, inline, contains });
+        self.slots += 1;
+        self.slots - 1
+    }
+}
+
+/// What a value must be.
+#[derive(Debug, Clone)]
+pub struct Expected {
+    pub value: u64,
+    pub contains: Vec<ObjectId>,
+}
+
+/// Knows every value before it is made.
+#[derive(Debug, Default)]
+pub struct Oracle {
+    values: FastMap<ObjectId, Expected>,
+}
+
+impl Oracle {
+    pub fn get(&self, object: ObjectId) -> Option<&Expected> {
+        self.values.get(&object)
+    }
+
+    pub fn put(&mut self, object: ObjectId, seed: u64, contains: Vec<ObjectId>) {
+        self.values.insert(object, Expected { value: mix(seed, 1), contains });
+    }
+
+    /// What reading a value adds to what a program has read; none for results of calls.
+    pub fn read(&self, read: u64, object: ObjectId) -> u64 {
+        let Some(expected) = self.values.get(&object) else { return read };
+        let inside = expected.contains.iter().filter_map(|object| self.values.get(object));
+        inside.fold(mix(read, expected.value), |read, inner| mix(read, inner.value))
+    }
+
+    /// Enters the results of a task and of all that it will submit.
+    pub fn submit(&mut self, task: TaskId, child: &Child, slots: &[ObjectId]) {
+        let object = task.object(0);
+        if self.values.contains_key(&object) {
+            return;
+        }
+        let value = |slot: &Slot| slots[*slot];
+        let read = child.dependencies.iter().map(value);
+        let mut read = read.fold(child.seed, |read, object| match self.values.get(&object) {
+            Some(expected) => mix(read, expected.value),
+            None => read,
+        });
+        let program = task_program(child.seed, child.depth, child.borrowed.len());
+        let mut own: Vec<ObjectId> = child.borrowed.iter().map(value).collect();
+        let (mut children, mut puts) = (0, 0);
+        for op in &program.ops {
+            match op {
+                Op::Submit(grandchild) => {
+                    let id = task.child(children);
+                    children += 1;
+                    self.submit(id, grandchild, &own);
+                    own.push(id.object(0));
+                }
+                Op::Put { seed, contains, .. } => {
+                    let id = task.put(puts);
+                    puts += 1;
+                    self.put(id, *seed, contains.iter().map(|slot| own[*slot]).collect());
+                    own.push(id);
+                }
+                Op::Get(slot) => read = self.read(read, own[*slot]),
+                Op::Compute(_) | Op::Drop(_) | Op::Spawn { .. } | Op::Call { .. } => {}
+            }
+        }
+        let contains = program.returns.iter().map(|slot| own[*slot]).collect();
+        self.values.insert(object, Expected { value: read, contains });
+    }
+}
+
+/// The n-th of some workers.
+pub fn nth(workers: &[WorkerId], n: u64) -> Option<WorkerId> {
+    (!workers.is_empty()).then(|| workers[(n % workers.len() as u64) as usize])
+}

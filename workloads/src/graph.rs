@@ -1,0 +1,179 @@
+//! A job's task graph, drawn from its TOML without running it: replicas, rounds, merges,
+//! evaluation.
+
+use std::fmt::{self, Write};
+
+use crate::spec::{Spec, Strategy};
+
+/// Replicas that are drawn where their number is not known before the job runs.
+const DRAWN_REPLICAS: u32 = 2;
+/// Rounds that are drawn; more look like these.
+const DRAWN_ROUNDS: u64 = 3;
+
+/// In which language.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Format {
+    /// Mermaid, which many Markdown viewers draw.
+    Mermaid,
+    /// Graphviz.
+    Dot,
+}
+
+/// A graph of named boxes.
+#[derive(Debug, Default)]
+struct Graph {
+    boxes: Vec<(String, String)>,
+    arrows: Vec<(String, String, &'static str)>,
+}
+
+impl Graph {
+    fn add(&mut self, id: impl Into<String>, label: impl Into<String>) -> String {
+        let id = id.into();
+        self.boxes.push((id.clone(), label.into()));
+        id
+    }
+
+    fn arrow(&mut self, from: &str, to: &str, label: &'static str) {
+        self.arrows.push((from.to_owned(), to.to_owned(), label));
+    }
+
+    fn write(&self, format: Format) -> Result<String, fmt::Error> {
+        let mut text = String::new();
+        match format {
+            Format::Mermaid => {
+                writeln!(text, "flowchart TD")?;
+                for (id, label) in &self.boxes {
+                    writeln!(text, "    {id}[\"{label}\"]")?;
+                }
+                for (from, to, label) in &self.arrows {
+                    let label = if label.is_empty() { String::new() } else { format!("|{label}|") };
+                    writeln!(text, "    {from} -->{label} {to}")?;
+                }
+            }
+            Format::Dot => {
+                writeln!(text, "digraph job {{")?;
+                writeln!(text, "    node [shape=box];")?;
+                for (id, label) in &self.boxes {
+                    writeln!(text, "    {id} [label=\"{label}\"];")?;
+                }
+                for (from, to, label) in &self.arrows {
+                    writeln!(text, "    {from} -> {to} [label=\"{label}\"];")?;
+                }
+                writeln!(text, "}}")?;
+            }
+        }
+        Ok(text)
+    }
+}
+
+/// The graph of a job.
+pub fn graph(spec: &Spec, format: Format) -> String {
+    let mut graph = Graph::default();
+    let replicas = spec.train.replicas.unwrap_or(DRAWN_REPLICAS);
+    let source = graph.add("data", "data: find and put into the object store");
+    match &spec.infer.model {
+        Some(_) => inference(&mut graph, &source, replicas),
+        None => training(&mut graph, &source, replicas, spec),
+    }
+    // Writing to a string cannot fail.
+    graph.write(format).unwrap_or_default()
+}
+
+fn inference(graph: &mut Graph, source: &str, replicas: u32) {
+    let model = graph.add("model", "saved model");
+    let sink = graph.add("collect", "collect: accuracy and samples");
+    for replica in 1..=replicas {
+        let id = graph.add(format!("predict{replica}"), format!("replica {replica}: predict"));
+        graph.arrow(source, &id, "test images");
+        graph.arrow(&model, &id, "parameters");
+        graph.arrow(&id, &sink, "classes");
+    }
+}
+
+fn training(graph: &mut Graph, source: &str, replicas: u32, spec: &Spec) {
+    let mut parameters = graph.add("initial", "initial parameters");
+    let rounds = spec.train.epochs.min(DRAWN_ROUNDS);
+    for round in 1..=rounds {
+        let (work, product, merge) = words(spec.train.strategy);
+        let merged = graph.add(format!("merge{round}"), format!("round {round}: {merge}"));
+        for replica in 1..=replicas {
+            let id = format!("train{round}_{replica}");
+            let id = graph.add(id, format!("round {round}, replica {replica}: {work}"));
+            if round == 1 {
+                graph.arrow(source, &id, "train images");
+            }
+            graph.arrow(&parameters, &id, "parameters");
+            graph.arrow(&id, &merged, product);
+        }
+        let evaluated = graph.add(
+            format!("evaluate{round}"),
+            format!("round {round}: evaluate on {replicas} replicas"),
+        );
+        graph.arrow(&merged, &evaluated, "parameters");
+        parameters = merged;
+    }
+    if spec.train.epochs > rounds {
+        let left = spec.train.epochs - rounds;
+        let more = graph.add("more", format!("{left} more rounds like these"));
+        graph.arrow(&parameters, &more, "parameters");
+        parameters = more;
+    }
+    let saved = graph.add("save", "save model.safetensors");
+    graph.arrow(&parameters, &saved, "parameters");
+}
+
+/// What a replica does, what it hands on, and what becomes of it.
+fn words(strategy: Strategy) -> (&'static str, &'static str, &'static str) {
+    match strategy {
+        Strategy::ParameterAverage => ("train its part", "parameters", "merge by average"),
+        Strategy::Fedavg => ("train its own data", "parameters", "merge by weighted average"),
+        Strategy::Allreduce => {
+            ("gradient of its share, every step", "gradients", "all-reduce on every replica")
+        }
+        Strategy::GradientMaster => {
+            ("gradient of its chunk", "gradients", "master replica merges and steps")
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn spec(overrides: &[&str]) -> Spec {
+        let overrides: Vec<String> = overrides.iter().map(|each| (*each).to_owned()).collect();
+        Spec::parse("mnist.toml", "", &overrides).unwrap()
+    }
+
+    #[test]
+    fn names_replicas_rounds_merges_and_evaluation() {
+        for (name, _) in Strategy::ALL {
+            let spec = spec(&[&format!("train.strategy={name}"), "train.replicas=3"]);
+            let text = graph(&spec, Format::Mermaid);
+            for piece in ["flowchart", "round 2, replica 3", "merge3", "evaluate", "2 more rounds"]
+            {
+                assert!(text.contains(piece), "{name}: {piece}: {text}");
+            }
+        }
+    }
+
+    #[test]
+    fn every_arrow_joins_boxes_that_are_there() {
+        for overrides in [&["train.epochs=1"][..], &["infer.model=x"][..], &[][..]] {
+            let text = graph(&spec(overrides), Format::Dot);
+            assert!(text.starts_with("digraph job {\n") && text.ends_with("}\n"));
+            let boxes: Vec<&str> = text
+                .lines()
+                .filter(|line| line.contains("[label") && !line.contains("->"))
+                .filter_map(|line| line.split_whitespace().next())
+                .collect();
+            let mut arrows = 0;
+            for line in text.lines().filter(|line| line.contains("->")) {
+                let words: Vec<&str> = line.split_whitespace().collect();
+                assert!(boxes.contains(&words[0]) && boxes.contains(&words[2]), "{line}");
+                arrows += 1;
+            }
+            assert!(arrows >= 3);
+        }
+    }
+}

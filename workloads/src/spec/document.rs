@@ -1,0 +1,351 @@
+//! TOML read key by key, so that every complaint knows its line, what would have been right, and
+//! what was probably meant.
+
+use std::collections::BTreeMap;
+
+use toml::de::{DeTable, DeValue};
+
+/// What is wrong with a job's TOML or with a `--set`.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum SpecError {
+    /// No TOML.
+    #[error("{place}: {reason}")]
+    Syntax {
+        /// File and line.
+        place: String,
+        /// What the parser says.
+        reason: String,
+    },
+    /// A key that means nothing.
+    #[error("{place}: there is no key `{key}`{}; allowed: {}", guess(nearest), allowed.join(", "))]
+    Key {
+        /// File and line, or the override.
+        place: String,
+        /// The key, with its section.
+        key: String,
+        /// An allowed key much like it.
+        nearest: Option<String>,
+        /// All of them.
+        allowed: Vec<String>,
+    },
+    /// A name that means nothing.
+    #[error("{place}: {key} = \"{found}\" is unknown{}; allowed: {}", guess(nearest),
+            allowed.join(", "))]
+    Choice {
+        /// File and line, or the override.
+        place: String,
+        /// The key, with its section.
+        key: String,
+        /// The name.
+        found: String,
+        /// An allowed name much like it.
+        nearest: Option<String>,
+        /// All of them.
+        allowed: Vec<String>,
+    },
+    /// A value of another type, or out of range.
+    #[error("{place}: {key} is {found}, expected {expected}")]
+    Value {
+        /// File and line, or the override.
+        place: String,
+        /// The key, with its section.
+        key: String,
+        /// The value.
+        found: String,
+        /// What would be right.
+        expected: String,
+    },
+    /// A `--set` that sets nothing.
+    #[error("--set {given}: expected the form section.key=value, as in train.epochs=2")]
+    Override {
+        /// What was given.
+        given: String,
+    },
+}
+
+fn guess(nearest: &Option<String>) -> String {
+    nearest.as_ref().map_or_else(String::new, |nearest| format!(", did you mean `{nearest}`?"))
+}
+
+/// A value with the place that it comes from.
+#[derive(Debug, Clone)]
+struct Placed {
+    place: String,
+    content: Content,
+}
+
+#[derive(Debug, Clone)]
+enum Content {
+    Text(String),
+    Integer(i64),
+    Float(f64),
+    Flag(bool),
+    Table(BTreeMap<String, Placed>),
+    /// Something that no key here takes, as its type is called.
+    Other(&'static str),
+}
+
+impl Content {
+    fn describe(&self) -> String {
+        match self {
+            Self::Text(text) => format!("the text \"{text}\""),
+            Self::Integer(n) => format!("the integer {n}"),
+            Self::Float(n) => format!("the number {n}"),
+            Self::Flag(flag) => format!("the flag {flag}"),
+            Self::Table(_) => "a section".to_owned(),
+            Self::Other(what) => format!("of type {what}"),
+        }
+    }
+}
+
+/// A whole TOML.
+pub(super) struct Document {
+    root: BTreeMap<String, Placed>,
+}
+
+impl Document {
+    pub(super) fn parse(file: &str, text: &str) -> Result<Self, SpecError> {
+        let line = |at: usize| {
+            let before = &text.as_bytes()[..at.min(text.len())];
+            1 + before.iter().filter(|byte| **byte == b'\n').count()
+        };
+        let place = |at: usize| format!("{file}, line {}", line(at));
+        let table = DeTable::parse(text).map_err(|error| SpecError::Syntax {
+            place: place(error.span().map_or(0, |span| span.start)),
+            reason: error.message().trim().to_owned(),
+        })?;
+        Ok(Self { root: convert(table.get_ref(), &place) })
+    }
+
+    /// Puts `section.key=value` on top.
+    pub(super) fn set(&mut self, given: &str) -> Result<(), SpecError> {
+        let wrong = || SpecError::Override { given: given.to_owned() };
+        let (path, value) = given.split_once('=').ok_or_else(wrong)?;
+        let keys: Vec<&str> = path.split('.').map(str::trim).collect();
+        let place = format!("--set {given}");
+        let placed = Placed { place: place.clone(), content: loose(value.trim()) };
+        let (section, key) = match keys[..] {
+            [key] if key == "name" => (None, key),
+            [section, key] if !section.is_empty() && !key.is_empty() => (Some(section), key),
+            _ => return Err(wrong()),
+        };
+        let Some(section) = section else {
+            self.root.insert(key.to_owned(), placed);
+            return Ok(());
+        };
+        let table = || Placed { place, content: Content::Table(BTreeMap::new()) };
+        let section = self.root.entry(section.to_owned()).or_insert_with(table);
+        // A section that is none in the file is complained about when it is read.
+        if let Content::Table(table) = &mut section.content {
+            table.insert(key.to_owned(), placed);
+        }
+        Ok(())
+    }
+
+    pub(super) fn root(&self) -> Section<'_> {
+        Section { name: "", table: Some(&self.root), asked: Vec::new() }
+    }
+}
+
+/// The value of a `--set`: TOML where it is TOML, else text without its quotes.
+fn loose(value: &str) -> Content {
+    let line = format!("value = {value}");
+    let place = |_: usize| String::new();
+    let parsed = DeTable::parse(&line).ok();
+    let content = parsed.and_then(|table| convert(table.get_ref(), &place).remove("value"));
+    content.map_or_else(|| Content::Text(value.to_owned()), |placed| placed.content)
+}
+
+fn convert(table: &DeTable<'_>, place: &impl Fn(usize) -> String) -> BTreeMap<String, Placed> {
+    let entry = |(key, value): (&toml::Spanned<_>, &toml::Spanned<DeValue<'_>>)| {
+        let key: &toml::Spanned<std::borrow::Cow<'_, str>> = key;
+        let content = match value.get_ref() {
+            DeValue::String(text) => Content::Text(text.to_string()),
+            DeValue::Integer(n) => {
+                let parsed = i64::from_str_radix(n.as_str(), n.radix());
+                parsed.map_or(Content::Other("integer of more than 64 bits"), Content::Integer)
+            }
+            DeValue::Float(n) => n.as_str().parse().map_or(Content::Other("float"), Content::Float),
+            DeValue::Boolean(flag) => Content::Flag(*flag),
+            DeValue::Table(table) => Content::Table(convert(table, place)),
+            other => Content::Other(other.type_str()),
+        };
+        (key.get_ref().to_string(), Placed { place: place(key.span().start), content })
+    };
+    table.iter().map(entry).collect()
+}
+
+/// One table, while its keys are read. What was not asked for is unknown.
+pub(super) struct Section<'a> {
+    name: &'a str,
+    table: Option<&'a BTreeMap<String, Placed>>,
+    asked: Vec<&'static str>,
+}
+
+impl<'a> Section<'a> {
+    fn take(&mut self, key: &'static str) -> Option<&'a Placed> {
+        self.asked.push(key);
+        self.table.and_then(|table| table.get(key))
+    }
+
+    fn path(&self, key: &str) -> String {
+        if self.name.is_empty() { key.to_owned() } else { format!("{}.{key}", self.name) }
+    }
+
+    fn wrong(&self, key: &str, placed: &Placed, expected: &str) -> SpecError {
+        let (place, found) = (placed.place.clone(), placed.content.describe());
+        SpecError::Value { place, key: self.path(key), found, expected: expected.to_owned() }
+    }
+
+    /// A table below.
+    pub(super) fn section(&mut self, key: &'static str) -> Result<Section<'a>, SpecError> {
+        let table = match self.take(key) {
+            None => None,
+            Some(Placed { content: Content::Table(table), .. }) => Some(table),
+            Some(placed) => return Err(self.wrong(key, placed, &format!("a section [{key}]"))),
+        };
+        Ok(Section { name: key, table, asked: Vec::new() })
+    }
+
+    /// Text.
+    pub(super) fn text(&mut self, key: &'static str) -> Result<Option<String>, SpecError> {
+        match self.take(key) {
+            None => Ok(None),
+            Some(Placed { content: Content::Text(text), .. }) => Ok(Some(text.clone())),
+            Some(placed) => Err(self.wrong(key, placed, "text in quotes")),
+        }
+    }
+
+    /// `true` or `false`.
+    pub(super) fn flag(&mut self, key: &'static str) -> Result<Option<bool>, SpecError> {
+        match self.take(key) {
+            None => Ok(None),
+            Some(Placed { content: Content::Flag(flag), .. }) => Ok(Some(*flag)),
+            Some(placed) => Err(self.wrong(key, placed, "true or false")),
+        }
+    }
+
+    /// An integer that `accept` takes; `range` says which those are.
+    pub(super) fn integer<T>(
+        &mut self,
+        key: &'static str,
+        range: &str,
+        accept: impl Fn(i64) -> Option<T>,
+    ) -> Result<Option<T>, SpecError> {
+        let Some(placed) = self.take(key) else { return Ok(None) };
+        let accepted = match placed.content {
+            Content::Integer(n) => accept(n),
+            _ => None,
+        };
+        let wrong = || self.wrong(key, placed, &format!("an integer {range}"));
+        accepted.ok_or_else(wrong).map(Some)
+    }
+
+    /// A number that `accept` takes; `range` says which those are.
+    pub(super) fn number(
+        &mut self,
+        key: &'static str,
+        range: &str,
+        accept: impl Fn(f64) -> bool,
+    ) -> Result<Option<f64>, SpecError> {
+        let Some(placed) = self.take(key) else { return Ok(None) };
+        let number = match placed.content {
+            Content::Integer(n) => Some(n as f64),
+            Content::Float(n) => Some(n),
+            _ => None,
+        };
+        let wrong = || self.wrong(key, placed, &format!("a number {range}"));
+        number.filter(|n| accept(*n)).ok_or_else(wrong).map(Some)
+    }
+
+    /// A count of at least 1, or one word for "no count" (`Some(None)`).
+    pub(super) fn integer_or(
+        &mut self,
+        key: &'static str,
+        word: &str,
+    ) -> Result<Option<Option<u32>>, SpecError> {
+        let Some(placed) = self.take(key) else { return Ok(None) };
+        let count = match &placed.content {
+            Content::Text(text) if text == word => return Ok(Some(None)),
+            Content::Integer(n) => u32::try_from(*n).ok().filter(|n| *n > 0),
+            _ => None,
+        };
+        let wrong = || self.wrong(key, placed, &format!("an integer of at least 1, or \"{word}\""));
+        count.ok_or_else(wrong).map(|count| Some(Some(count)))
+    }
+
+    /// One of some names.
+    pub(super) fn choice<T: Copy>(
+        &mut self,
+        key: &'static str,
+        names: &[(&'static str, T)],
+    ) -> Result<Option<T>, SpecError> {
+        let allowed = || names.iter().map(|(name, _)| (*name).to_owned()).collect::<Vec<_>>();
+        let Some(placed) = self.take(key) else { return Ok(None) };
+        let Content::Text(found) = &placed.content else {
+            return Err(self.wrong(key, placed, &format!("one of {}", allowed().join(", "))));
+        };
+        if let Some((_, value)) = names.iter().find(|(name, _)| name == found) {
+            return Ok(Some(*value));
+        }
+        let (place, found) = (placed.place.clone(), found.clone());
+        let nearest = nearest(&found, names.iter().map(|(name, _)| *name));
+        let (key, allowed) = (self.path(key), allowed());
+        Err(SpecError::Choice { place, key, found, nearest, allowed })
+    }
+
+    /// Complains about the first key that nobody asked for.
+    pub(super) fn finish(self) -> Result<(), SpecError> {
+        let mut keys = self.table.into_iter().flatten();
+        let Some((key, placed)) = keys.find(|(key, _)| !self.asked.contains(&key.as_str())) else {
+            return Ok(());
+        };
+        Err(SpecError::Key {
+            place: placed.place.clone(),
+            key: self.path(key),
+            nearest: nearest(key, self.asked.iter().copied()),
+            allowed: self.asked.iter().map(|key| (*key).to_owned()).collect(),
+        })
+    }
+}
+
+/// The name with the fewest edits to `found`, if it can pass for a slip.
+fn nearest<'a>(found: &str, names: impl Iterator<Item = &'a str>) -> Option<String> {
+    let (distance, name) = names.map(|name| (edits(found, name), name)).min()?;
+    (distance <= 1 + name.len() / 3).then(|| name.to_owned())
+}
+
+/// Insertions, deletions, replacements and swaps of neighbours between two words (Damerau's
+/// distance, optimal string alignment).
+fn edits(a: &str, b: &str) -> usize {
+    let (a, b): (Vec<char>, Vec<char>) = (a.chars().collect(), b.chars().collect());
+    let mut rows = vec![vec![0; b.len() + 1]; a.len() + 1];
+    for i in 0..=a.len() {
+        for j in 0..=b.len() {
+            rows[i][j] = if i == 0 || j == 0 {
+                i + j
+            } else {
+                let replaced = rows[i - 1][j - 1] + usize::from(a[i - 1] != b[j - 1]);
+                let mut best = replaced.min(rows[i - 1][j] + 1).min(rows[i][j - 1] + 1);
+                if i > 1 && j > 1 && a[i - 1] == b[j - 2] && a[i - 2] == b[j - 1] {
+                    best = best.min(rows[i - 2][j - 2] + 1);
+                }
+                best
+            };
+        }
+    }
+    rows[a.len()][b.len()]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn slips_are_near_and_other_words_are_not() {
+        assert_eq!(edits("trian", "train"), 1);
+        assert_eq!(edits("", "abc"), 3);
+        assert_eq!(nearest("epoch", ["epochs", "batch"].into_iter()), Some("epochs".into()));
+        assert_eq!(nearest("zzz", ["mlp", "convnet"].into_iter()), None);
+    }
+}

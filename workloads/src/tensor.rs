@@ -1,0 +1,132 @@
+//! Between Rust's slices and libtorch's tensors. Everything `unsafe` of this crate is here.
+
+use rkyv::rend::f32_le;
+use rkyv::vec::ArchivedVec;
+use tch::{Device, Kind, Tensor};
+
+use crate::model::Layout;
+
+/// A model's parameters: one flat run of memory, seen both as a slice and as the tensors that the
+/// model computes with. Writing to the slice changes the tensors; nothing is copied.
+pub struct Parameters {
+    /// Owns the memory; 1-D, contiguous, `f32`, on the CPU, never resized.
+    flat: Tensor,
+    /// Views of `flat`, shaped by the layout, that gradients are asked for.
+    leaves: Vec<Tensor>,
+}
+
+impl Parameters {
+    /// Zeros.
+    pub fn new(layout: &Layout) -> Self {
+        let flat = Tensor::zeros([layout.len() as i64], (Kind::Float, Device::Cpu));
+        let leaves = layout
+            .entries()
+            .iter()
+            .map(|entry| {
+                let shape: Vec<i64> = entry.shape.iter().map(|side| *side as i64).collect();
+                flat.narrow(0, entry.range.start as i64, entry.range.len() as i64)
+                    .view(&shape[..])
+                    // Shares memory with `flat`, but starts a graph of its own.
+                    .detach()
+                    .set_requires_grad(true)
+            })
+            .collect();
+        Self { flat, leaves }
+    }
+
+    /// The tensors, in the layout's order.
+    pub fn leaves(&self) -> &[Tensor] {
+        &self.leaves
+    }
+
+    /// The values.
+    pub fn values(&self) -> &[f32] {
+        // Safety: `flat` is contiguous `f32` in CPU memory of `numel` elements, initialised by
+        // `zeros`, and lives as long as `self`. Nothing writes to it while `self` is borrowed:
+        // libtorch writes to leaves only through in-place operations, and this crate has none.
+        unsafe { std::slice::from_raw_parts(self.flat.data_ptr().cast::<f32>(), self.flat.numel()) }
+    }
+
+    /// The values, to be changed. No graph may be kept over this: a gradient computed later from
+    /// it would mix old activations with new parameters (nobody here keeps one).
+    pub fn values_mut(&mut self) -> &mut [f32] {
+        // Safety: as in `values`; `&mut self` excludes every other slice of it, and calls into
+        // libtorch on other threads cannot happen, as `Parameters` is not `Sync`.
+        unsafe {
+            std::slice::from_raw_parts_mut(self.flat.data_ptr().cast::<f32>(), self.flat.numel())
+        }
+    }
+}
+
+/// Gradients of `loss` by `leaves`, one after the other into `gradient`.
+pub fn gradient(loss: &Tensor, parameters: &Parameters, gradient: &mut [f32]) {
+    let leaves = parameters.leaves();
+    let mut rest = gradient;
+    for part in Tensor::run_backward(&[loss], leaves, false, false) {
+        let len = part.numel();
+        let (target, after) = rest.split_at_mut(len);
+        part.contiguous().copy_data(target, len);
+        rest = after;
+    }
+}
+
+/// An archived vector's values, in place.
+pub fn floats(archived: &ArchivedVec<f32_le>) -> &[f32] {
+    const { assert!(cfg!(target_endian = "little"), "values would have to be swapped") };
+    let values: &[f32_le] = archived;
+    // Safety: `f32_le` is an `f32` with its bytes in little-endian order, of the same size and
+    // alignment; this machine's order is that one. Every pattern of bits is an `f32`.
+    unsafe { std::slice::from_raw_parts(values.as_ptr().cast::<f32>(), values.len()) }
+}
+
+/// How many threads libtorch computes with: as many as CPUs are leased, which the worker says in
+/// `OMP_NUM_THREADS`; one where nobody says.
+pub fn use_leased_threads() {
+    let leased = std::env::var("OMP_NUM_THREADS").ok().and_then(|n| n.parse().ok()).unwrap_or(1);
+    tch::set_num_threads(std::cmp::max(1, leased));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::Architecture;
+
+    #[test]
+    fn slice_and_tensors_are_the_same_memory() {
+        let model = Architecture::Mlp.build(4, 4, 3, 0.0);
+        let mut parameters = Parameters::new(model.layout());
+        for (index, value) in parameters.values_mut().iter_mut().enumerate() {
+            *value = index as f32;
+        }
+        let entry = &model.layout().entries()[2];
+        let leaf = parameters.leaves()[2].flatten(0, -1);
+        let seen: Vec<f32> = (&leaf).try_into().unwrap();
+        assert_eq!(seen, parameters.values()[entry.range.clone()]);
+    }
+
+    #[test]
+    fn gradients_match_finite_differences() {
+        let model = Architecture::Mlp.build(4, 4, 3, 0.0);
+        let mut parameters = Parameters::new(model.layout());
+        parameters.values_mut().copy_from_slice(&model.layout().initial(5));
+        let pixels: Vec<f32> = (0..32).map(|pixel| (pixel % 7) as f32 / 7.0).collect();
+        let images = Tensor::from_slice(&pixels).view([2, 1, 4, 4]);
+        let labels = Tensor::from_slice(&[0_i64, 2]);
+        let loss = |parameters: &Parameters| {
+            model.forward(parameters.leaves(), &images, None).cross_entropy_for_logits(&labels)
+        };
+        let mut found = vec![0.0; model.layout().len()];
+        gradient(&loss(&parameters), &parameters, &mut found);
+        let value = |loss: Tensor| f64::try_from(&loss).unwrap();
+        for index in (0..found.len()).step_by(401) {
+            let (before, step) = (parameters.values()[index], 1e-2);
+            parameters.values_mut()[index] = before + step;
+            let above = value(loss(&parameters));
+            parameters.values_mut()[index] = before - step;
+            let below = value(loss(&parameters));
+            parameters.values_mut()[index] = before;
+            let expected = (above - below) / f64::from(2.0 * step);
+            assert!((f64::from(found[index]) - expected).abs() < 1e-3, "{index}");
+        }
+    }
+}

@@ -1,0 +1,215 @@
+//! Data-parallel training step by step (workload 5): every replica computes the gradient of its
+//! share of the batch, and applies the mean of all gradients, which it reads from the object store
+//! in the same order as the others. So parameters stay equal to the bit, and n replicas with batch
+//! b train as one with batch n x b.
+//!
+//! One call a step: it applies the gradients of the step before and computes the next ones.
+//!
+//! When a replica is lost, the survivors are brought to the highest version among them, and the
+//! step that is not whole is done again by those that are left. Replicas that join do so between
+//! epochs, from the driver's state.
+
+use std::ops::Range;
+
+use rdist::prelude::*;
+
+use super::error::{JobError, Loss, loss};
+use super::fleet::Fleet;
+use super::replica::{Product, State};
+use super::trainer::Work;
+use super::{Course, Epoch, Scheme, Standing};
+use crate::data::shard;
+use crate::metric::Tally;
+
+/// See the module.
+#[derive(Default)]
+pub(super) struct Allreduce {
+    /// Optimiser steps so far.
+    version: u64,
+}
+
+/// Gradients that are computed, but not applied.
+#[derive(Default)]
+struct Pending {
+    gradients: Vec<ObjectRef<Vec<f32>>>,
+    /// The positions that they are of.
+    range: Range<u64>,
+    tally: Tally,
+}
+
+/// How a call to all replicas ended.
+enum Round<T> {
+    Whole(Vec<T>),
+    /// Some were lost, or an input was.
+    Broken,
+}
+
+impl Scheme for Allreduce {
+    async fn epoch(
+        &mut self,
+        fleet: &mut Fleet,
+        course: &Course,
+        standing: &Standing,
+    ) -> Result<Option<Epoch>, JobError> {
+        let Round::Whole(_) = self.sync(fleet, standing).await? else { return Ok(None) };
+        let (mut pending, mut tally) = (Pending::default(), Tally::default());
+        let mut from = 0;
+        while from < course.images {
+            let range = from..course.images.min(from + course.batch * fleet.len() as u64);
+            let calls = steps(&range, fleet.len(), standing.epochs, course.images);
+            let (version, gradients) = (self.version, &pending.gradients);
+            let round = all(fleet, |index, replica| {
+                let (work, scale) = &calls[index];
+                replica.step(version, gradients, work, *scale).submit()
+            });
+            match round.await? {
+                Round::Whole(products) => {
+                    self.applied(&mut pending, &mut tally);
+                    from = range.end;
+                    pending = Pending::of(products, range);
+                }
+                Round::Broken => match self.recover(fleet, &pending).await? {
+                    None => return Ok(None),
+                    Some(true) => {
+                        self.applied(&mut pending, &mut tally);
+                        pending = Pending::default();
+                    }
+                    Some(false) => {
+                        from = pending.range.start;
+                        pending = Pending::default();
+                    }
+                },
+            }
+        }
+        let (version, gradients) = (self.version, &pending.gradients);
+        let round = all(fleet, |_, replica| replica.settle(version, gradients).submit());
+        let Round::Whole(digests) = round.await? else { return Ok(None) };
+        self.applied(&mut pending, &mut tally);
+        if digests.iter().any(|digest| *digest != digests[0]) {
+            return Err(JobError::Diverged { epoch: standing.epochs + 1, digests });
+        }
+        self.result(fleet, tally).await
+    }
+}
+
+/// Each replica's part of a step, and what scales its gradient so that the plain mean of all
+/// gradients is the mean over all images, also where the last parts differ by one.
+fn steps(range: &Range<u64>, replicas: usize, order: u64, images: u64) -> Vec<(Work, f32)> {
+    let total = range.end - range.start;
+    shard::split(range.clone(), replicas)
+        .into_iter()
+        .map(|part| {
+            let scale = (part.end - part.start) as f64 * replicas as f64 / total as f64;
+            let work = Work { order, from: part.start, to: part.end, among: (0, images) };
+            (work, scale as f32)
+        })
+        .collect()
+}
+
+impl Pending {
+    fn of(products: Vec<Product>, range: Range<u64>) -> Self {
+        let tally = products.iter().map(|product| product.tally).sum();
+        let gradients = products.into_iter().map(|product| product.values).collect();
+        Self { gradients, range, tally }
+    }
+}
+
+impl Allreduce {
+    /// All replicas have applied what was pending.
+    fn applied(&mut self, pending: &mut Pending, tally: &mut Tally) {
+        if !pending.gradients.is_empty() {
+            self.version += 1;
+            *tally += std::mem::take(&mut pending.tally);
+        }
+    }
+
+    /// Brings every replica to the driver's state; those that hold it already keep it.
+    async fn sync(
+        &mut self,
+        fleet: &mut Fleet,
+        standing: &Standing,
+    ) -> Result<Round<()>, JobError> {
+        if fleet.members().iter().all(|member| member.synced) {
+            return Ok(Round::Whole(Vec::new()));
+        }
+        let state = State {
+            version: self.version,
+            parameters: standing.parameters.get()?,
+            optimiser: standing.optimiser.clone(),
+        };
+        let state = fleet.cx().put(&state)?;
+        let round = all(fleet, |_, replica| replica.adopt(&state).submit()).await?;
+        let whole = matches!(round, Round::Whole(_));
+        fleet.members().iter_mut().for_each(|member| member.synced = whole);
+        Ok(round)
+    }
+
+    /// After a loss: all survivors at one version. `true`: at the one after `pending` was
+    /// applied; `false`: at the one before, and `pending` is not whole any more. `None`: nobody
+    /// is left to go on from.
+    async fn recover(
+        &mut self,
+        fleet: &mut Fleet,
+        pending: &Pending,
+    ) -> Result<Option<bool>, JobError> {
+        let versions = match all(fleet, |_, replica| replica.version().submit()).await? {
+            Round::Whole(versions) if !versions.is_empty() => versions,
+            Round::Whole(_) | Round::Broken => return Ok(self.give_up(fleet)),
+        };
+        let highest = versions.iter().copied().max().unwrap_or_default();
+        if versions.iter().any(|version| *version != highest) {
+            let ahead = versions.iter().position(|version| *version == highest).unwrap_or_default();
+            let donor = fleet.members()[ahead].handle.clone();
+            let state = donor.state().submit();
+            let round = all(fleet, |_, replica| replica.adopt(&state).submit()).await?;
+            if matches!(round, Round::Broken) {
+                return Ok(self.give_up(fleet));
+            }
+        }
+        Ok(Some(pending.gradients.is_empty() || highest > self.version))
+    }
+
+    /// The epoch starts again from the driver's state.
+    fn give_up(&mut self, fleet: &mut Fleet) -> Option<bool> {
+        fleet.members().iter_mut().for_each(|member| member.synced = false);
+        None
+    }
+
+    /// The state after an epoch, from whichever replica can still give it.
+    async fn result(&mut self, fleet: &mut Fleet, tally: Tally) -> Result<Option<Epoch>, JobError> {
+        while let Some(member) = fleet.members().first() {
+            let (number, state) = (member.number, member.handle.state().call());
+            match state.await {
+                Ok(State { parameters, optimiser, .. }) => {
+                    let parameters = fleet.cx().put(&parameters)?;
+                    return Ok(Some(Epoch { parameters, optimiser, tally }));
+                }
+                Err(error) => fleet.lose(number, &error)?,
+            }
+        }
+        Ok(None)
+    }
+}
+
+/// Calls every replica at once.
+async fn all<T: rdist::Value>(
+    fleet: &mut Fleet,
+    call: impl Fn(usize, &ActorHandle<super::replica::Replica>) -> ObjectRef<T>,
+) -> Result<Round<T>, JobError> {
+    let members = fleet.members().iter().enumerate();
+    let calls: Vec<_> =
+        members.map(|(index, member)| (member.number, call(index, &member.handle))).collect();
+    let (mut results, mut whole) = (Vec::with_capacity(calls.len()), true);
+    for (number, object) in calls {
+        match object.await {
+            Ok(result) => results.push(result),
+            Err(error) => {
+                whole = false;
+                if loss(&error) != Some(Loss::Input) {
+                    fleet.lose(number, &error)?;
+                }
+            }
+        }
+    }
+    Ok(if whole && !results.is_empty() { Round::Whole(results) } else { Round::Broken })
+}

@@ -1,0 +1,82 @@
+//! What ends a job before its time.
+
+use rdist::scheduler::outcome::{Cause, TaskError};
+
+use super::aggregate::AggregateError;
+use super::checkpoint::CheckpointError;
+use super::replica::INPUT_LOST;
+use crate::data::mnist::MnistError;
+use crate::spec::SpecError;
+
+/// Why a job failed.
+#[derive(Debug, thiserror::Error)]
+pub enum JobError {
+    /// The TOML.
+    #[error(transparent)]
+    Spec(#[from] SpecError),
+    /// The data.
+    #[error(transparent)]
+    Data(#[from] MnistError),
+    /// Models on disk.
+    #[error(transparent)]
+    Checkpoint(#[from] CheckpointError),
+    /// Results that cannot be combined.
+    #[error(transparent)]
+    Aggregate(#[from] AggregateError),
+    /// A replica's code, or the cluster.
+    #[error(transparent)]
+    Cluster(#[from] rdist::Error),
+    /// Replicas die as fast as they are made.
+    #[error(
+        "{losses} replicas were lost in one round, the last one because {last}; is there enough \
+         memory for them?"
+    )]
+    TooManyLosses {
+        /// How many.
+        losses: u32,
+        /// What became of the last one.
+        last: String,
+    },
+    /// `allreduce` broke its promise.
+    #[error(
+        "replicas differ after epoch {epoch} (digests {digests:x?}); this is a fault of the \
+         program or of a machine's memory"
+    )]
+    Diverged {
+        /// After which epoch.
+        epoch: u64,
+        /// Digests of the parameters, in the replicas' order.
+        digests: Vec<u64>,
+    },
+    /// The saved model and the data do not fit.
+    #[error("{0}")]
+    Unfit(String),
+    /// An argument of the program.
+    #[error("{0}; `rdist-workloads --help` shows the forms")]
+    Usage(String),
+}
+
+/// What the failure of a replica's call means for the others.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Loss {
+    /// The replica is gone.
+    Replica,
+    /// The replica lives, but something that it should read was lost with another one.
+    Input,
+}
+
+/// Whether a failed call is a loss that the job survives; `None`: it is an error of the code.
+pub fn loss(error: &rdist::Error) -> Option<Loss> {
+    let rdist::Error::Task(TaskError { cause, .. }) = error else { return None };
+    match cause {
+        Cause::ExecutorDied(_) | Cause::WorkerDied { .. } | Cause::ActorDied(_) => {
+            Some(Loss::Replica)
+        }
+        Cause::ObjectLost | Cause::OwnerDied => Some(Loss::Input),
+        Cause::Returned { message } if message.starts_with(INPUT_LOST) => Some(Loss::Input),
+        Cause::Returned { .. }
+        | Cause::Panicked { .. }
+        | Cause::Cancelled
+        | Cause::Refused { .. } => None,
+    }
+}

@@ -1,0 +1,328 @@
+//! The replicas of a job: made, counted, replaced. It decides who does a piece of work; what the
+//! work is, strategies decide.
+
+use std::future::{Future, poll_fn};
+use std::ops::Range;
+use std::pin::Pin;
+use std::task::Poll;
+use std::time::{Duration, Instant};
+
+use rdist::Value;
+use rdist::prelude::*;
+
+use super::error::{JobError, Loss, loss};
+use super::replica::Replica;
+use super::trainer::Recipe;
+use crate::data::{ImageSet, shard};
+use crate::metric::Tally;
+
+/// How long training waits for one more replica of a fixed number before it starts with those
+/// that are there.
+const PATIENCE: Duration = Duration::from_secs(10);
+/// With `"auto"`: replicas that are asked for beyond those that there are. They wait for CPUs, and
+/// so find workers that join.
+const CANDIDATES: usize = 8;
+/// How often a job that has no replica says what it waits for.
+const REMIND: Duration = Duration::from_secs(10);
+/// Replicas that may be lost in one round.
+const MAX_LOSSES: u32 = 12;
+
+/// A replica that works.
+pub struct Member {
+    /// From 1, never used again.
+    pub number: u32,
+    /// For calls.
+    pub handle: ActorHandle<Replica>,
+    /// Whether it holds the present parameters and optimiser (`allreduce`, `gradient_master`).
+    pub synced: bool,
+}
+
+type Ready = Pin<Box<dyn Future<Output = Result<ActorHandle<Replica>>> + Send>>;
+
+/// A replica that is being made, or waits for room.
+struct Joining {
+    number: u32,
+    handle: ActorHandle<Replica>,
+    ready: Ready,
+}
+
+/// What replicas are made of.
+#[derive(Clone)]
+pub struct Material {
+    /// How to train.
+    pub recipe: Recipe,
+    /// To train on.
+    pub train: ObjectRef<ImageSet>,
+    /// To test with.
+    pub test: ObjectRef<ImageSet>,
+    /// How many images to test with.
+    pub tests: u64,
+}
+
+/// See the module.
+pub struct Fleet {
+    cx: Driver,
+    material: Material,
+    /// `None`: as many as there are CPUs.
+    wanted: Option<u32>,
+    members: Vec<Member>,
+    joining: Vec<Joining>,
+    next_number: u32,
+    losses: u32,
+}
+
+impl Fleet {
+    /// Starts the first replicas, and waits for them.
+    ///
+    /// # Errors
+    /// A replica's constructor failed.
+    pub async fn assemble(
+        cx: Driver,
+        material: Material,
+        wanted: Option<u32>,
+    ) -> Result<Self, JobError> {
+        let mut fleet = Self {
+            cx,
+            material,
+            wanted,
+            members: Vec::new(),
+            joining: Vec::new(),
+            next_number: 1,
+            losses: 0,
+        };
+        fleet.recruit();
+        let started = Instant::now();
+        fleet.until_one_is_there().await?;
+        // All are started at once, so the others come about as soon as the first one.
+        let patience = match wanted {
+            Some(_) => PATIENCE,
+            None => PATIENCE.min(started.elapsed() / 2 + Duration::from_millis(500)),
+        };
+        while fleet.wants_more() {
+            match tokio::time::timeout(patience, fleet.join_any()).await {
+                Ok(joined) => joined?,
+                Err(_) => break,
+            }
+            fleet.recruit();
+        }
+        if let Some(wanted) = wanted
+            && fleet.len() < wanted as usize
+        {
+            println!(
+                "starting with {} of {wanted} replicas; the others join when there are CPUs",
+                fleet.len()
+            );
+        }
+        Ok(fleet)
+    }
+
+    /// Replicas that work now.
+    pub fn members(&mut self) -> &mut [Member] {
+        &mut self.members
+    }
+
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        self.members.len()
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.members.is_empty()
+    }
+
+    /// The driver's context.
+    pub fn cx(&self) -> &Driver {
+        &self.cx
+    }
+
+    /// Between rounds: takes in replicas that are ready, and asks for those that are missing.
+    ///
+    /// # Errors
+    /// A replica's constructor failed.
+    pub async fn refresh(&mut self) -> Result<(), JobError> {
+        self.losses = 0;
+        self.recruit();
+        let before = self.members.len();
+        poll_fn(|task| Poll::Ready(self.poll_joining(task))).await?;
+        for member in &self.members[before..] {
+            println!("replica {} joined; {} replicas work now", member.number, self.len());
+        }
+        self.recruit();
+        self.until_one_is_there().await
+    }
+
+    fn wants_more(&self) -> bool {
+        self.wanted.is_none_or(|wanted| self.members.len() < wanted as usize)
+    }
+
+    /// Asks for replicas: with a fixed number for those that are missing, else for some more than
+    /// there are.
+    fn recruit(&mut self) {
+        let missing = match self.wanted {
+            Some(wanted) => (wanted as usize).saturating_sub(self.members.len()),
+            None => CANDIDATES,
+        };
+        while self.joining.len() < missing {
+            let Material { recipe, train, test, .. } = &self.material;
+            let with = Replica::with().own_process().cpus(1.0).max_restarts(0);
+            let spawning = with.spawn(&self.cx, recipe, train, test);
+            let handle = spawning.handle();
+            let ready = spawning.into_future();
+            self.joining.push(Joining { number: self.next_number, handle, ready });
+            self.next_number += 1;
+        }
+    }
+
+    /// Takes in those that are ready; true: there were some.
+    fn poll_joining(&mut self, task: &mut std::task::Context<'_>) -> Result<bool, JobError> {
+        let mut joined = false;
+        let mut index = 0;
+        while index < self.joining.len() {
+            match self.joining[index].ready.as_mut().poll(task) {
+                Poll::Pending => index += 1,
+                Poll::Ready(outcome) => {
+                    let Joining { number, .. } = self.joining.remove(index);
+                    match outcome {
+                        Ok(handle) => {
+                            self.members.push(Member { number, handle, synced: false });
+                            joined = true;
+                        }
+                        Err(error) => self.count_loss(number, &error)?,
+                    }
+                }
+            }
+        }
+        Ok(joined)
+    }
+
+    async fn join_any(&mut self) -> Result<(), JobError> {
+        poll_fn(|task| match self.poll_joining(task) {
+            Ok(true) => Poll::Ready(Ok(())),
+            // Lost while it was made: another one takes its place.
+            Ok(false) if self.joining.is_empty() => Poll::Ready(Ok(())),
+            Ok(false) => Poll::Pending,
+            Err(error) => Poll::Ready(Err(error)),
+        })
+        .await
+    }
+
+    async fn until_one_is_there(&mut self) -> Result<(), JobError> {
+        while self.members.is_empty() {
+            self.recruit();
+            match tokio::time::timeout(REMIND, self.join_any()).await {
+                Ok(joined) => joined?,
+                Err(_) => println!(
+                    "waiting for a replica: no worker has a free CPU; `rdist worker join` adds one"
+                ),
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes a lost replica off the list. The job goes on.
+    ///
+    /// # Errors
+    /// Its call failed for another reason than a loss, or there were too many losses.
+    pub fn lose(&mut self, number: u32, error: &Error) -> Result<(), JobError> {
+        let Some(index) = self.members.iter().position(|member| member.number == number) else {
+            return Ok(());
+        };
+        self.count_loss(number, error)?;
+        let gone = self.members.remove(index);
+        // It may live on, cut off, and hold a CPU that its successor needs. If it is really gone,
+        // there is nothing to end.
+        let _ = gone.handle.kill();
+        println!(
+            "replica {number} is lost ({}); its part goes to the other {}",
+            first_line(error),
+            self.members.len()
+        );
+        self.recruit();
+        Ok(())
+    }
+
+    fn count_loss(&mut self, number: u32, error: &Error) -> Result<(), JobError> {
+        if loss(error).is_none() {
+            return Err(error.clone().into());
+        }
+        self.cx.emit(&serde_json::json!({
+            "event": "replica_lost", "replica": number, "reason": first_line(error),
+        }));
+        self.losses += 1;
+        if self.losses > MAX_LOSSES {
+            let (losses, last) = (self.losses, error.to_string());
+            return Err(JobError::TooManyLosses { losses, last });
+        }
+        Ok(())
+    }
+
+    /// Has every piece done by some replica, all at once; what a lost replica left goes to the
+    /// others. `None`: an input is lost, so nobody can do it.
+    ///
+    /// # Errors
+    /// A call's own error, or too many losses.
+    pub async fn spread<P, T: Value>(
+        &mut self,
+        pieces: &[P],
+        call: impl Fn(&ActorHandle<Replica>, &P) -> ObjectRef<T>,
+    ) -> Result<Option<Vec<T>>, JobError> {
+        let mut results: Vec<Option<T>> = pieces.iter().map(|_| None).collect();
+        let mut open: Vec<usize> = (0..pieces.len()).collect();
+        while !open.is_empty() {
+            self.until_one_is_there().await?;
+            let turns = open.drain(..).zip(self.members.iter().cycle());
+            let calls: Vec<_> = turns
+                .map(|(piece, member)| (piece, member.number, call(&member.handle, &pieces[piece])))
+                .collect();
+            for (piece, number, object) in calls {
+                match object.await {
+                    Ok(result) => results[piece] = Some(result),
+                    Err(error) => match loss(&error) {
+                        Some(Loss::Input) => return Ok(None),
+                        Some(Loss::Replica) | None => {
+                            self.lose(number, &error)?;
+                            open.push(piece);
+                        }
+                    },
+                }
+            }
+        }
+        Ok(Some(results.into_iter().flatten().collect()))
+    }
+
+    /// The test set in one run for each replica.
+    pub fn test_parts(&self) -> Vec<Range<u64>> {
+        shard::split(0..self.material.tests, self.len().max(1))
+    }
+
+    /// How good `parameters` are on the test set.
+    ///
+    /// # Errors
+    /// Those of [`spread`](Self::spread).
+    pub async fn evaluate(
+        &mut self,
+        parameters: &ObjectRef<Vec<f32>>,
+    ) -> Result<Option<Tally>, JobError> {
+        let parts = self.test_parts();
+        let tallies = self
+            .spread(&parts, |replica, part| {
+                replica.evaluate(parameters, part.start, part.end).submit()
+            })
+            .await?;
+        Ok(tallies.map(|tallies| tallies.into_iter().sum()))
+    }
+
+    /// Ends all replicas.
+    pub fn dismiss(self) {
+        let joining = self.joining.iter().map(|joining| &joining.handle);
+        for handle in self.members.iter().map(|member| &member.handle).chain(joining) {
+            // The job ends anyway, and its replicas with it.
+            let _ = handle.kill();
+        }
+    }
+}
+
+fn first_line(error: &Error) -> String {
+    error.to_string().lines().next().unwrap_or_default().to_owned()
+}

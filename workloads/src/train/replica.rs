@@ -1,0 +1,216 @@
+//! A replica: an actor in a process of its own that holds a copy of the model, and the data where
+//! the object store has it.
+//!
+//! Calls that start from given parameters depend on nothing that happened before, so any replica
+//! can do what another one left undone. Those of `allreduce` go on from the replica's own
+//! parameters and say at which version they expect them.
+
+use rdist::prelude::*;
+use rkyv::rend::f32_le;
+use rkyv::vec::ArchivedVec;
+
+use super::optimiser::OptimiserState;
+use super::trainer::{Images, Recipe, Trainer, Work};
+use crate::data::ImageSet;
+use crate::metric::Tally;
+use crate::tensor;
+
+/// Values in the object store, and what was counted while they were made.
+#[rdist::value]
+#[derive(Debug, Clone)]
+#[allow(missing_docs, reason = "rkyv copies fields without their docs")]
+pub struct Product {
+    /// Parameters or a gradient.
+    pub values: ObjectRef<Vec<f32>>,
+    pub tally: Tally,
+}
+
+/// All that a replica needs to go on where another one stands.
+#[rdist::value]
+#[derive(Debug, Clone, PartialEq)]
+#[allow(missing_docs, reason = "rkyv copies fields without their docs")]
+pub struct State {
+    /// Optimiser steps that the parameters have seen.
+    pub version: u64,
+    pub parameters: Vec<f32>,
+    /// `None`: nothing yet.
+    pub optimiser: Option<OptimiserState>,
+}
+
+/// See the module.
+pub struct Replica {
+    trainer: Trainer,
+    train: View<ImageSet>,
+    test: View<ImageSet>,
+    version: u64,
+}
+
+#[rdist::actor]
+impl Replica {
+    pub(super) fn new(recipe: Recipe, train: View<ImageSet>, test: View<ImageSet>) -> Self {
+        tensor::use_leased_threads();
+        Self { trainer: Trainer::new(recipe), train, test, version: 0 }
+    }
+
+    /// Trains on `work`, from `parameters` and a fresh optimiser; the product is parameters.
+    pub(super) fn train(
+        &mut self,
+        cx: &Context,
+        parameters: View<Vec<f32>>,
+        work: Work,
+    ) -> Result<Product, String> {
+        self.start_from(&parameters)?;
+        if !self.trainer.set_optimiser(None) {
+            return Err("the optimiser cannot be reset".to_owned());
+        }
+        let tally = self.trainer.train(Images::from(&*self.train), &work);
+        let values = cx.put(&self.trainer.parameters().to_vec()).map_err(text)?;
+        Ok(Product { values, tally })
+    }
+
+    /// The gradient at `parameters`, averaged over the batches of `work`.
+    pub(super) fn gradient(
+        &mut self,
+        cx: &Context,
+        parameters: View<Vec<f32>>,
+        work: Work,
+    ) -> Result<Product, String> {
+        self.start_from(&parameters)?;
+        let (values, tally) = self.trainer.mean_gradient(Images::from(&*self.train), &work);
+        let values = cx.put(&values).map_err(text)?;
+        Ok(Product { values, tally })
+    }
+
+    /// As the master: one optimiser step with the mean of `gradients`; the product is the new
+    /// parameters.
+    pub(super) fn apply(
+        &mut self,
+        cx: &Context,
+        gradients: Vec<ObjectRef<Vec<f32>>>,
+        tally: Tally,
+    ) -> Result<Product, String> {
+        self.step_with(&gradients)?;
+        let values = cx.put(&self.trainer.parameters().to_vec()).map_err(text)?;
+        Ok(Product { values, tally })
+    }
+
+    /// One round of `allreduce`: applies the mean of `gradients` (none: nothing), then computes
+    /// the gradient of `work` at the new parameters, scaled by `scale`.
+    pub(super) fn step(
+        &mut self,
+        cx: &Context,
+        version: u64,
+        gradients: Vec<ObjectRef<Vec<f32>>>,
+        work: Work,
+        scale: f32,
+    ) -> Result<Product, String> {
+        self.apply_at(version, &gradients)?;
+        let tally = self.trainer.compute_gradient(Images::from(&*self.train), &work);
+        self.trainer.scale_gradient(scale);
+        let values = cx.put(self.trainer.last_gradient()).map_err(text)?;
+        Ok(Product { values, tally })
+    }
+
+    /// Ends a run of `step`s: applies the last gradients; returns a digest of the parameters,
+    /// which is the same for all replicas or something is broken.
+    pub(super) fn settle(
+        &mut self,
+        version: u64,
+        gradients: Vec<ObjectRef<Vec<f32>>>,
+    ) -> Result<u64, String> {
+        self.apply_at(version, &gradients)?;
+        Ok(digest(self.trainer.parameters()))
+    }
+
+    /// Optimiser steps that its parameters have seen.
+    pub(super) fn version(&self) -> u64 {
+        self.version
+    }
+
+    /// All that another replica needs to go on from here.
+    pub(super) fn state(&self) -> State {
+        State {
+            version: self.version,
+            parameters: self.trainer.parameters().to_vec(),
+            optimiser: Some(self.trainer.optimiser_state().clone()),
+        }
+    }
+
+    /// Goes on from another's state.
+    pub(super) fn adopt(&mut self, state: State) -> Result<(), String> {
+        let fits = self.trainer.set_parameters(&state.parameters)
+            && self.trainer.set_optimiser(state.optimiser);
+        self.version = state.version;
+        fits.then_some(()).ok_or_else(|| "the state is of another model".to_owned())
+    }
+
+    /// Shows test images `from..to` to the model with `parameters`.
+    pub(super) fn evaluate(
+        &mut self,
+        parameters: View<Vec<f32>>,
+        from: u64,
+        to: u64,
+    ) -> Result<Tally, String> {
+        self.start_from(&parameters)?;
+        Ok(self.trainer.evaluate(Images::from(&*self.test), from..to))
+    }
+
+    /// The classes that the model with `parameters` sees in test images `from..to`.
+    pub(super) fn predict(
+        &mut self,
+        parameters: View<Vec<f32>>,
+        from: u64,
+        to: u64,
+    ) -> Result<Vec<u8>, String> {
+        self.start_from(&parameters)?;
+        Ok(self.trainer.predict(Images::from(&*self.test), from..to))
+    }
+}
+
+impl Replica {
+    fn start_from(&mut self, parameters: &ArchivedVec<f32_le>) -> Result<(), String> {
+        let fits = self.trainer.set_parameters(tensor::floats(parameters));
+        fits.then_some(()).ok_or_else(|| "the parameters are of another model".to_owned())
+    }
+
+    fn apply_at(&mut self, version: u64, gradients: &[ObjectRef<Vec<f32>>]) -> Result<(), String> {
+        if version != self.version {
+            return Err(format!(
+                "this replica stands at version {}, the others at {version}",
+                self.version
+            ));
+        }
+        if !gradients.is_empty() {
+            self.step_with(gradients)?;
+            self.version += 1;
+        }
+        Ok(())
+    }
+
+    /// All or nothing: where a gradient is lost, no step is taken.
+    fn step_with(&mut self, gradients: &[ObjectRef<Vec<f32>>]) -> Result<(), String> {
+        let views: Result<Vec<_>, _> = gradients.iter().map(ObjectRef::read).collect();
+        let views = views.map_err(|error| format!("{INPUT_LOST}: {error}"))?;
+        let len = self.trainer.layout().len();
+        let slices: Vec<&[f32]> = views.iter().map(|view| tensor::floats(view)).collect();
+        if slices.iter().any(|gradient| gradient.len() != len) {
+            return Err("a gradient is of another model".to_owned());
+        }
+        self.trainer.step(&slices);
+        Ok(())
+    }
+}
+
+/// How the error of a call begins whose input was lost with another replica.
+pub const INPUT_LOST: &str = "an input is lost";
+
+fn text(error: Error) -> String {
+    error.to_string()
+}
+
+/// FNV-1a over the values' bits.
+fn digest(values: &[f32]) -> u64 {
+    values.iter().fold(0xcbf2_9ce4_8422_2325, |hash, value| {
+        (hash ^ u64::from(value.to_bits())).wrapping_mul(0x0100_0000_01b3)
+    })
+}
