@@ -1,4 +1,36 @@
-//! rdist.
+//! rdist: tasks, actors and zero-copy objects on a cluster of machines.
+//!
+//! A program declares functions as tasks and structs as actors; a worker starts it as an executor
+//! wherever its code is to run.
+//!
+//! ```text
+//!  client ──QUIC──► head ◄──QUIC──► worker ◄──QUIC──► worker        transport, wire::{client,cluster}
+//!                   head::            worker::
+//!                   ClusterCore       LocalCore
+//!                   sled              │  ▲ rings: wire::executor
+//!                                     ▼  │ objects: store
+//!                                   executor: the user's program     executor, api, prelude
+//! ```
+//! **Data flow.** A call becomes a [`TaskSpec`](scheduler::spec::TaskSpec) in the submitter's
+//! process ([`Context`]), a frame in its ring, an event in its worker's core. The core's action
+//! makes it a frame in another executor's ring, or a message on a link to the head or to another
+//! worker. Values of up to [`MAX_INLINE_BYTES`](wire::executor::MAX_INLINE_BYTES) travel inside
+//! messages; larger ones stay where they were written ([`store`]) and are read in place, or pulled
+//! over a stream of their own (`transfer`) when a reader is on another machine.
+//!
+//! **Where a newcomer looks.** What a user types: `api`. The process that runs it: `executor`.
+//! The daemon of a machine: [`worker`], and in it `dispatch` for everything that happens locally.
+//! The control plane: [`head`]. Bytes across processes: [`ring`], [`store`], `transfer`,
+//! [`transport`]; their meaning: [`wire`]. Who submits and asks: [`client`].
+//!
+//! **Invariants.** No decision is taken here: which task runs where, what is kept, what is tried
+//! again, is said by the cores of [`scheduler`]; this crate carries it out. A value's bytes are in
+//! a worker's table before its core hears of the value, and leave after the core has let go. What
+//! comes from another process is checked before it is used, and an executor that breaks the
+//! protocol is ended with a reason. The path of a local call takes no lock that is shared with the
+//! network, and makes no system call while both sides are awake.
+//!
+//! **Not here.** libtorch, models and data (`rdist-workloads`); what people see (`rdist-cli`).
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
 // The macros name this crate `::rdist`, in its own tests, too.
