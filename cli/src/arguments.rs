@@ -89,8 +89,8 @@ pub(crate) enum HeadCommand {
     Start(HeadStart),
     /// Stop the head and the workers that joined it.
     #[command(after_help = "Examples:\n  rdist head stop\n  rdist head stop --keep-workers\n\n\
-                            Jobs that have not ended are stopped; with --keep-workers they go on, and the \
-                          head finds them when it starts again.")]
+                            Jobs that have not ended are stopped. With --keep-workers they go \
+                            on, and the head finds them when it starts again.")]
     Stop(HeadStop),
 }
 
