@@ -89,8 +89,8 @@ pub(crate) enum HeadCommand {
     Start(HeadStart),
     /// Stop the head and the workers that joined it.
     #[command(after_help = "Examples:\n  rdist head stop\n  rdist head stop --keep-workers\n\n\
-                            Jobs that have not ended are stopped; with --keep-workers they go on, and the \
-                          head finds them when it starts again.")]
+                            Jobs that have not ended are stopped. With --keep-workers they go \
+                            on, and the head finds them when it starts again.")]
     Stop(HeadStop),
 }
 
@@ -210,14 +210,8 @@ pub(crate) struct Client {
     /// The head; without it, the head that runs on this machine in RDIST_HOME.
     #[arg(long, value_name = "HOST:PORT", env = "RDIST_HEAD", help_heading = "Cluster")]
     pub head: Option<String>,
-    /// A client's token, for a head on another machine.
-    #[arg(
-        long,
-        env = "RDIST_TOKEN",
-        hide_env_values = true,
-        requires = "head",
-        help_heading = "Cluster"
-    )]
+    /// A client's token, for the head that --head names.
+    #[arg(long, env = "RDIST_TOKEN", hide_env_values = true, help_heading = "Cluster")]
     pub token: Option<String>,
 }
 
@@ -416,7 +410,6 @@ mod tests {
             "rdist worker join --label zone",
             "rdist submit ./program --set novalue",
             "rdist token create --uses 0",
-            "rdist status --token T",
             "rdist list everything",
         ] {
             assert!(Arguments::try_parse_from(line.split(' ')).is_err(), "{line}");

@@ -14,6 +14,7 @@ use std::io::{BufRead as _, BufReader, Read as _, Seek as _, SeekFrom, Write as 
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::sync::Arc;
 
 use anyhow::{Context as _, bail};
 use rdist::config::Home;
@@ -163,7 +164,7 @@ pub(crate) struct Serving {
     /// What it says of itself.
     pub ready: serde_json::Value,
     /// Asks it to end.
-    pub stop: Box<dyn Fn() + Send>,
+    pub stop: Arc<dyn Fn() + Send + Sync>,
     /// Waits until it has ended.
     pub wait: Box<dyn FnOnce() -> anyhow::Result<()>>,
 }
@@ -186,6 +187,8 @@ pub(crate) fn serve(
             let _ = report(&Report::Failed(format!("{error:#}")));
         }
     })?;
+    // Before anybody learns that it runs, and may want to end it.
+    stop_on_signals(Arc::clone(&serving.stop))?;
     let told = if options.report_ready {
         report(&Report::Ready(serving.ready))
             .and_then(|()| Ok(rustix::stdio::dup2_stdout(std::io::stderr())?))
@@ -196,15 +199,13 @@ pub(crate) fn serve(
     };
     if told.is_err() {
         (serving.stop)();
-    } else {
-        stop_on_signals(serving.stop)?;
     }
     (serving.wait)()?;
     told
 }
 
 /// Calls `stop` when a signal asks this process to end.
-fn stop_on_signals(stop: Box<dyn Fn() + Send>) -> anyhow::Result<()> {
+fn stop_on_signals(stop: Arc<dyn Fn() + Send + Sync>) -> anyhow::Result<()> {
     use tokio::signal::unix::{SignalKind, signal};
 
     let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build()?;

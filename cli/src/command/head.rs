@@ -1,6 +1,7 @@
 //! `rdist head start` and `rdist head stop`.
 
 use std::net::{IpAddr, SocketAddr, UdpSocket};
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::bail;
@@ -57,7 +58,7 @@ fn serve(home: Home, start: &HeadStart) -> anyhow::Result<Serving> {
     let stopper = handle.stopper();
     Ok(Serving {
         ready,
-        stop: Box::new(move || stopper.stop()),
+        stop: Arc::new(move || stopper.stop()),
         wait: Box::new(move || Ok(handle.wait()?)),
     })
 }

@@ -1,6 +1,7 @@
 //! `rdist worker join`, `leave` and `drain`.
 
 use std::io::Read as _;
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
@@ -122,7 +123,7 @@ fn serve(config: WorkerConfig) -> anyhow::Result<Serving> {
     let stopper = handle.stopper();
     Ok(Serving {
         ready,
-        stop: Box::new(move || stopper.stop()),
+        stop: Arc::new(move || stopper.stop()),
         wait: Box::new(move || {
             handle.wait();
             drop(entry);

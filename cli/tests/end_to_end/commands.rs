@@ -1,24 +1,36 @@
 //! The command line without a cluster: help, mistakes, workload files.
 
+use std::ffi::OsStr;
 use std::fs;
-use std::os::unix::fs::PermissionsExt as _;
+use std::path::Path;
+use std::process::Command;
 
 use crate::cluster::Cluster;
 
-/// A stand-in for `rdist-workloads` on PATH, which the real one takes minutes to build.
-fn workloads_program(folder: &std::path::Path, script: &str) {
+/// A stand-in for `rdist-workloads`, which the real one takes minutes to build.
+fn workloads_program(folder: &Path, script: &str) {
     let path = folder.join("rdist-workloads");
-    fs::write(&path, format!("#!/bin/sh\n{script}\n")).unwrap();
-    fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
+    shell(
+        "printf '#!/bin/sh\\n%s\\n' \"$1\" > \"$2\" && chmod 755 \"$2\"",
+        &[OsStr::new(script), path.as_os_str()],
+    );
+}
+
+/// Programs are written by another process: one that this process writes to cannot be run while
+/// a test beside this one forks, as the child holds the open file for a moment.
+fn shell(script: &str, arguments: &[&OsStr]) {
+    let status = Command::new("sh").args(["-c", script, "sh"]).args(arguments).status();
+    assert!(status.unwrap().success(), "{script}");
 }
 
 /// `rdist` copied to a folder of its own, so that only what a test puts there is beside it.
-fn lonely_rdist(cluster: &Cluster, folder: &std::path::Path, arguments: &[&str]) -> Output {
+fn lonely_rdist(cluster: &Cluster, folder: &Path, arguments: &[&str]) -> Output {
     let program = folder.join("rdist");
     if !program.exists() {
-        fs::copy(env!("CARGO_BIN_EXE_rdist"), &program).unwrap();
+        let built = OsStr::new(env!("CARGO_BIN_EXE_rdist"));
+        shell("cp \"$1\" \"$2\"", &[built, program.as_os_str()]);
     }
-    let mut command = std::process::Command::new(program);
+    let mut command = Command::new(program);
     command.args(arguments).env("RDIST_HOME", cluster.home()).env("PATH", "/usr/bin:/bin");
     let output = command.output().unwrap();
     Output {

@@ -110,7 +110,10 @@ fn unwraps(source: &Source) -> Findings {
 /// Tests, benchmarks, examples: users read examples, but a failing one may panic.
 fn is_test_file(path: &str) -> bool {
     let folder = |name: &str| path.split('/').any(|part| part == name);
-    folder("tests") || folder("benches") || path.ends_with("/tests.rs")
+    folder("tests")
+        || folder("benches")
+        || path.ends_with("/tests.rs")
+        || path.ends_with("_tests.rs")
 }
 
 /// Lines with their numbers, without the items under `#[cfg(test)]`.

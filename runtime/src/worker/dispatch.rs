@@ -146,7 +146,9 @@ impl Dispatch {
         }
         self.act();
         self.flush();
-        if self.end == End::Draining && self.core.is_idle() {
+        // A farewell is not told yet: a head that hears "I leave" first would run the job again.
+        let told = self.launches.farewells.is_empty();
+        if self.end == End::Draining && self.core.is_idle() && told {
             self.leave();
         }
         busy
