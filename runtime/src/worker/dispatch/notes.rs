@@ -22,8 +22,8 @@ impl Dispatch {
                 self.tell(LocalEvent::HeadFound { fresh: false })
             }
             Note::HeadLost => self.tell(LocalEvent::HeadLost),
-            Note::FromHead(message) => self.from_head(*message),
-            Note::FromPeer { from, frame } => self.from_peer(from, *frame),
+            Note::FromHead(message) => self.head_said(*message),
+            Note::FromPeer { from, frame } => self.peer_said(from, *frame),
             Note::Pulled { object, from, block, complete } => {
                 self.pulled(object, from, block, complete);
             }
@@ -67,7 +67,7 @@ impl Dispatch {
         self.network.command(Command::Register { meeting, frame });
     }
 
-    fn from_head(&mut self, message: HeadToWorker) {
+    fn head_said(&mut self, message: HeadToWorker) {
         match message {
             HeadToWorker::Registered { epoch } => {
                 let fresh = self.head_epoch.replace(epoch) != Some(epoch);
@@ -119,7 +119,7 @@ impl Dispatch {
     }
 
     /// Values that the message does not announce are not taken.
-    fn from_peer(&mut self, from: WorkerId, frame: PeerFrame) {
+    fn peer_said(&mut self, from: WorkerId, frame: PeerFrame) {
         for (object, bytes) in frame.values {
             let announced = match &frame.message {
                 PeerMessage::Finished { task, .. } => *task == object.task,
