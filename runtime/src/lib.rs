@@ -4,7 +4,7 @@
 //! wherever its code is to run.
 //!
 //! ```text
-//!  client ──QUIC──► head ◄──QUIC──► worker ◄──QUIC──► worker        transport, wire::{client,cluster}
+//!  client ──QUIC──► head ◄──QUIC──► worker ◄──QUIC──► worker   transport, wire::cluster
 //!                   head::            worker::
 //!                   ClusterCore       LocalCore
 //!                   sled              │  ▲ rings: wire::executor

@@ -78,10 +78,12 @@ pub enum Misbehaved {
     #[error("sealed a block in segment {0}, which it may not write")]
     NotItsOwn(u32),
     /// Empty, not aligned or not within the segment.
-    #[error("sealed {} bytes at {} in segment {}, which is no valid place", .0.len, .0.offset, .0.segment)]
+    #[error("sealed {} bytes at {} in segment {}, which is no valid place",
+            .0.len, .0.offset, .0.segment)]
     OutOfPlace(Block),
     /// Part of it is sealed already.
-    #[error("sealed {} bytes at {} in segment {}, over a block that is in use", .0.len, .0.offset, .0.segment)]
+    #[error("sealed {} bytes at {} in segment {}, over a block that is in use",
+            .0.len, .0.offset, .0.segment)]
     Overlaps(Block),
 }
 

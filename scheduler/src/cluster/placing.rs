@@ -30,7 +30,8 @@ impl ClusterCore {
             self.forget_unknown_job(from, job);
             return;
         }
-        // Links repeat nothing, but a worker that meets a new head tells all again, before its first
+        // Links repeat nothing, but a worker that meets a new head tells all again, before its
+        // first
         // report. What the head placed is not placed again then.
         let retold = self.members.get(&from).is_some_and(|member| !member.reported);
         if let Some((newest, placement)) = self.ledger.newest(task, owner) {

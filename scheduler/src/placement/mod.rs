@@ -6,9 +6,10 @@
 //!
 //! | policy | serves | prefers |
 //! |---|---|---|
-//! | [`affinity`] | `Strategy::Affinity` | the worker that was named |
-//! | [`spread`] | `Strategy::Spread`, drivers | the most room; for requests of nothing, the fewest tasks |
-//! | [`locality`], then [`pack`] | `Strategy::Default` | owners of dependencies, the spilling worker and its neighbours, then the worker that the task fills best |
+//! | `affinity` | `Strategy::Affinity` | the worker that was named |
+//! | `spread` | `Strategy::Spread`, drivers | the most room; for nothing, the fewest tasks |
+//! | `locality` | `Strategy::Default` | owners of dependencies, the spilling worker's neighbours |
+//! | `pack` | the same, where locality finds none | the worker that the task fills best |
 //!
 //! Ties go by a seeded hash of the worker's id: the same seed places the same way, and no worker
 //! is everybody's favourite because its number is low.

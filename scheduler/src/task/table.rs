@@ -20,8 +20,8 @@
 //! 10 the actor lives elsewhere, or 11 here, and earlier calls of the same submitter are under
 //! way; 12 the outcome came back; 13 dependencies are readable here, in order for each caller.
 //!
-//! Invariants: TG-1 each entry is found by its id and owner, and is the only one. TG-2 the queue counts exactly the entries
-//! that are `Ready`. TG-3 an entry is `Running` exactly where its executor lists it. TG-4 what is
+//! Invariants: TG-1 each entry is found by its id and owner, and is the only one. TG-2 the queue
+//! counts exactly the entries that are `Ready`. TG-3 an entry is `Running` exactly where its executor lists it. TG-4 what is
 //! `Ready`, `Starting` or `Running` misses no dependency.
 
 use std::sync::Arc;
@@ -141,7 +141,10 @@ impl TaskTable {
 
     /// The task of that name that runs in `executor`.
     pub(crate) fn find_running(&self, id: TaskId, executor: ExecutorId) -> Option<TaskKey> {
-        let runs_there = |key: TaskKey| matches!(self[key].state, TaskState::Running { executor: at, .. } if at == executor);
+        let runs_there = |key: TaskKey| {
+            matches!(self[key].state,
+                TaskState::Running { executor: at, .. } if at == executor)
+        };
         let key = *self.index.get(&id)?;
         if runs_there(key) {
             return Some(key);
