@@ -31,8 +31,7 @@ impl ClusterCore {
             return;
         }
         // Links repeat nothing, but a worker that meets a new head tells all again, before its
-        // first
-        // report. What the head placed is not placed again then.
+        // first report. What the head placed is not placed again then.
         let retold = self.members.get(&from).is_some_and(|member| !member.reported);
         if let Some((newest, placement)) = self.ledger.newest(task, owner) {
             let worker = placement.worker;
