@@ -21,8 +21,8 @@
 //! way; 12 the outcome came back; 13 dependencies are readable here, in order for each caller.
 //!
 //! Invariants: TG-1 each entry is found by its id and owner, and is the only one. TG-2 the queue
-//! counts exactly the entries that are `Ready`. TG-3 an entry is `Running` exactly where its executor lists it. TG-4 what is
-//! `Ready`, `Starting` or `Running` misses no dependency.
+//! counts exactly the entries that are `Ready`. TG-3 an entry is `Running` exactly where its
+//! executor lists it. TG-4 what is `Ready`, `Starting` or `Running` misses no dependency.
 
 use std::sync::Arc;
 
