@@ -257,15 +257,26 @@ fn prepare(home: &Home) -> Result<File, HeadError> {
     let failed = |source| HeadError::Folder { path: path.clone(), source };
     let lock = File::options().create(true).truncate(false).write(true).open(&path);
     let lock = lock.map_err(failed)?;
-    match rustix::fs::flock(&lock, FlockOperation::NonBlockingLockExclusive) {
-        Ok(()) => Ok(lock),
-        Err(rustix::io::Errno::WOULDBLOCK) => {
-            let at = HeadFile::read(home).ok().map(|file| file.address);
-            Err(HeadError::Running { home: home.path().to_owned(), at })
+    let deadline = std::time::Instant::now() + LOCK_PATIENCE;
+    loop {
+        match rustix::fs::flock(&lock, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => return Ok(lock),
+            Err(rustix::io::Errno::WOULDBLOCK) if std::time::Instant::now() < deadline => {
+                std::thread::sleep(LOCK_PAUSE);
+            }
+            Err(rustix::io::Errno::WOULDBLOCK) => {
+                let at = HeadFile::read(home).ok().map(|file| file.address);
+                return Err(HeadError::Running { home: home.path().to_owned(), at });
+            }
+            Err(error) => return Err(failed(error.into())),
         }
-        Err(error) => Err(failed(error.into())),
     }
 }
+
+/// A head that was just killed may hold its lock a moment longer, and whoever asks
+/// [`is_running`] holds it for an instant.
+const LOCK_PATIENCE: std::time::Duration = std::time::Duration::from_secs(1);
+const LOCK_PAUSE: std::time::Duration = std::time::Duration::from_millis(10);
 
 /// Whether a head runs with that state folder, told by the lock that it holds.
 pub fn is_running(home: &Home) -> bool {
