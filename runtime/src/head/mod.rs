@@ -275,8 +275,8 @@ fn prepare(home: &Home) -> Result<File, HeadError> {
 
 /// A head that was just killed may hold its lock a moment longer, and whoever asks
 /// [`is_running`] holds it for an instant.
-const LOCK_PATIENCE: std::time::Duration = std::time::Duration::from_secs(1);
-const LOCK_PAUSE: std::time::Duration = std::time::Duration::from_millis(10);
+const LOCK_PATIENCE: Duration = Duration::from_secs(1);
+const LOCK_PAUSE: Duration = Duration::from_millis(10);
 
 /// Whether a head runs with that state folder, told by the lock that it holds.
 pub fn is_running(home: &Home) -> bool {
