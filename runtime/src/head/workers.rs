@@ -11,7 +11,7 @@ use tokio::time::Instant;
 
 use super::daemon::{Daemon, Outgoing, now_ms};
 use super::record::{Standing, WorkerRecord};
-use crate::transfer::{self, Source};
+use crate::transfer;
 use crate::transport::link::LinkEvent;
 use crate::transport::quic::close;
 use crate::transport::{Connection, Peer, Token, TokenRecord, TokenTerms};
@@ -253,17 +253,17 @@ async fn serve_programs(connection: Connection, programs: super::programs::Progr
         let peer = connection.peer();
         let connection = connection.clone();
         tokio::spawn(async move {
-            let source: Source<Vec<u8>> = match transfer::read_request(&mut receive).await {
+            let served = match transfer::read_request(&mut receive).await {
                 Ok(StreamRequest::Program(hash)) if programs.has(&hash) => {
-                    Source::File(programs.path(&hash))
+                    transfer::serve_file(&mut send, &programs.path(&hash)).await
                 }
-                Ok(_) => Source::Missing,
+                Ok(_) => transfer::serve_nothing(&mut send).await,
                 Err(error) => {
                     tracing::warn!(%peer, %error, "a worker asked for nothing sensible");
                     return connection.close(close::VIOLATION, "no request");
                 }
             };
-            if let Err(error) = transfer::serve(&mut send, source).await {
+            if let Err(error) = served {
                 tracing::debug!(%peer, %error, "a program was not fetched whole");
             }
         });

@@ -20,7 +20,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::io;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::sync::atomic::{Ordering, fence};
 use std::sync::{Arc, Weak};
 
@@ -29,8 +29,10 @@ use super::incoming::Incoming;
 use super::memory::{Memory, Region, View, create_memory_file, reopen_read_only, reopen_writable};
 use super::prefault::Prefault;
 use super::segment::{Live, Segment, Writer};
+use crate::wire::cluster::Place;
 use crate::wire::executor::Block;
 use rdist_scheduler::id::ExecutorId;
+use rustix::fs::fstat;
 
 /// Usual size of a segment; larger blocks get larger ones.
 pub const SEGMENT_BYTES: u64 = 64 << 20;
@@ -373,6 +375,18 @@ impl Arena {
         // Safety: the block is sealed, and its range is given to a writer again only after the
         // last clone of `token` is gone.
         unsafe { View::new(memory, block.offset, block.len, Some(token)) }.ok_or_else(missing)
+    }
+
+    /// Where other processes of this machine find a block, as long as it lives.
+    ///
+    /// # Errors
+    /// `NotFound` for a segment that does not exist; the kernel's.
+    pub(crate) fn place(&self, block: Block) -> io::Result<Place> {
+        let Segment { fd, .. } =
+            self.segments.get(&block.segment).ok_or(io::ErrorKind::NotFound)?;
+        let (process, descriptor) = (std::process::id(), fd.as_raw_fd());
+        let Block { offset, len, .. } = block;
+        Ok(Place { process, descriptor, inode: fstat(fd)?.st_ino, offset, len })
     }
 
     /// What it holds.

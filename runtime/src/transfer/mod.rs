@@ -3,16 +3,20 @@
 //! The asker opens a bidirectional stream and writes one [`StreamRequest`]; the other side answers
 //! with one [`StreamReply`] and the bytes. An object goes from the source's mapping to the stream
 //! and from the stream into the destination's unsealed block; there is no buffer of the whole
-//! between them. Which copy to fetch, and how often to try, is the core's decision.
+//! between them. Two workers of one machine leave the network out: the answer says where the bytes
+//! lie, and the asker reads them there. Which copy to fetch, and how often to try, is the core's decision.
 //!
 //! [`StreamRequest`]: crate::wire::cluster::StreamRequest
 //! [`StreamReply`]: crate::wire::cluster::StreamReply
 
 mod pull;
+mod same_host;
 mod serve;
 
 pub(crate) use pull::{PullError, pull, pull_program};
-pub(crate) use serve::{Source, read_request, serve};
+pub(crate) use serve::{
+    reachable, read_request, serve_bytes, serve_file, serve_here, serve_nothing,
+};
 
 /// Largest request or reply, archived.
 const MAX_HEADER_BYTES: usize = 4 << 10;
@@ -29,3 +33,6 @@ pub(crate) enum StreamError {
     #[error("the stream ended before its header")]
     NoHeader,
 }
+
+#[cfg(test)]
+mod tests;

@@ -5,10 +5,12 @@ use std::path::Path;
 use rdist_scheduler::id::ObjectId;
 use tokio::io::AsyncWriteExt;
 
-use super::{MAX_HEADER_BYTES, StreamError};
+use super::{MAX_HEADER_BYTES, StreamError, same_host};
 use crate::store::Incoming;
 use crate::transport::{Connection, frame};
-use crate::wire::cluster::{MAX_PROGRAM_BYTES, ProgramHash, StreamReply, StreamRequest};
+use crate::wire::cluster::{
+    HostId, MAX_PROGRAM_BYTES, Place, ProgramHash, StreamReply, StreamRequest,
+};
 
 /// Largest piece that is read at once.
 const PIECE_BYTES: usize = 1 << 20;
@@ -28,6 +30,8 @@ pub(crate) enum PullError {
     Size { found: u64, expected: u64 },
     #[error("the program's bytes do not have the hash that was asked for")]
     Hash,
+    #[error("reading the memory of a worker on this machine: {0}")]
+    SameHost(std::io::Error),
     #[error("writing {path}: {source}")]
     File { path: String, source: std::io::Error },
 }
@@ -38,14 +42,39 @@ pub(crate) async fn pull(
     object: ObjectId,
     block: &mut Incoming,
 ) -> Result<(), PullError> {
-    let (reply, mut receive) = ask(connection, &StreamRequest::Object(object)).await?;
+    match pull_from(connection, object, same_host::host(), block).await {
+        // Perhaps the processes may not look into each other; the network always works.
+        Err(PullError::SameHost(error)) => {
+            tracing::debug!(%object, %error, "reading in place failed");
+            pull_from(connection, object, None, block).await
+        }
+        outcome => outcome,
+    }
+}
+
+async fn pull_from(
+    connection: &Connection,
+    object: ObjectId,
+    host: Option<HostId>,
+    block: &mut Incoming,
+) -> Result<(), PullError> {
+    let (reply, _send, mut receive) =
+        ask(connection, &StreamRequest::Object { object, host }).await?;
     let expected = block.len() as u64;
     match reply {
         StreamReply::Missing => Err(PullError::Missing),
-        StreamReply::Bytes(found) if found != expected => Err(PullError::Size { found, expected }),
+        StreamReply::Bytes(found) | StreamReply::Here(Place { len: found, .. })
+            if found != expected =>
+        {
+            Err(PullError::Size { found, expected })
+        }
         StreamReply::Bytes(_) => {
             receive.read_exact(block).await.map_err(StreamError::from)?;
             Ok(())
+        }
+        // The source keeps the bytes until `_send` ends.
+        StreamReply::Here(place) => {
+            same_host::read(&place, block).await.map_err(PullError::SameHost)
         }
     }
 }
@@ -58,9 +87,9 @@ pub(crate) async fn pull_program(
     path: &Path,
 ) -> Result<(), PullError> {
     let failed = |source| PullError::File { path: path.display().to_string(), source };
-    let (reply, mut receive) = ask(connection, &StreamRequest::Program(hash)).await?;
+    let (reply, _send, mut receive) = ask(connection, &StreamRequest::Program(hash)).await?;
     let len = match reply {
-        StreamReply::Missing => return Err(PullError::Missing),
+        StreamReply::Missing | StreamReply::Here(_) => return Err(PullError::Missing),
         StreamReply::Bytes(len) if len > MAX_PROGRAM_BYTES => {
             return Err(PullError::Size { found: len, expected: MAX_PROGRAM_BYTES });
         }
@@ -92,12 +121,13 @@ pub(crate) async fn pull_program(
     tokio::fs::rename(&partial, path).await.map_err(failed)
 }
 
+/// The reply, and the stream: dropping its sending side tells the other one that all is done.
 async fn ask(
     connection: &Connection,
     request: &StreamRequest,
-) -> Result<(StreamReply, quinn::RecvStream), PullError> {
+) -> Result<(StreamReply, quinn::SendStream, quinn::RecvStream), PullError> {
     let (mut send, mut receive) = connection.open_bi().await?;
     frame::write(&mut send, request).await.map_err(StreamError::from)?;
     let reply = frame::read(&mut receive, MAX_HEADER_BYTES).await.map_err(StreamError::from)?;
-    Ok((reply.ok_or(StreamError::NoHeader)?, receive))
+    Ok((reply.ok_or(StreamError::NoHeader)?, send, receive))
 }

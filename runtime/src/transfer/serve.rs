@@ -1,25 +1,15 @@
 //! The answering side.
 
-use std::path::PathBuf;
+use std::path::Path;
 
 use tokio::io::AsyncReadExt;
 
-use super::{MAX_HEADER_BYTES, StreamError};
+use super::{MAX_HEADER_BYTES, StreamError, same_host};
 use crate::transport::frame;
-use crate::wire::cluster::{StreamReply, StreamRequest};
+use crate::wire::cluster::{HostId, Place, StreamReply, StreamRequest};
 
 /// Largest piece of a file that is held in memory.
 const PIECE_BYTES: usize = 1 << 20;
-
-/// Where the bytes of an answer come from.
-pub(crate) enum Source<B> {
-    /// Memory, for as long as the value lives.
-    Memory(B),
-    /// A file.
-    File(PathBuf),
-    /// Nowhere.
-    Missing,
-}
 
 /// Reads what a stream asks for.
 pub(crate) async fn read_request(
@@ -28,34 +18,54 @@ pub(crate) async fn read_request(
     frame::read(stream, MAX_HEADER_BYTES).await?.ok_or(StreamError::NoHeader)
 }
 
-/// Answers a request.
-pub(crate) async fn serve<B: AsRef<[u8]>>(
-    stream: &mut quinn::SendStream,
-    source: Source<B>,
+/// Where `place` is, if the asker on `host` can read it there.
+pub(crate) fn reachable(place: Option<Place>, host: Option<HostId>) -> Option<Place> {
+    place.filter(|_| host.is_some() && host == same_host::host())
+}
+
+/// Answers with the place of bytes that stay there until the asker closes its side.
+pub(crate) async fn serve_here(
+    send: &mut quinn::SendStream,
+    receive: &mut quinn::RecvStream,
+    place: Place,
 ) -> Result<(), StreamError> {
-    match source {
-        Source::Missing => frame::write(stream, &StreamReply::Missing).await?,
-        Source::Memory(bytes) => {
-            let bytes = bytes.as_ref();
-            frame::write(stream, &StreamReply::Bytes(bytes.len() as u64)).await?;
-            stream.write_all(bytes).await?;
-        }
-        Source::File(path) => serve_file(stream, path).await?,
-    }
-    // The other side may have closed already; it has what it needs then.
-    let _ = stream.finish();
+    frame::write(send, &StreamReply::Here(place)).await?;
+    // However the stream ends, the asker needs the bytes no longer.
+    let _ = receive.read_to_end(0).await;
+    finish(send);
     Ok(())
 }
 
-/// A file that cannot be read is not there; one that shrinks meanwhile ends the stream early,
-/// which the reader notices.
-async fn serve_file(stream: &mut quinn::SendStream, path: PathBuf) -> Result<(), StreamError> {
-    let opened = match tokio::fs::File::open(&path).await {
+/// Answers that it is not here.
+pub(crate) async fn serve_nothing(stream: &mut quinn::SendStream) -> Result<(), StreamError> {
+    frame::write(stream, &StreamReply::Missing).await?;
+    finish(stream);
+    Ok(())
+}
+
+/// Answers with bytes.
+pub(crate) async fn serve_bytes(
+    stream: &mut quinn::SendStream,
+    bytes: &[u8],
+) -> Result<(), StreamError> {
+    frame::write(stream, &StreamReply::Bytes(bytes.len() as u64)).await?;
+    stream.write_all(bytes).await?;
+    finish(stream);
+    Ok(())
+}
+
+/// Answers with a file. One that cannot be read is not there; one that shrinks meanwhile ends the
+/// stream early, which the reader notices.
+pub(crate) async fn serve_file(
+    stream: &mut quinn::SendStream,
+    path: &Path,
+) -> Result<(), StreamError> {
+    let opened = match tokio::fs::File::open(path).await {
         Ok(file) => file.metadata().await.map(|metadata| (file, metadata.len())),
         Err(error) => Err(error),
     };
     let Ok((mut file, len)) = opened else {
-        return Ok(frame::write(stream, &StreamReply::Missing).await?);
+        return serve_nothing(stream).await;
     };
     frame::write(stream, &StreamReply::Bytes(len)).await?;
     let mut piece = vec![0; PIECE_BYTES];
@@ -69,5 +79,11 @@ async fn serve_file(stream: &mut quinn::SendStream, path: PathBuf) -> Result<(),
         stream.write_all(&piece[..part]).await?;
         left -= part as u64;
     }
+    finish(stream);
     Ok(())
+}
+
+fn finish(stream: &mut quinn::SendStream) {
+    // The other side may have closed already; it has what it needs then.
+    let _ = stream.finish();
 }

@@ -164,7 +164,30 @@ pub enum StreamRequest {
     /// The bytes of a program, from the head.
     Program(ProgramHash),
     /// The bytes of an object, from a worker that has a sealed copy.
-    Object(ObjectId),
+    Object {
+        /// Which.
+        object: ObjectId,
+        /// The asker's machine, where it would rather read the bytes there than have them sent.
+        host: Option<HostId>,
+    },
+}
+
+/// Names a machine, as far as processes can reach each other's memory on it.
+pub type HostId = [u8; 32];
+
+/// Where an object's bytes lie on a machine.
+#[derive(Debug, Clone, PartialEq, Eq, Archive, Serialize, Deserialize)]
+pub struct Place {
+    /// The process that has the file open.
+    pub process: u32,
+    /// Its descriptor there.
+    pub descriptor: i32,
+    /// The file's inode.
+    pub inode: u64,
+    /// Where the object begins, in bytes.
+    pub offset: u64,
+    /// How many bytes it has.
+    pub len: u64,
 }
 
 /// Answer to a [`StreamRequest`].
@@ -172,6 +195,8 @@ pub enum StreamRequest {
 pub enum StreamReply {
     /// So many bytes follow, then the stream ends.
     Bytes(u64),
+    /// The asker is on the same machine and finds the bytes there until it closes the stream.
+    Here(Place),
     /// It is not here.
     Missing,
 }

@@ -9,7 +9,7 @@ use tokio::sync::oneshot;
 
 use crate::ring::Bell;
 use crate::store::{Incoming, View};
-use crate::wire::cluster::{HeadToWorker, PeerFrame};
+use crate::wire::cluster::{HeadToWorker, PeerFrame, Place};
 
 /// One thing that happened outside the dispatch thread.
 #[derive(Debug)]
@@ -38,7 +38,7 @@ pub(super) enum Served {
     /// Small.
     Inline(Arc<[u8]>),
     /// In the arena; the view keeps it there.
-    Arena(View),
+    Arena { view: View, place: Option<Place> },
 }
 
 /// The sending side; any thread's.

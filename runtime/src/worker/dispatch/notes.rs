@@ -152,7 +152,11 @@ impl Dispatch {
     fn served(&mut self, object: ObjectId) -> Option<Served> {
         match self.table.get(object)? {
             Stored::Inline(bytes) => Some(Served::Inline(bytes.clone())),
-            Stored::Block(block) => Some(Served::Arena(self.arena.read(*block).ok()?)),
+            Stored::Block(block) => {
+                let view = self.arena.read(*block).ok()?;
+                // Without a place the bytes are sent.
+                Some(Served::Arena { view, place: self.arena.place(*block).ok() })
+            }
             Stored::Spilled { .. } => None,
         }
     }

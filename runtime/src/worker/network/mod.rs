@@ -23,7 +23,7 @@ use super::launch::{Launch, Processes};
 use super::{WorkerError, system};
 use crate::config::WorkerConfig;
 use crate::store::Incoming;
-use crate::transfer::{Source, read_request, serve};
+use crate::transfer::{reachable, read_request, serve_bytes, serve_here, serve_nothing};
 use crate::transport::link::{LinkEvent, LinkServer, ServerSink, receive_caller};
 use crate::transport::{Arrival, Connection, Endpoint, Entrance, Peer, Tuning};
 use crate::wire::cluster::{JobInfo, PeerFrame, StreamRequest, WorkerToHead};
@@ -267,25 +267,20 @@ async fn answer(
     mut receive: quinn::RecvStream,
 ) -> Result<(), crate::transfer::StreamError> {
     let served = match read_request(&mut receive).await? {
-        StreamRequest::Object(object) => {
+        StreamRequest::Object { object, host } => {
             let (reply, answer) = tokio::sync::oneshot::channel();
             inbox.tell(Note::ObjectWanted { object, reply });
-            answer.await.ok().flatten()
+            answer.await.ok().flatten().map(|served| (served, host))
         }
         StreamRequest::Program(_) => None,
     };
-    let source = match served {
-        Some(served) => Source::Memory(served),
-        None => Source::Missing,
-    };
-    serve(&mut send, source).await
-}
-
-impl AsRef<[u8]> for Served {
-    fn as_ref(&self) -> &[u8] {
-        match self {
-            Self::Inline(bytes) => bytes,
-            Self::Arena(view) => view,
-        }
+    match served {
+        None => serve_nothing(&mut send).await,
+        Some((Served::Inline(bytes), _)) => serve_bytes(&mut send, &bytes).await,
+        // The view keeps the block until the asker has it.
+        Some((Served::Arena { view, place }, host)) => match reachable(place, host) {
+            Some(place) => serve_here(&mut send, &mut receive, place).await,
+            None => serve_bytes(&mut send, &view).await,
+        },
     }
 }
