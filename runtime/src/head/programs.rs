@@ -46,16 +46,17 @@ impl Programs {
         let mut incoming = Temporary::create(&self.folder).map_err(failed)?;
         let mut hasher = blake3::Hasher::new();
         let mut left = bytes;
+        // Large pieces: the hash is several times as fast over them as over single packets.
+        let mut piece = vec![0; usize::try_from(left).unwrap_or(PIECE_BYTES).min(PIECE_BYTES)];
         while left > 0 {
-            let limit = usize::try_from(left).unwrap_or(PIECE_BYTES).min(PIECE_BYTES);
-            let chunk = stream
-                .read_chunk(limit, true)
+            let len = usize::try_from(left).unwrap_or(PIECE_BYTES).min(PIECE_BYTES);
+            stream
+                .read_exact(&mut piece[..len])
                 .await
-                .map_err(|error| ClientRefusal::Upload(error.to_string()))?
-                .ok_or_else(|| ClientRefusal::Upload(format!("{left} bytes are missing")))?;
-            hasher.update(&chunk.bytes);
-            incoming.file.write_all(&chunk.bytes).map_err(failed)?;
-            left -= chunk.bytes.len() as u64;
+                .map_err(|error| ClientRefusal::Upload(format!("{left} bytes left: {error}")))?;
+            hasher.update(&piece[..len]);
+            incoming.file.write_all(&piece[..len]).map_err(failed)?;
+            left -= len as u64;
         }
         if *hasher.finalize().as_bytes() != program {
             return Err(ClientRefusal::Upload("its bytes do not have its hash".to_owned()));
