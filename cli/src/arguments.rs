@@ -70,6 +70,13 @@ pub(crate) enum Command {
     #[command(after_help = "Examples:\n  rdist graph workloads/mnist.toml\n  \
                             rdist graph workloads/mnist.toml --dot | dot -Tsvg > mnist.svg")]
     Graph(Graph),
+    /// Measure how fast calls, objects and actors are on this machine, row by row as Ray does.
+    #[command(after_help = "Examples:\n  rdist bench --quick\n  \
+                            rdist bench --filter 'actor calls'\n  \
+                            ray microbenchmark > ray.txt; rdist bench --against ray.txt\n\n\
+                            It starts a head and a worker of its own and ends them. Measure on a \
+                            machine where nothing else runs.")]
+    Bench(Bench),
     /// Print completions for a shell.
     #[command(after_help = "Example:\n  rdist completions bash > \
                             ~/.local/share/bash-completion/completions/rdist")]
@@ -77,6 +84,20 @@ pub(crate) enum Command {
         /// Which shell.
         shell: clap_complete::Shell,
     },
+}
+
+/// What to measure.
+#[derive(Debug, Args)]
+pub(crate) struct Bench {
+    /// Take a few seconds in all instead of a few minutes.
+    #[arg(long)]
+    pub quick: bool,
+    /// Measure only rows whose name holds this.
+    #[arg(long, value_name = "PART", default_value = "")]
+    pub filter: String,
+    /// The output of `ray microbenchmark` on this machine, to print ratios to.
+    #[arg(long, value_name = "FILE")]
+    pub against: Option<PathBuf>,
 }
 
 /// The head.

@@ -6,6 +6,7 @@
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
 mod arguments;
+mod bench;
 mod command;
 mod daemon;
 mod follow;
@@ -20,6 +21,10 @@ use std::process::ExitCode;
 use clap::Parser as _;
 
 fn main() -> ExitCode {
+    // `rdist bench` submits this program to a cluster, whose worker starts it again.
+    if std::env::var_os(rdist::EXECUTOR_FD).is_some() {
+        return bench::execute();
+    }
     let arguments = arguments::Arguments::parse();
     let json = arguments.json;
     match command::run(arguments) {

@@ -36,6 +36,7 @@ pub(crate) fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
         Command::Token(TokenCommand::Create(create)) => token::create(&create, json)?,
         Command::Token(TokenCommand::List(client)) => token::list(&client, json)?,
         Command::Token(TokenCommand::Revoke(revoke)) => token::revoke(&revoke, json)?,
+        Command::Bench(bench) => return crate::bench::run(&bench, json),
         Command::Graph(graph) => {
             let text = program::graph(&graph.file, &graph.set, graph.dot)?;
             std::io::stdout().write_all(text.as_bytes())?;

@@ -1,0 +1,115 @@
+//! How a row is timed: warmed up, then several trials; the figure is their median.
+
+use std::time::{Duration, Instant};
+
+/// How long each row is measured.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Pace {
+    /// A fifth of a second for each of three trials.
+    Quick,
+    /// A second for each of five.
+    Thorough,
+}
+
+impl Pace {
+    fn trials(self) -> (usize, Duration) {
+        match self {
+            Self::Quick => (3, Duration::from_millis(200)),
+            Self::Thorough => (5, Duration::from_secs(1)),
+        }
+    }
+}
+
+/// A row's figures.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Measured {
+    /// Units per second: the median of the trials, the lowest and the highest.
+    pub rate: f64,
+    pub lowest: f64,
+    pub highest: f64,
+    /// Microseconds of a run that half and 99 of 100 stay below, where each run is one unit.
+    pub p50: Option<f64>,
+    pub p99: Option<f64>,
+}
+
+/// Runs shorter than this are timed several at once, so that the clock does not count.
+const CLOCK_STEP: Duration = Duration::from_micros(2);
+
+/// Times `body`, which does `per_run` units each time.
+pub(super) fn measure<E>(
+    pace: Pace,
+    per_run: f64,
+    mut body: impl FnMut() -> Result<(), E>,
+) -> Result<Measured, E> {
+    let (trials, length) = pace.trials();
+    let one = warm_up(length, &mut body)?;
+    let at_once = (CLOCK_STEP.as_secs_f64() * 10.0 / one).clamp(1.0, 1_000.0) as u32;
+    let mut rates = Vec::with_capacity(trials);
+    let mut latencies = Vec::new();
+    for _ in 0..trials {
+        let (started, mut runs) = (Instant::now(), 0_u64);
+        let mut last = started;
+        while last - started < length {
+            for _ in 0..at_once {
+                body()?;
+            }
+            let now = Instant::now();
+            latencies.push((now - last).as_secs_f64() * 1e6 / f64::from(at_once));
+            (last, runs) = (now, runs + u64::from(at_once));
+        }
+        rates.push(runs as f64 * per_run / (last - started).as_secs_f64());
+    }
+    rates.sort_by(f64::total_cmp);
+    latencies.sort_by(f64::total_cmp);
+    let is_round_trip = at_once == 1 && per_run == 1.0;
+    let percentile = |share: f64| {
+        is_round_trip.then(|| latencies[((latencies.len() - 1) as f64 * share) as usize])
+    };
+    Ok(Measured {
+        rate: rates[trials / 2],
+        lowest: rates[0],
+        highest: rates[trials - 1],
+        p50: percentile(0.5),
+        p99: percentile(0.99),
+    })
+}
+
+/// Runs until `length` has passed, twice at least; gives the seconds of a run.
+fn warm_up<E>(length: Duration, body: &mut impl FnMut() -> Result<(), E>) -> Result<f64, E> {
+    body()?;
+    let (started, mut runs) = (Instant::now(), 0_u32);
+    while runs == 0 || started.elapsed() < length {
+        body()?;
+        runs += 1;
+    }
+    Ok(started.elapsed().as_secs_f64() / f64::from(runs))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_known_pace_is_measured() {
+        let body = || {
+            std::thread::sleep(Duration::from_millis(2));
+            Ok::<(), ()>(())
+        };
+        let Measured { rate, lowest, highest, p50, .. } = measure(Pace::Quick, 1.0, body).unwrap();
+        assert!(lowest <= rate && rate <= highest);
+        // A sleep never ends early; how late it ends is the machine's affair.
+        assert!(rate <= 500.0, "{rate}");
+        assert!(p50.is_some_and(|p50| p50 >= 2_000.0), "{p50:?}");
+    }
+
+    #[test]
+    fn many_units_of_a_run_have_no_latency() {
+        let measured = measure(Pace::Quick, 1_000.0, || Ok::<(), ()>(())).unwrap();
+        assert!(measured.p50.is_none());
+    }
+
+    #[test]
+    fn a_failure_ends_it() {
+        assert_eq!(measure(Pace::Quick, 1.0, || Err("broken")).unwrap_err(), "broken");
+    }
+}

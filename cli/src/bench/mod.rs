@@ -1,0 +1,193 @@
+//! `rdist bench`: how fast calls, objects and actors are here, by the names of Ray's rows.
+//!
+//! It starts a cluster of its own (a head and a worker, as a user would), submits this binary to
+//! it as a job, and shows what the job measures.
+//!
+//! ```text
+//! rdist bench ── starts ──► head, worker ── start ──► driver: rows ──► actors, tasks
+//!      ▲                                                 │
+//!      └────────────── bench_row events ─────────────────┘
+//! ```
+
+mod limits;
+mod measure;
+mod peer;
+mod program;
+mod rows;
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitCode, Stdio};
+
+use anyhow::{Context as _, bail};
+use rdist::client::{Client, JobProgress, JobRequest, JobUpdate};
+use rdist::config::Home;
+use serde_json::{Value, json};
+
+pub(crate) use program::execute;
+
+use crate::arguments::Bench;
+use crate::units::show_number;
+use measure::{Measured, Pace};
+use peer::Peer;
+use rows::Plan;
+
+/// Measures, and prints a table or a JSON object for each row.
+pub(crate) fn run(bench: &Bench, json: bool) -> anyhow::Result<ExitCode> {
+    let pace = if bench.quick { Pace::Quick } else { Pace::Thorough };
+    let report = Report { peer: read_peer(bench.against.as_deref())?, json };
+    let cpus = std::thread::available_parallelism().map_or(1, usize::from);
+    report.heading();
+    if bench.filter.is_empty() {
+        for (name, measured) in limits::all(pace) {
+            let Measured { rate, lowest, highest, .. } = measured;
+            report.row(&json!({
+                "event": "bench_row", "name": name, "rate": rate,
+                "lowest": lowest, "highest": highest,
+            }));
+        }
+    }
+    let plan = Plan { pace, filter: bench.filter.clone(), cpus };
+    let cluster = Cluster::start(cpus)?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let outcome = runtime.block_on(async {
+        tokio::select! {
+            outcome = follow(&cluster.home, &plan, &report) => outcome,
+            _ = tokio::signal::ctrl_c() => Ok(ExitCode::from(130)),
+        }
+    });
+    cluster.stop()?;
+    outcome
+}
+
+fn read_peer(path: Option<&Path>) -> anyhow::Result<Peer> {
+    let Some(path) = path else { return Ok(Peer::default()) };
+    let text = std::fs::read_to_string(path).with_context(|| format!("reading {}", path.display()));
+    let peer = Peer::parse(&text?);
+    if peer.is_empty() {
+        bail!(
+            "{} has no line `NAME per second RATE +- DEVIATION`; give it the output of \
+             `ray microbenchmark`",
+            path.display()
+        );
+    }
+    Ok(peer)
+}
+
+/// Submits the rows as a job, and shows each when it is there.
+async fn follow(home: &Home, plan: &Plan, report: &Report) -> anyhow::Result<ExitCode> {
+    let client = Client::connect(home).await?;
+    let job = client
+        .submit(JobRequest {
+            name: "bench".to_owned(),
+            program: std::env::current_exe().context("finding this program's own file")?,
+            arguments: plan.to_arguments(),
+            environment: Vec::new(),
+            working_directory: home.path().display().to_string(),
+        })
+        .await?;
+    let mut updates = client.watch(job, true).await?;
+    let mut state = JobProgress::Stopped;
+    let mut rows = 0;
+    while let Some(update) = updates.next().await? {
+        match update {
+            JobUpdate::Event { event, .. } => {
+                report.row(&event);
+                rows += 1;
+            }
+            JobUpdate::Output { text, .. } => eprint!("{text}"),
+            JobUpdate::State { state: now, .. } => state = now,
+        }
+    }
+    client.close().await;
+    match state {
+        JobProgress::Succeeded if rows == 0 && !plan.filter.is_empty() => {
+            bail!("no row's name holds {:?}; `rdist bench --quick` shows all", plan.filter)
+        }
+        JobProgress::Succeeded => Ok(ExitCode::SUCCESS),
+        JobProgress::Failed { error } => bail!("the benchmark failed: {error}"),
+        other => bail!("the benchmark was {}", other.word()),
+    }
+}
+
+/// Where rows go.
+struct Report {
+    peer: Peer,
+    json: bool,
+}
+
+impl Report {
+    fn heading(&self) {
+        if !self.json {
+            let ratio = if self.peer.is_empty() { "" } else { "  x peer" };
+            println!(
+                "{:<52}{:>14}{:>28}{:>10}{:>10}{ratio}",
+                "row", "per second", "lowest .. highest", "p50 us", "p99 us"
+            );
+        }
+    }
+
+    fn row(&self, row: &Value) {
+        let name = row["name"].as_str().unwrap_or_default();
+        let number = |field: &str| row[field].as_f64();
+        let ratio = self.peer.rate(name).zip(number("rate")).map(|(peer, own)| own / peer);
+        if self.json {
+            let mut row = row.clone();
+            row["times_peer"] = json!(ratio);
+            println!("{row}");
+            return;
+        }
+        let show = |field: &str| number(field).map_or_else(String::new, show_number);
+        let spread = format!("{} .. {}", show("lowest"), show("highest"));
+        let ratio = ratio.map(|ratio| format!("{:>8}", show_number(ratio))).unwrap_or_default();
+        println!(
+            "{name:<52}{:>14}{spread:>28}{:>10}{:>10}{ratio}",
+            show("rate"),
+            show("p50_us"),
+            show("p99_us")
+        );
+    }
+}
+
+/// A head and a worker with a state folder of their own; both end with this value.
+struct Cluster {
+    home: Home,
+    program: PathBuf,
+}
+
+impl Cluster {
+    fn start(cpus: usize) -> anyhow::Result<Self> {
+        let folder = std::env::temp_dir().join(format!("rdist-bench-{}", std::process::id()));
+        let program = std::env::current_exe().context("finding this program's own file")?;
+        let cluster = Self { home: Home::at(folder), program };
+        cluster.command(&["head", "start", "--listen", "127.0.0.1:0"])?;
+        cluster.command(&["worker", "join", "--cpus", &cpus.to_string()])?;
+        Ok(cluster)
+    }
+
+    fn command(&self, arguments: &[&str]) -> anyhow::Result<()> {
+        let mut command = Command::new(&self.program);
+        command.args(arguments).env("RDIST_HOME", self.home.path()).stdin(Stdio::null());
+        let output = command.output().with_context(|| format!("running {command:?}"))?;
+        if !output.status.success() {
+            let said = String::from_utf8_lossy(&output.stderr);
+            bail!("rdist {}: {}", arguments.join(" "), said.trim());
+        }
+        Ok(())
+    }
+
+    fn stop(self) -> anyhow::Result<()> {
+        self.command(&["head", "stop"])
+    }
+}
+
+impl Drop for Cluster {
+    fn drop(&mut self) {
+        if !self.home.path().exists() {
+            return;
+        }
+        // After a failure; after `stop` nothing runs any more, and it says so.
+        let _ = self.command(&["head", "stop"]);
+        // A folder in the system's temporary place, at worst left to the system.
+        let _ = std::fs::remove_dir_all(self.home.path());
+    }
+}

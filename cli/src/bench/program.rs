@@ -1,0 +1,113 @@
+//! The program that is measured: this very binary, as a job of a real cluster. Its rows do what
+//! those of the same name do in Ray's `ray_perf.py`: the same batches, results fetched, submitter
+//! and executor in processes of their own.
+
+use rdist::prelude::*;
+
+use super::rows::{self, Plan};
+
+/// Works for a worker that has started this process.
+pub(crate) fn execute() -> std::process::ExitCode {
+    main()
+}
+
+#[rdist::main]
+fn main(cx: Driver) -> Result<()> {
+    rows::run(&cx, &Plan::from_arguments(std::env::args().skip(1)))
+}
+
+/// What every small call returns.
+fn ok() -> Vec<u8> {
+    b"ok".to_vec()
+}
+
+#[rdist::task]
+pub(super) fn small_value() -> Vec<u8> {
+    ok()
+}
+
+#[rdist::task]
+pub(super) fn put_small(cx: &Context, times: u32) -> Result<()> {
+    for _ in 0..times {
+        cx.put(&0_u64)?;
+    }
+    Ok(())
+}
+
+#[rdist::task]
+pub(super) fn put_large(cx: &Context, times: u32, values: u64) -> Result<()> {
+    for _ in 0..times {
+        cx.put(&vec![0_i64; values as usize])?;
+    }
+    Ok(())
+}
+
+#[rdist::task]
+pub(super) fn object_containing_refs(cx: &Context, count: u32) -> Result<Vec<ObjectRef<u64>>> {
+    (0..count).map(|_| cx.put(&1_u64)).collect()
+}
+
+#[rdist::task]
+pub(super) fn call_each(cx: &Context, servers: Vec<ActorHandle<Server>>, calls: u64) -> Result<()> {
+    let results: Vec<_> = (0..calls as usize)
+        .map(|call| servers[call % servers.len()].small_value().submit())
+        .collect();
+    cx.get_all(&results)?;
+    Ok(())
+}
+
+/// Answers calls.
+pub(super) struct Server;
+
+#[rdist::actor]
+impl Server {
+    pub(super) fn new() -> Self {
+        Self
+    }
+
+    pub(super) fn small_value(&self) -> Vec<u8> {
+        ok()
+    }
+
+    pub(super) fn small_value_of(&self, _value: u64) -> Vec<u8> {
+        ok()
+    }
+
+    /// Submits tasks, as one of several submitters.
+    pub(super) fn tasks(&self, cx: &Context, count: u64) -> Result<()> {
+        let results: Vec<_> = (0..count).map(|_| small_value.submit(cx)).collect();
+        cx.get_all(&results)?;
+        Ok(())
+    }
+}
+
+/// Calls servers.
+pub(super) struct Caller {
+    servers: Vec<ActorHandle<Server>>,
+}
+
+#[rdist::actor]
+impl Caller {
+    pub(super) fn new(servers: Vec<ActorHandle<Server>>) -> Self {
+        Self { servers }
+    }
+
+    pub(super) fn calls(&self, cx: &Context, each: u64) -> Result<()> {
+        let call = |server: &ActorHandle<Server>| server.small_value().submit();
+        let servers = self.servers.iter();
+        let results: Vec<_> =
+            servers.flat_map(|server| (0..each).map(move |_| call(server))).collect();
+        cx.get_all(&results)?;
+        Ok(())
+    }
+
+    pub(super) fn calls_with_argument(&self, cx: &Context, each: u64) -> Result<()> {
+        let value = cx.put(&0_u64)?;
+        let mut results = Vec::new();
+        for server in &self.servers {
+            results.extend((0..each).map(|_| server.small_value_of(&value).submit()));
+        }
+        cx.get_all(&results)?;
+        Ok(())
+    }
+}
