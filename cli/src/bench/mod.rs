@@ -118,7 +118,7 @@ struct Report {
 impl Report {
     fn heading(&self) {
         if !self.json {
-            let ratio = if self.peer.is_empty() { "" } else { "  x peer" };
+            let ratio = if self.peer.is_empty() { "" } else { "    x peer" };
             println!(
                 "{:<52}{:>14}{:>28}{:>10}{:>10}{ratio}",
                 "row", "per second", "lowest .. highest", "p50 us", "p99 us"
@@ -138,7 +138,7 @@ impl Report {
         }
         let show = |field: &str| number(field).map_or_else(String::new, show_number);
         let spread = format!("{} .. {}", show("lowest"), show("highest"));
-        let ratio = ratio.map(|ratio| format!("{:>8}", show_number(ratio))).unwrap_or_default();
+        let ratio = ratio.map(|ratio| format!("{:>10}", show_number(ratio))).unwrap_or_default();
         println!(
             "{name:<52}{:>14}{spread:>28}{:>10}{:>10}{ratio}",
             show("rate"),

@@ -70,7 +70,8 @@ impl<'a> Bench<'a> {
             Ok(Box::new(|| self.all((0..10).map(|_| put_small.submit(cx, 100)))))
         })?;
         self.row("single client put gigabytes", GIGABYTES, || {
-            let values = vec![0_i64; LARGE_VALUES];
+            // Written, so that it is not all one page of zeros.
+            let values = vec![1_i64; LARGE_VALUES];
             Ok(Box::new(move || cx.put(&values).map(drop)))
         })?;
         self.row("single client tasks and get batch", 1.0, || Ok(self.thousand_tasks()))?;

@@ -137,6 +137,25 @@ impl Context {
     ) -> Result<(Vec<ObjectRef<T>>, Vec<ObjectRef<T>>), Error> {
         let count = count.min(objects.len());
         self.want_all(objects);
+        let settled = objects.iter().filter(|object| object.is_settled()).take(count).count();
+        if settled < count {
+            self.wait_for(objects, count, timeout)?;
+        }
+        let (mut ready, mut rest) = (Vec::with_capacity(count), Vec::with_capacity(objects.len()));
+        for object in objects {
+            let takes = ready.len() < count && object.is_settled();
+            if takes { &mut ready } else { &mut rest }.push(object.clone());
+        }
+        Ok((ready, rest))
+    }
+
+    /// Sleeps until `count` of `objects` are settled, or `timeout` has passed.
+    fn wait_for<T: Value>(
+        &self,
+        objects: &[ObjectRef<T>],
+        count: usize,
+        timeout: Option<Duration>,
+    ) -> Result<(), Error> {
         let waker = thread_waker();
         let mut open: Vec<_> =
             objects.iter().filter(|object| object.held().register(&waker)).collect();
@@ -151,13 +170,7 @@ impl Context {
             Ok(true)
         };
         open.iter().for_each(|object| object.held().unregister(&waker));
-        result?;
-        let (mut ready, mut rest) = (Vec::with_capacity(count), Vec::new());
-        for object in objects {
-            let takes = ready.len() < count && object.is_settled();
-            if takes { &mut ready } else { &mut rest }.push(object.clone());
-        }
-        Ok((ready, rest))
+        result.map(drop)
     }
 
     /// Asks for the end of the task that makes `object`: one that waits never starts, one that

@@ -28,6 +28,9 @@ use crate::wire::executor::{Block, FromExecutor, SocketMessage, ToExecutor, Valu
 /// Frames that may wait for room before threads with user code on their stack wait too.
 const MAX_BEHIND: usize = 256;
 
+/// Values for which it is worth while to look for memory that was given back.
+const LARGE_BYTES: usize = 64 << 10;
+
 static PROCESS: OnceLock<Process> = OnceLock::new();
 
 /// A connection that cannot be made.
@@ -257,8 +260,13 @@ impl Process {
     }
 
     /// Memory for a value of `len` bytes.
-    pub(crate) fn create(&self, len: usize) -> Result<DraftBytes, Error> {
+    pub(crate) fn create(&'static self, len: usize) -> Result<DraftBytes, Error> {
         let bytes = len as u64;
+        if len >= LARGE_BYTES {
+            // The worker may have given memory back, which is warm, where a new segment is not;
+            // perhaps no other thread has had the time to read that.
+            self.pump();
+        }
         match self.writer.create(bytes) {
             Ok(draft) => Ok(DraftBytes(draft)),
             Err(StoreError::Refused { reason, .. }) => Err(Error::StoreFull { bytes, reason }),
@@ -268,7 +276,7 @@ impl Process {
     }
 
     /// Archives a value, inline or in the arena.
-    pub(crate) fn encode<T: UserValue>(&self, value: &T) -> Result<Encoded, Error> {
+    pub(crate) fn encode<T: UserValue>(&'static self, value: &T) -> Result<Encoded, Error> {
         let (archived, contains) = value::archive(value, |len| self.create(len))?;
         let value = match archived {
             Archived::Inline(bytes) => Value::Inline(bytes.into_vec()),

@@ -112,16 +112,16 @@ impl Ring {
         ((word >> 32) as u32, word as u32 as usize)
     }
 
-    /// Copies a frame's payload into private memory.
+    /// Adds a frame's payload to private memory.
     pub(super) fn copy_frame(&self, index: u64, len: usize, into: &mut AlignedVec<16>) {
         let at = self.data(index, FRAME_HEADER_BYTES, len);
-        into.clear();
+        let before = into.len();
         into.reserve(len);
         // Safety: `data` checked the source, `reserve` made room for the target, which is private.
         // A peer that writes meanwhile changes the bytes that are copied, and any bytes are valid.
         unsafe {
-            ptr::copy_nonoverlapping(at, into.as_mut_ptr(), len);
-            into.set_len(len);
+            ptr::copy_nonoverlapping(at, into.as_mut_ptr().add(before), len);
+            into.set_len(before + len);
         }
     }
 

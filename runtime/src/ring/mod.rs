@@ -14,6 +14,8 @@
 //! ```
 //! A frame never wraps: where the rest of the data area is too short, a frame of kind *skip* fills
 //! it. So a payload is one slice, 16-byte aligned, and an archive in it can be read in place.
+//! Rare large messages go in several frames, all but the last of kind *more*, and are put together
+//! in private memory.
 //!
 //! **Batches.** A sender makes frames visible by [`Sender::publish`], a receiver gives space back
 //! when it runs dry; each is one store to a shared line for any number of frames.

@@ -8,12 +8,17 @@ use super::announce::{Mover, Waiter};
 use super::bell::Bell;
 use super::layout::{FRAME_ALIGN, FRAME_HEADER_BYTES, Ring};
 use super::sync::Ordering;
-use crate::wire::executor::MAX_FRAME_BYTES;
+use crate::wire::executor::{MAX_FRAME_BYTES, MAX_PIECED_FRAME_BYTES};
 
 /// Kind of a frame with a message; letters, so that zeroed memory is no frame.
 const KIND_MESSAGE: u32 = u32::from_le_bytes(*b"mesg");
+/// Kind of a frame with a piece of a message, of which more follows.
+const KIND_PIECE: u32 = u32::from_le_bytes(*b"more");
 /// Kind of a frame that fills the rest of the data area.
 const KIND_SKIP: u32 = u32::from_le_bytes(*b"skip");
+
+/// What a receiver that copies has room for from the start, and keeps after a frame in pieces.
+const KEPT_BYTES: usize = 4 << 10;
 
 /// The peer wrote nonsense into the ring. Final: the ring is of no use any longer, and neither is
 /// the peer.
@@ -53,6 +58,8 @@ pub struct Sender {
     published: u64,
     /// The shared `head` as last read.
     head_seen: u64,
+    /// Bytes that have been written of a frame that goes in pieces.
+    begun: usize,
     /// Of `tail`.
     mover: Mover,
     /// For `head`.
@@ -62,21 +69,36 @@ pub struct Sender {
 impl Sender {
     pub(super) fn new(ring: Ring, peer: Arc<Bell>) -> Self {
         let (mover, waiter) = Default::default();
-        Self { ring, peer, tail: 0, published: 0, head_seen: 0, mover, waiter }
+        Self { ring, peer, tail: 0, published: 0, head_seen: 0, begun: 0, mover, waiter }
     }
 
     /// Writes a frame behind the others; the peer sees it after [`Self::publish`]. `Ok(false)`:
     /// there is no room now (what was written before is published, so that the peer can make
-    /// some).
+    /// some), and the next call must be with the same frame, of which a part may be sent already.
     ///
     /// # Errors
     /// [`SendError::TooLarge`] leaves the ring as it was. [`SendError::Corrupt`] is final.
     pub fn try_send(&mut self, frame: &[u8]) -> Result<bool, SendError> {
-        let max = self.max_frame_bytes();
-        if frame.len() > max {
-            return Err(SendError::TooLarge { len: frame.len(), max });
+        if frame.len() > MAX_PIECED_FRAME_BYTES {
+            return Err(SendError::TooLarge { len: frame.len(), max: MAX_PIECED_FRAME_BYTES });
         }
-        let need = occupied(frame.len());
+        let max = self.max_frame_bytes();
+        while frame.len() - self.begun > max {
+            if !self.write(KIND_PIECE, &frame[self.begun..self.begun + max])? {
+                return Ok(false);
+            }
+            self.begun += max;
+        }
+        let sent = self.write(KIND_MESSAGE, &frame[self.begun..])?;
+        if sent {
+            self.begun = 0;
+        }
+        Ok(sent)
+    }
+
+    /// Writes a frame in one piece; false: no room.
+    fn write(&mut self, kind: u32, payload: &[u8]) -> Result<bool, Corrupt> {
+        let need = occupied(payload.len());
         let rest = self.ring.capacity() - self.ring.place(self.tail);
         let skip = if need <= rest { 0 } else { rest };
         if skip + need > self.free() {
@@ -90,7 +112,7 @@ impl Sender {
             self.ring.write_frame_header(self.tail, KIND_SKIP, 0);
             self.tail += skip as u64;
         }
-        self.ring.write_frame(self.tail, KIND_MESSAGE, frame);
+        self.ring.write_frame(self.tail, kind, payload);
         self.tail += need as u64;
         Ok(true)
     }
@@ -139,7 +161,8 @@ impl Sender {
         Ok(self.free())
     }
 
-    /// The largest frame of this ring: [`MAX_FRAME_BYTES`], less in a small ring.
+    /// The largest frame that goes through this ring in one piece: [`MAX_FRAME_BYTES`], less in a
+    /// small ring.
     pub fn max_frame_bytes(&self) -> usize {
         max_frame_bytes(self.ring.capacity())
     }
@@ -170,8 +193,12 @@ pub struct Receiver {
     next: u64,
     /// The shared `tail` as last read.
     tail_seen: u64,
-    /// The copy of the last frame, where the peer is not trusted.
-    copy: Option<AlignedVec<16>>,
+    /// Whether frames are copied before they are handed out: the peer is not trusted.
+    copies: bool,
+    /// The copy of the last frame, or the pieces of one that is not whole yet.
+    copy: AlignedVec<16>,
+    /// Whether `copy` holds pieces.
+    is_partial: bool,
     corrupt: Option<Corrupt>,
     /// Of `head`.
     mover: Mover,
@@ -183,15 +210,28 @@ impl Receiver {
     /// For a peer that is not trusted: frames are copied before they are handed out.
     pub(super) fn copying(ring: Ring, peer: Arc<Bell>) -> Self {
         // With room from the start: a vector without any has no aligned address for empty frames.
-        Self { copy: Some(AlignedVec::with_capacity(4096)), ..Self::in_place(ring, peer) }
+        let copy = AlignedVec::with_capacity(KEPT_BYTES);
+        Self { copies: true, copy, ..Self::in_place(ring, peer) }
     }
 
     /// For a peer that is trusted not to write what is not released.
     pub(super) fn in_place(ring: Ring, peer: Arc<Bell>) -> Self {
         let (released, next, tail_seen) = (0, 0, 0);
-        let (copy, corrupt) = (None, None);
+        let (copies, copy, is_partial, corrupt) = (false, AlignedVec::new(), false, None);
         let (mover, waiter) = Default::default();
-        Self { ring, peer, released, next, tail_seen, copy, corrupt, mover, waiter }
+        Self {
+            ring,
+            peer,
+            released,
+            next,
+            tail_seen,
+            copies,
+            copy,
+            is_partial,
+            corrupt,
+            mover,
+            waiter,
+        }
     }
 
     /// The next frame, 16-byte aligned, valid until the next call. Space is given back when the
@@ -203,17 +243,41 @@ impl Receiver {
         if let Some(corrupt) = self.corrupt {
             return Err(corrupt);
         }
-        let found = self.advance().inspect_err(|corrupt| self.corrupt = Some(*corrupt))?;
-        let Some((index, len)) = found else { return Ok(None) };
-        match &mut self.copy {
-            Some(copy) => {
-                self.ring.copy_frame(index, len, copy);
-                Ok(Some(copy))
-            }
-            // Safety: only the executor's side has no copy; its worker writes released bytes
+        let found = self.next_message().inspect_err(|corrupt| self.corrupt = Some(*corrupt))?;
+        let Some(message) = found else { return Ok(None) };
+        match message {
+            Message::Copied => Ok(Some(&self.copy)),
+            // Safety: only the executor's side reads in place; its worker writes released bytes
             // only, and `released` moves past the frame in a later call on `&mut self`.
-            None => Ok(Some(unsafe { self.ring.frame_in_place(index, len) })),
+            Message::InPlace(index, len) => {
+                Ok(Some(unsafe { self.ring.frame_in_place(index, len) }))
+            }
         }
+    }
+
+    /// Takes pieces until a message is whole; `None`: more has to come.
+    fn next_message(&mut self) -> Result<Option<Message>, Corrupt> {
+        while let Some(Frame { kind, index, len }) = self.advance()? {
+            if kind == KIND_MESSAGE && !self.is_partial && !self.copies {
+                return Ok(Some(Message::InPlace(index, len)));
+            }
+            if !self.is_partial {
+                if self.copy.capacity() > MAX_FRAME_BYTES {
+                    self.copy = AlignedVec::with_capacity(KEPT_BYTES);
+                }
+                self.copy.clear();
+            }
+            if self.copy.len() + len > MAX_PIECED_FRAME_BYTES {
+                let value = (self.copy.len() + len) as u64;
+                return Err(Corrupt { what: "length of a frame in pieces", value });
+            }
+            self.ring.copy_frame(index, len, &mut self.copy);
+            self.is_partial = kind == KIND_PIECE;
+            if !self.is_partial {
+                return Ok(Some(Message::Copied));
+            }
+        }
+        Ok(None)
     }
 
     /// Gives back the space of all frames that were received.
@@ -244,8 +308,8 @@ impl Receiver {
         self.waiter.withdraw(&self.ring.header().asleep.0);
     }
 
-    /// Steps over the next frame; its index and length, both checked.
-    fn advance(&mut self) -> Result<Option<(u64, usize)>, Corrupt> {
+    /// Steps over the next frame; its index and length are checked.
+    fn advance(&mut self) -> Result<Option<Frame>, Corrupt> {
         if (self.next - self.released) as usize >= self.ring.capacity() / 4 {
             self.release();
         }
@@ -266,7 +330,7 @@ impl Receiver {
             self.next += rest;
             (kind, len) = self.ring.frame_header(self.next);
         }
-        if kind != KIND_MESSAGE {
+        if kind != KIND_MESSAGE && kind != KIND_PIECE {
             return Err(Corrupt { what: "kind of frame", value: u64::from(kind) });
         }
         let rest = (self.ring.capacity() - self.ring.place(self.next)) as u64;
@@ -277,7 +341,7 @@ impl Receiver {
         }
         let index = self.next;
         self.next += occupied(len) as u64;
-        Ok(Some((index, len)))
+        Ok(Some(Frame { kind, index, len }))
     }
 
     /// Reads how far the peer is; its word is taken only where it is possible.
@@ -292,6 +356,21 @@ impl Receiver {
         self.tail_seen = tail;
         Ok(())
     }
+}
+
+/// A frame of a message, or of a piece of one.
+struct Frame {
+    kind: u32,
+    index: u64,
+    len: usize,
+}
+
+/// Where a whole message is.
+enum Message {
+    /// In `copy`.
+    Copied,
+    /// In the ring: index and length.
+    InPlace(u64, usize),
 }
 
 /// Bytes that a frame takes in the data area.

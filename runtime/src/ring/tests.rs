@@ -5,7 +5,7 @@ use std::thread;
 use std::time::Duration;
 
 use super::*;
-use crate::wire::executor::MAX_FRAME_BYTES;
+use crate::wire::executor::{MAX_FRAME_BYTES, MAX_PIECED_FRAME_BYTES};
 
 const SMALL: usize = MIN_RING_BYTES;
 /// Longer than any wait of a sound ring on a busy machine.
@@ -122,9 +122,34 @@ fn the_largest_frame_passes_and_a_larger_one_is_refused() {
         sender.publish();
         assert_eq!(receiver.try_recv().unwrap().unwrap(), largest);
     }
-    let larger = frame(0, MAX_FRAME_BYTES + 1);
+    let larger = vec![0; MAX_PIECED_FRAME_BYTES + 1];
     assert!(matches!(sender.try_send(&larger), Err(SendError::TooLarge { .. })));
     assert!(sender.try_send(&[1]).unwrap());
+}
+
+/// Frames larger than the ring, between small ones, to a side that copies and one that does not.
+#[test]
+fn a_large_frame_goes_in_pieces() {
+    let mut rings = both(SMALL);
+    let frames: Vec<Vec<u8>> =
+        [10, SMALL * 5 + 3, 0, SMALL / 2, SMALL * 2].map(|len| frame(len, len)).into();
+    let pass = |sender: &mut Sender, receiver: &mut Receiver| {
+        let mut arrived = Vec::new();
+        for frame in &frames {
+            while !sender.try_send(frame).unwrap() {
+                while let Some(got) = receiver.try_recv().unwrap() {
+                    arrived.push(got.to_vec());
+                }
+            }
+        }
+        sender.publish();
+        while let Some(got) = receiver.try_recv().unwrap() {
+            arrived.push(got.to_vec());
+        }
+        assert!(arrived == frames, "{:?}", arrived.iter().map(Vec::len).collect::<Vec<_>>());
+    };
+    pass(&mut rings.worker.0, &mut rings.executor.1);
+    pass(&mut rings.executor.0, &mut rings.worker.1);
 }
 
 #[test]

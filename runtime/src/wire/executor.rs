@@ -7,7 +7,7 @@
 //! ```
 //! Participants: one worker, one executor that it started; the socket is the executor's inherited
 //! descriptor, and its end of file is the death notice of either side. Not a goal: any other
-//! process. Each ring frame is one archived message of at most [`MAX_FRAME_BYTES`]; what is larger
+//! process. Each ring frame is one archived message of at most [`MAX_PIECED_FRAME_BYTES`]; what is larger
 //! lies in the arena and is named by a [`Block`]. The worker treats all of it as hostile input.
 #![allow(missing_docs, reason = "rkyv derives archived fields without docs")]
 
@@ -16,8 +16,10 @@ use rdist_scheduler::outcome::{Outcome, TaskError};
 use rdist_scheduler::spec::{Reference, TaskSpec};
 use rkyv::{Archive, Deserialize, Serialize};
 
-/// Largest ring frame.
+/// Largest frame that goes through a ring in one piece.
 pub const MAX_FRAME_BYTES: usize = 256 << 10;
+/// Largest frame; a value with a million references inside is announced by 32 MB.
+pub const MAX_PIECED_FRAME_BYTES: usize = 64 << 20;
 /// Values up to this size ride inline; larger ones lie in the arena.
 pub const MAX_INLINE_BYTES: usize = 4 << 10;
 /// Largest `TaskSpec::body`; argument values that do not fit are put into the arena first.
