@@ -9,7 +9,7 @@ use super::peers::{Answers, Deferred, Peer, What};
 use super::{LocalAction, LocalCore};
 use crate::id::{ObjectId, TaskId, WorkerId};
 use crate::message::{PeerMessage, Place};
-use crate::object::{Borrow, Value, Waiter};
+use crate::object::{Borrow, ObjectEntry, Value, Waiter};
 use crate::outcome::{Cause, TaskError};
 
 impl LocalCore {
@@ -114,31 +114,41 @@ impl LocalCore {
     }
 
     /// An object that another worker owned is made here again, because its maker's maker runs
-    /// here now: this worker becomes its owner.
+    /// here now: this worker becomes its owner. The value has to be made anew (see
+    /// `object::entry`); the old one stays for those who use it, and with it the registration
+    /// with the former owner, who keeps alive what it refers to.
     pub(super) fn adopt(&mut self, object: ObjectId) {
         let Some(entry) = self.objects.get_mut(&object) else { return };
         let (owner, borrow) = (entry.owner, entry.borrow);
+        entry.leftover = entry.is_readable(self.me);
         entry.owner = self.me;
         entry.borrow = Borrow::Owned;
         entry.asked = false;
         entry.freed = false;
-        match &mut entry.value {
-            value @ Value::Failed(_) => *value = Value::Absent,
-            Value::Arena { copies, .. } => {
-                let me = self.me;
-                copies.retain(|copy| *copy == me);
-                if copies.is_empty() {
-                    entry.value = Value::Absent;
-                }
-            }
-            Value::Absent | Value::Inline => {}
-        }
+        entry.value = Value::Absent;
         if let Some(peer) = self.peers.get_mut(&owner) {
             peer.borrowed.remove(&object);
         }
         if matches!(borrow, Borrow::Registered | Borrow::Releasing) {
-            self.send(owner, PeerMessage::Release { object });
+            self.adopted.insert(object, owner);
         }
+    }
+
+    /// Nobody uses the old value of an adopted object.
+    pub(super) fn drop_leftover(&mut self, object: ObjectId) {
+        if let Some(entry) = self.objects.get_mut(&object)
+            && core::mem::take(&mut entry.leftover)
+        {
+            self.act(LocalAction::Free { object });
+        }
+    }
+
+    /// Nobody here refers to an adopted object: its former owner need not count this worker.
+    pub(super) fn give_back_adopted(&mut self, object: ObjectId) {
+        let Some(owner) = self.adopted.remove(&object) else { return };
+        self.objects.insert(object, ObjectEntry::new(owner, Borrow::Registered));
+        self.peer(owner).borrowed.insert(object);
+        self.release(object);
     }
 
     pub(super) fn forget_borrowed(&mut self, object: ObjectId) {
@@ -153,10 +163,6 @@ impl LocalCore {
     fn freed_by_owner(&mut self, from: WorkerId, object: ObjectId) {
         let me = self.me;
         let Some(entry) = self.objects.get_mut(&object) else { return };
-        if entry.is_owned() && !entry.is_readable(me) {
-            // Made here for another owner of the same task, and never counted by this one.
-            return self.act(LocalAction::Free { object });
-        }
         if entry.owner != from || entry.is_owned() || !entry.is_readable(me) {
             return;
         }

@@ -81,11 +81,12 @@ impl LocalCore {
         objects.sort_unstable();
         for object in objects {
             if let Some(entry) = self.objects.remove(&object)
-                && entry.is_readable(self.me)
+                && entry.is_in_table(self.me)
             {
                 self.act(LocalAction::Free { object });
             }
         }
+        self.adopted.retain(|object, _| object.task.job() != job);
         for peer in self.peers.values_mut() {
             peer.copies.retain(|object| object.task.job() != job);
             peer.borrows.retain(|object| object.task.job() != job);

@@ -110,6 +110,8 @@ pub struct LocalCore {
     queue: ReadyQueue,
     ledger: Ledger,
     objects: FastMap<ObjectId, ObjectEntry>,
+    /// Objects of this worker that another one owned before, which still counts this worker.
+    adopted: FastMap<ObjectId, WorkerId>,
     lineage: Lineage,
     executors: FastMap<ExecutorId, Executor>,
     pools: FastMap<JobId, ExecutorId>,
@@ -156,6 +158,7 @@ impl LocalCore {
             queue: ReadyQueue::default(),
             ledger: Ledger::new(config.total.clone()),
             objects: FastMap::default(),
+            adopted: FastMap::default(),
             lineage: Lineage::new(config.lineage_records),
             executors: FastMap::default(),
             pools: FastMap::default(),

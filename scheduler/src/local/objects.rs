@@ -31,11 +31,6 @@ impl LocalCore {
             self.objects.entry(object).or_insert_with(|| ObjectEntry::new(me, Borrow::Owned));
         if !entry.is_owned() {
             self.adopt(object);
-            // A copy of the former owner's value may refer to what that one owned; the runtime
-            // has put the new value in its place.
-            if let Some(entry) = self.objects.get_mut(&object) {
-                entry.value = Value::Absent;
-            }
         }
         self.hold_by(by, Reference { object, owner: me });
         let value =
@@ -130,7 +125,7 @@ impl LocalCore {
     /// Nobody refers to an object that is owned here: all copies go.
     fn free_owned(&mut self, object: ObjectId) {
         let Some(entry) = self.objects.remove(&object) else { return };
-        if entry.is_readable(self.me) {
+        if entry.is_in_table(self.me) {
             self.act(LocalAction::Free { object });
         }
         if let Value::Arena { copies, .. } = &entry.value {
@@ -147,6 +142,7 @@ impl LocalCore {
             let gone = self.lineage.unuse(object.task);
             self.steps.extend(gone.into_iter().map(Step::LetGo));
         }
+        self.give_back_adopted(object);
     }
 
     /// An owned object has its value now. A value that is there already stays.
@@ -182,6 +178,10 @@ impl LocalCore {
                 }
             }
             (before, value) => *before = value,
+        }
+        if let Some(entry) = self.objects.get_mut(&object) {
+            // What is readable here has taken the place of what another owner left.
+            entry.leftover &= !entry.is_readable(self.me);
         }
         if !contains.is_empty() {
             for reference in contains {
@@ -298,10 +298,17 @@ impl LocalCore {
         }
         match &mut entry.value {
             Value::Arena { copies, .. } if !copies.contains(&me) => copies.push(me),
+            // Begun for a former owner.
+            Value::Absent if entry.borrow == Borrow::Owned => {
+                entry.leftover = true;
+                return;
+            }
             value @ Value::Absent => *value = Value::Arena { size, copies: smallvec![me] },
             Value::Arena { .. } | Value::Inline => return,
+            Value::Failed(_) if entry.leftover => return,
             Value::Failed(_) => return self.act(LocalAction::Free { object }),
         }
+        entry.leftover = false;
         entry.asked = false;
         let owner = entry.owner;
         if !entry.is_owned() {

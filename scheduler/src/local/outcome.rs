@@ -337,6 +337,7 @@ impl LocalCore {
         if value.inline {
             match self.objects.get_mut(&object) {
                 None => free.push(object),
+                Some(entry) if entry.is_owned() => entry.leftover |= !entry.is_readable(me),
                 Some(entry) if !entry.is_readable(me) => {
                     entry.value = Value::Inline;
                     self.announce(object);
@@ -349,7 +350,11 @@ impl LocalCore {
             .objects
             .entry(object)
             .or_insert_with(|| ObjectEntry::new(owner, Borrow::Unregistered));
-        if entry.is_readable(me) || entry.is_owned() {
+        if entry.is_readable(me) {
+            return;
+        }
+        if entry.is_owned() {
+            entry.leftover = true;
             return;
         }
         entry.value = Value::Arena { size: value.size, copies: smallvec![me] };
@@ -414,7 +419,7 @@ impl LocalCore {
     pub(super) fn discard_value(&mut self, object: ObjectId, inline: bool, runner: WorkerId) {
         let me = self.me;
         if inline || runner == me {
-            if !self.objects.get(&object).is_some_and(|entry| entry.is_readable(me)) {
+            if !self.objects.get(&object).is_some_and(|entry| entry.is_in_table(me)) {
                 self.act(LocalAction::Free { object });
             }
             return;

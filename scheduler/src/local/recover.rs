@@ -125,6 +125,7 @@ impl LocalCore {
             return;
         }
         let Some(mut peer) = self.peers.remove(&worker) else { return };
+        self.adopted.retain(|_, former| *former != worker);
         self.outbox.owing.remove(&worker);
         for deferred in &mut self.outbox.waiting {
             deferred.until.retain(|(owes, _)| *owes != worker);

@@ -41,7 +41,7 @@ impl LocalCore {
             && (0..spec.returns).all(|index| {
                 self.objects
                     .get(&spec.id.object(index))
-                    .is_some_and(|entry| !matches!(entry.value, Value::Absent))
+                    .is_some_and(|entry| entry.is_owned() && !matches!(entry.value, Value::Absent))
             })
     }
 
@@ -61,8 +61,12 @@ impl LocalCore {
         let entry =
             self.objects.entry(object).or_insert_with(|| ObjectEntry::new(me, Borrow::Owned));
         entry.holders += 1;
+        let is_unused = entry.holders == 1;
         if !entry.is_owned() {
             self.adopt(object);
+            if is_unused {
+                self.drop_leftover(object);
+            }
         }
     }
 

@@ -197,3 +197,45 @@ fn an_assignment_that_comes_twice_runs_once() {
     bench.claim_free(1);
     assert_eq!(bench.claim_head(), ToHead::Ended(vec![(task(1), 3)]));
 }
+
+#[test]
+fn a_value_made_for_another_owner_is_made_again_for_this_one() {
+    let (mut bench, driver, pool) = Bench::with_pool(2.0);
+    let (contains, put) = (Vec::new(), task(1).put(0));
+    let reference = crate::spec::Reference { object: put, owner: ME };
+    bench.head_says(FromHead::Assigned(vec![TaskBuilder::new(1).assignment(0, PEER)]));
+    bench.claim_run(pool);
+    bench.handle(LocalEvent::Put { by: pool, object: put, size: 4, inline: true, contains });
+    bench.finish(pool, 1, in_arena(&[reference]));
+    bench.claim_send(PEER, finished(1, 0, in_arena(&[reference])));
+    assert_eq!(bench.claim_head(), ToHead::Ended(vec![(task(1), 0)]));
+    // Its maker runs again, here; whoever counts what the old value contains may stop to.
+    bench.submit(driver, TaskBuilder::new(1));
+    bench.claim_free(1);
+    assert_eq!(bench.claim_run(pool), (task(1), 0));
+    bench.finish(pool, 1, in_arena(&[reference]));
+    bench.handle(LocalEvent::Released { by: pool, object: put });
+    bench.peer_says(PEER, PeerMessage::Settled { task: task(1), attempt: 0 });
+    bench.peer_says(PEER, PeerMessage::Free { object: object(1) });
+    bench.release(driver, 1);
+    bench.claim_free(1);
+    bench.claim_exactly(LocalAction::Free { object: put });
+}
+
+#[test]
+fn who_uses_the_old_value_of_an_adopted_object_keeps_it() {
+    let (mut bench, driver, pool) = Bench::with_pool(2.0);
+    bench.want(pool, of_peer(1));
+    bench.claim_send(PEER, PeerMessage::Retain { object: object(1) });
+    bench.claim_send(PEER, PeerMessage::Locate { object: object(1) });
+    bench.peer_says(PEER, PeerMessage::Located { object: object(1), place: Place::Inline });
+    assert_eq!(bench.claim_delivery(pool, 1), None);
+    bench.submit(driver, TaskBuilder::new(1));
+    assert_eq!(bench.claim_run(pool), (task(1), 0));
+    bench.finish(pool, 1, inline());
+    bench.release(driver, 1);
+    bench.release(pool, 1);
+    // The former owner has counted this worker until now.
+    bench.claim_free(1);
+    bench.claim_send(PEER, PeerMessage::Release { object: object(1) });
+}
