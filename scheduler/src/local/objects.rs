@@ -198,7 +198,7 @@ impl LocalCore {
     /// An owned object will never have a value.
     pub(super) fn set_failed(&mut self, object: ObjectId, error: &Arc<TaskError>) {
         let Some(entry) = self.objects.get_mut(&object) else { return };
-        if !matches!(entry.value, Value::Absent) {
+        if !entry.is_owned() || !matches!(entry.value, Value::Absent) {
             return;
         }
         entry.value = Value::Failed(Arc::clone(error));

@@ -174,7 +174,9 @@ impl LocalCore {
         let mut in_arena: SmallVec<[ObjectId; 2]> = SmallVec::new();
         for (index, value) in (0..).zip(values) {
             let object = spec.id.object(index);
-            if index >= spec.returns || !self.objects.contains_key(&object) {
+            // Nobody here waits for this owner's value, if there is none or another one's.
+            let is_wanted = self.objects.get(&object).is_some_and(ObjectEntry::is_owned);
+            if index >= spec.returns || !is_wanted {
                 self.discard_value(object, value.inline, runner);
                 continue;
             }
@@ -425,7 +427,7 @@ impl LocalCore {
             return;
         }
         let is_counted = matches!(self.objects.get(&object), Some(ObjectEntry {
-            value: Value::Arena { copies, .. }, ..
+            borrow: Borrow::Owned, value: Value::Arena { copies, .. }, ..
         }) if copies.contains(&runner));
         if !is_counted {
             self.send(runner, PeerMessage::Free { object });

@@ -239,3 +239,21 @@ fn who_uses_the_old_value_of_an_adopted_object_keeps_it() {
     bench.claim_free(1);
     bench.claim_send(PEER, PeerMessage::Release { object: object(1) });
 }
+
+#[test]
+fn an_own_value_that_nobody_wants_is_not_mixed_up_with_another_owners() {
+    let (mut bench, driver, pool) = Bench::with_pool(2.0);
+    bench.submit(driver, TaskBuilder::new(1).strategy(Strategy::Spread).retries(1));
+    assert_eq!(bench.claim_spilled(), [(task(1), 0)]);
+    bench.head_says(FromHead::Placed(vec![(task(1), 0, OTHER)]));
+    bench.release(driver, 1);
+    bench.head_says(FromHead::Assigned(vec![TaskBuilder::new(1).assignment(0, PEER)]));
+    bench.claim_run(pool);
+    bench.finish(pool, 1, in_arena(&[]));
+    bench.claim_send(PEER, finished(1, 0, in_arena(&[])));
+    assert_eq!(bench.claim_head(), ToHead::Ended(vec![(task(1), 0)]));
+    bench.peer_says(OTHER, finished(1, 0, in_arena(&[])));
+    bench.claim_send(OTHER, PeerMessage::Free { object: object(1) });
+    bench.peer_says(PEER, PeerMessage::Free { object: object(1) });
+    bench.claim_free(1);
+}
