@@ -6,7 +6,7 @@ use std::sync::Arc;
 use smallvec::SmallVec;
 
 use super::peers::{Answers, Deferred, Peer, What};
-use super::{LocalAction, LocalCore};
+use super::LocalCore;
 use crate::id::{ObjectId, TaskId, WorkerId};
 use crate::message::{PeerMessage, Place};
 use crate::object::{Borrow, ObjectEntry, Value, Waiter};
@@ -109,7 +109,7 @@ impl LocalCore {
         }
         self.forget_borrowed(object);
         if is_readable {
-            self.act(LocalAction::Free { object });
+            self.free_value(object);
         }
     }
 
@@ -139,7 +139,7 @@ impl LocalCore {
         if let Some(entry) = self.objects.get_mut(&object)
             && core::mem::take(&mut entry.leftover)
         {
-            self.act(LocalAction::Free { object });
+            self.free_value(object);
         }
     }
 
@@ -202,7 +202,7 @@ impl LocalCore {
         let me = self.me;
         let Some(entry) = self.objects.get_mut(&object) else {
             if place == Place::Inline {
-                self.act(LocalAction::Free { object });
+                self.free_value(object);
             }
             return;
         };
@@ -261,7 +261,8 @@ impl LocalCore {
         until
     }
 
-    /// Sends once every `Retain` so far is answered, then forgets the inline values of `free`.
+    /// Sends once every `Retain` so far is answered, then forgets the inline values of `free`, which
+    /// the message carries, unless they are in use.
     pub(super) fn send_settled(
         &mut self,
         to: WorkerId,
@@ -269,6 +270,9 @@ impl LocalCore {
         free: SmallVec<[ObjectId; 1]>,
     ) {
         let until = self.open_answers(to);
+        for object in &free {
+            *self.outbox.carried.entry(*object).or_default() += 1;
+        }
         let what = What::Message { to, message, free };
         // What goes to one worker stays in order.
         let is_first = !self.outbox.waiting.iter().any(
@@ -287,8 +291,10 @@ impl LocalCore {
             What::Message { to, message, free } => {
                 self.send(to, message);
                 for object in free {
-                    if !self.objects.contains_key(&object) {
-                        self.act(LocalAction::Free { object });
+                    self.outbox.carried_once(object);
+                    let me = self.me;
+                    if !self.objects.get(&object).is_some_and(|entry| entry.is_in_table(me)) {
+                        self.free_value(object);
                     }
                 }
             }

@@ -1,7 +1,7 @@
 //! The end of a job: everything of it goes, wherever it stands.
 
 use super::peers::What;
-use super::{LocalAction, LocalCore};
+use super::LocalCore;
 use crate::id::{ActorId, ExecutorId, JobId, ObjectId};
 use crate::task::{TaskKey, TaskState};
 
@@ -83,7 +83,7 @@ impl LocalCore {
             if let Some(entry) = self.objects.remove(&object)
                 && entry.is_in_table(self.me)
             {
-                self.act(LocalAction::Free { object });
+                self.free_value(object);
             }
         }
         self.adopted.retain(|object, _| object.task.job() != job);

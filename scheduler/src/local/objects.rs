@@ -22,7 +22,7 @@ impl LocalCore {
     ) {
         if !self.listens(by) {
             if !self.objects.contains_key(&object) {
-                self.act(LocalAction::Free { object });
+                self.free_value(object);
             }
             return;
         }
@@ -122,11 +122,18 @@ impl LocalCore {
         }
     }
 
+    /// The table here forgets a value, now or when the last message that carries it is sent.
+    pub(super) fn free_value(&mut self, object: ObjectId) {
+        if self.outbox.carried.is_empty() || !self.outbox.carried.contains_key(&object) {
+            self.act(LocalAction::Free { object });
+        }
+    }
+
     /// Nobody refers to an object that is owned here: all copies go.
     fn free_owned(&mut self, object: ObjectId) {
         let Some(entry) = self.objects.remove(&object) else { return };
         if entry.is_in_table(self.me) {
-            self.act(LocalAction::Free { object });
+            self.free_value(object);
         }
         if let Value::Arena { copies, .. } = &entry.value {
             let me = self.me;
@@ -289,12 +296,12 @@ impl LocalCore {
     pub(super) fn pulled(&mut self, object: ObjectId, size: u64) {
         let me = self.me;
         let Some(entry) = self.objects.get_mut(&object) else {
-            return self.act(LocalAction::Free { object });
+            return self.free_value(object);
         };
         entry.pull = None;
         if entry.holders == 0 && !entry.is_readable(me) {
             self.forget_borrowed(object);
-            return self.act(LocalAction::Free { object });
+            return self.free_value(object);
         }
         match &mut entry.value {
             Value::Arena { copies, .. } if !copies.contains(&me) => copies.push(me),
@@ -306,7 +313,7 @@ impl LocalCore {
             value @ Value::Absent => *value = Value::Arena { size, copies: smallvec![me] },
             Value::Arena { .. } | Value::Inline => return,
             Value::Failed(_) if entry.leftover => return,
-            Value::Failed(_) => return self.act(LocalAction::Free { object }),
+            Value::Failed(_) => return self.free_value(object),
         }
         entry.leftover = false;
         entry.asked = false;

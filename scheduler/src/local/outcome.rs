@@ -337,14 +337,14 @@ impl LocalCore {
     ) {
         let me = self.me;
         if value.inline {
+            free.push(object);
             match self.objects.get_mut(&object) {
-                None => free.push(object),
                 Some(entry) if entry.is_owned() => entry.leftover |= !entry.is_readable(me),
                 Some(entry) if !entry.is_readable(me) => {
                     entry.value = Value::Inline;
                     self.announce(object);
                 }
-                Some(_) => {}
+                _ => {}
             }
             return;
         }
@@ -422,7 +422,7 @@ impl LocalCore {
         let me = self.me;
         if inline || runner == me {
             if !self.objects.get(&object).is_some_and(|entry| entry.is_in_table(me)) {
-                self.act(LocalAction::Free { object });
+                self.free_value(object);
             }
             return;
         }

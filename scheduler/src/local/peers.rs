@@ -39,6 +39,20 @@ pub(super) struct Outbox {
     /// Workers that have `Retain`s to answer.
     pub(super) owing: FastSet<WorkerId>,
     pub(super) waiting: VecDeque<Deferred>,
+    /// Inline values that messages carry which are not sent yet: they stay in the table.
+    pub(super) carried: FastMap<ObjectId, u32>,
+}
+
+impl Outbox {
+    /// A message with the value has been sent.
+    pub(super) fn carried_once(&mut self, object: ObjectId) {
+        if let Some(messages) = self.carried.get_mut(&object) {
+            *messages -= 1;
+            if *messages == 0 {
+                self.carried.remove(&object);
+            }
+        }
+    }
 }
 
 #[derive(Debug)]

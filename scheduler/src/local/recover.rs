@@ -187,7 +187,7 @@ impl LocalCore {
             if entry.pull.is_none() {
                 self.objects.remove(&object);
                 if is_readable {
-                    self.act(LocalAction::Free { object });
+                    self.free_value(object);
                 }
             }
             return;

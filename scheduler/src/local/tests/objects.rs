@@ -257,3 +257,26 @@ fn an_own_value_that_nobody_wants_is_not_mixed_up_with_another_owners() {
     bench.peer_says(PEER, PeerMessage::Free { object: object(1) });
     bench.claim_free(1);
 }
+
+#[test]
+fn an_inline_value_stays_until_the_last_message_that_carries_it_is_sent() {
+    let (mut bench, _, pool) = Bench::with_pool(2.0);
+    let third = WorkerId(4);
+    bench.handle(LocalEvent::Retained {
+        by: pool,
+        reference: crate::spec::Reference { object: object(8), owner: third },
+    });
+    bench.claim_send(third, PeerMessage::Retain { object: object(8) });
+    for owner in [PEER, OTHER] {
+        bench.head_says(FromHead::Assigned(vec![TaskBuilder::new(1).assignment(0, owner)]));
+        bench.claim_run(pool);
+        bench.finish(pool, 1, inline());
+        assert_eq!(bench.claim_head(), ToHead::Ended(vec![(task(1), 0)]));
+    }
+    bench.peer_says(third, PeerMessage::Retained { object: object(8) });
+    bench.claim_send(PEER, finished(1, 0, inline()));
+    bench.claim_send(OTHER, finished(1, 0, inline()));
+    bench.claim_free(1);
+    bench.handle(LocalEvent::Released { by: pool, object: object(8) });
+    bench.claim_send(third, PeerMessage::Release { object: object(8) });
+}
