@@ -252,6 +252,11 @@ impl Simulation {
             }
             return false;
         }
+        if self.workers[&at.worker].processes[&at.executor].leaving
+            && !self.workers[&at.worker].table.contains_key(&object)
+        {
+            return false; // its job has ended, and it will not read on
+        }
         let value = self.checked_value(at.worker, object);
         let known = self.oracle.get(object).is_some();
         let contains = match self.workers[&at.worker].table.get(&object) {
