@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use smallvec::SmallVec;
 
-use super::peers::{Answers, Deferred, Peer, What};
 use super::LocalCore;
+use super::peers::{Answers, Deferred, Peer, What};
 use crate::id::{ObjectId, TaskId, WorkerId};
 use crate::message::{PeerMessage, Place};
 use crate::object::{Borrow, ObjectEntry, Value, Waiter};
@@ -14,7 +14,10 @@ use crate::outcome::{Cause, TaskError};
 
 impl LocalCore {
     pub(super) fn peer(&mut self, worker: WorkerId) -> &mut Peer {
-        self.peers.entry(worker).or_default()
+        self.peers.entry(worker).or_insert_with(|| {
+            self.head.met.push(worker);
+            Peer::default()
+        })
     }
 
     pub(super) fn peer_says(&mut self, from: WorkerId, message: PeerMessage) {

@@ -1,7 +1,7 @@
 //! The end of a job: everything of it goes, wherever it stands.
 
-use super::peers::What;
 use super::LocalCore;
+use super::peers::What;
 use crate::id::{ActorId, ExecutorId, JobId, ObjectId};
 use crate::task::{TaskKey, TaskState};
 
