@@ -1,6 +1,7 @@
 //! References to objects of other workers, references that other workers have to objects of this
 //! one, and messages that wait until such references are counted.
 
+use std::collections::hash_map::Entry;
 use std::sync::Arc;
 
 use smallvec::SmallVec;
@@ -244,8 +245,14 @@ impl LocalCore {
 
     /// References inside a result are counted by its owner.
     fn settled(&mut self, from: WorkerId, task: TaskId, attempt: u32) {
-        let held = self.peer(from).settling.remove(&(task, attempt));
-        for object in held.into_iter().flatten() {
+        let Entry::Occupied(mut sent) = self.peer(from).settling.entry((task, attempt)) else {
+            return;
+        };
+        let held = sent.get_mut().remove(0);
+        if sent.get().is_empty() {
+            sent.remove();
+        }
+        for object in held {
             self.let_go(object);
         }
     }

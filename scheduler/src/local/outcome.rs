@@ -319,9 +319,7 @@ impl LocalCore {
                 self.hold(*reference);
             }
             let held = inside.into_iter().map(|reference| reference.object).collect();
-            if let Some(before) = self.peer(owner).settling.insert((task, attempt), held) {
-                self.steps.extend(before.into_iter().map(Step::LetGo));
-            }
+            self.peer(owner).settling.entry((task, attempt)).or_default().push(held);
         }
         self.send_settled(owner, PeerMessage::Finished { task, attempt, outcome }, free);
     }

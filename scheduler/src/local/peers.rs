@@ -27,8 +27,9 @@ pub(super) struct Peer {
     pub(super) hosted: FastSet<TaskId>,
     /// Actors that it supervises, or that live there; some of them did once.
     pub(super) actors: FastSet<ActorId>,
-    /// References inside results that it has not counted yet.
-    pub(super) settling: FastMap<(TaskId, u32), Vec<ObjectId>>,
+    /// References inside results that it has not counted yet, by attempt and in the order in which
+    /// the results were sent: a task that its owner forgot and submitted again has several.
+    pub(super) settling: FastMap<(TaskId, u32), SmallVec<[Vec<ObjectId>; 1]>>,
     pub(super) retains_sent: u64,
     pub(super) retains_answered: u64,
 }

@@ -146,7 +146,8 @@ impl LocalCore {
         for object in sorted(peer.borrowed.drain()) {
             self.owner_died(object);
         }
-        let settling: Vec<ObjectId> = peer.settling.drain().flat_map(|(_, held)| held).collect();
+        let settling: Vec<ObjectId> =
+            peer.settling.drain().flat_map(|(_, held)| held).flatten().collect();
         for object in settling {
             self.let_go(object);
         }
