@@ -91,14 +91,9 @@ impl Process {
 }
 
 impl Run {
-    /// What the ids of its children and puts derive from. A driver that runs again is a new
-    /// program, maybe on another worker, while tasks of its former life may still be under way:
-    /// its children are others than theirs.
+    /// What the ids of its children and puts derive from.
     fn root(&self) -> TaskId {
-        match (&self.spec.kind, self.attempt) {
-            (TaskKind::Driver, 1..) => self.spec.id.child(1 << 40 | u64::from(self.attempt)),
-            _ => self.spec.id,
-        }
+        self.spec.id.root(self.attempt)
     }
 }
 
