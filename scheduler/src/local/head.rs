@@ -269,6 +269,7 @@ impl LocalCore {
                 matches!(entry.state, TaskState::Ready { .. })
                     && entry.owner == self.me
                     && !entry.assigned
+                    && self.reason_to_spill(&entry.spec).is_some()
             })
             .map(|(key, entry)| (entry.order, key))
             .collect();

@@ -92,6 +92,7 @@ impl LocalCore {
             peer.borrows.retain(|object| object.task.job() != job);
             peer.borrowed.retain(|object| object.task.job() != job);
             peer.placed.retain(|task| task.job() != job);
+            peer.pinned.retain(|task| task.job() != job);
             peer.hosted.retain(|task| task.job() != job);
             peer.actors.retain(|actor| actor.0.job() != job);
             peer.settling.retain(|(task, _), _| task.job() != job);

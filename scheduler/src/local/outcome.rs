@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use smallvec::{SmallVec, smallvec};
 
+use super::submit::only_worker;
 use super::{LocalAction, LocalCore, Step};
 use crate::actor::ActorState;
 use crate::id::{ActorId, ExecutorId, ObjectId, TaskId, WorkerId};
@@ -84,6 +85,9 @@ impl LocalCore {
             self.satisfied(rival, stamp);
         }
         let spec = &entry.spec;
+        if let Some(peer) = only_worker(spec).and_then(|worker| self.peers.get_mut(&worker)) {
+            peer.pinned.remove(&spec.id);
+        }
         let references = spec.dependencies.iter().chain(&spec.borrowed);
         self.steps.extend(references.map(|reference| Step::LetGo(reference.object)));
         entry
@@ -133,6 +137,9 @@ impl LocalCore {
         let entry = &self.tasks[key];
         let spec = &entry.spec;
         if error.task != spec.id || entry.cancelled || !is_loss(&error.cause) {
+            return false;
+        }
+        if only_worker(spec).is_some_and(|worker| self.is_dead(worker)) {
             return false;
         }
         let most = match &spec.kind {

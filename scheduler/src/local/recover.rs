@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use super::submit::stranded;
 use super::{LocalAction, LocalCore, Step};
 use crate::id::{ActorId, ExecutorId, ObjectId, TaskId, WorkerId};
 use crate::message::PeerMessage;
@@ -137,6 +138,11 @@ impl LocalCore {
             self.host_for_nobody(task, worker);
         }
         self.requeue_placed(sorted(peer.placed.drain()), worker, reason);
+        for task in sorted(peer.pinned.drain()) {
+            if let Some(key) = self.tasks.find(task, self.me) {
+                self.fail(key, stranded(task, worker));
+            }
+        }
         for object in sorted(peer.copies.drain()) {
             self.remove_copy(object, worker);
         }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::{ExecutorRole, LocalCore, Step};
 use crate::actor::ActorState;
-use crate::id::{ExecutorId, WorkerId};
+use crate::id::{ExecutorId, TaskId, WorkerId};
 use crate::object::{Borrow, ObjectEntry, Value, Waiter};
 use crate::outcome::{Cause, TaskError};
 use crate::spec::{Assignment, Strategy, TaskKind, TaskSpec};
@@ -101,6 +101,7 @@ impl LocalCore {
     pub(super) fn begin(&mut self, key: TaskKey) {
         let spec = Arc::clone(&self.tasks[key].spec);
         match &spec.kind {
+            TaskKind::Plain if self.strands(key) => {}
             TaskKind::Plain => {
                 let here = self.reason_to_spill(&spec).is_none();
                 self.resolve(key, TaskState::Waiting { here });
@@ -116,6 +117,22 @@ impl LocalCore {
         }
     }
 
+    /// Fails an own task whose only worker is gone.
+    pub(super) fn strands(&mut self, key: TaskKey) -> bool {
+        let spec = &self.tasks[key].spec;
+        let id = spec.id;
+        let Some(worker) = only_worker(spec).filter(|worker| *worker != self.me) else {
+            return false;
+        };
+        if self.is_dead(worker) {
+            self.fail(key, stranded(id, worker));
+            return true;
+        }
+        // To meet it is to ask the head whether it is still a member.
+        self.peer(worker).pinned.insert(id);
+        false
+    }
+
     /// Why an own task cannot run on this worker, whatever is free.
     pub(super) fn reason_to_spill(&self, spec: &TaskSpec) -> Option<SpillReason> {
         let stays = match spec.strategy {
@@ -129,7 +146,8 @@ impl LocalCore {
         if !self.ledger.total.covers(&spec.request) {
             return Some(SpillReason::TooLarge);
         }
-        self.draining.then_some(SpillReason::Draining)
+        // What may run nowhere else still runs here: it would hold up the leaving for ever.
+        (self.draining && only_worker(spec).is_none()).then_some(SpillReason::Draining)
     }
 
     /// Puts the task into `state`, where it waits until each dependency is readable here, or
@@ -302,4 +320,21 @@ impl LocalCore {
         }
         self.start_executor(job, role, spec.request.clone(), 0)
     }
+}
+
+/// The only worker where the task may run, if its author named one.
+pub(super) fn only_worker(spec: &TaskSpec) -> Option<WorkerId> {
+    match (&spec.kind, &spec.strategy) {
+        (
+            TaskKind::Plain | TaskKind::ActorCreate(_),
+            Strategy::Affinity { worker, soft: false },
+        ) => Some(*worker),
+        _ => None,
+    }
+}
+
+/// Why a task fails whose only worker is gone.
+pub(super) fn stranded(task: TaskId, worker: WorkerId) -> TaskError {
+    let reason = format!("it may only run on {worker}, which is gone; soft affinity lets it move");
+    TaskError { task, cause: Cause::WorkerDied { reason } }
 }
