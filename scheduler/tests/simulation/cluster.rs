@@ -87,6 +87,7 @@ pub enum Event {
     HeadTimer,
     Submit(JobId),
     Stop(JobId),
+    Leave(WorkerId),
     Fault,
     ForgetLost(WorkerId),
     /// Keeps a link busy.
@@ -296,6 +297,7 @@ impl Simulation {
                 }
                 None => self.agenda.at(self.now + 50 * MILLISECOND, Event::Stop(job)),
             },
+            Event::Leave(worker) => self.leave(worker),
             Event::Fault => self.fault(),
             Event::Nothing => {}
         }
@@ -716,7 +718,12 @@ impl Simulation {
         let Some(worker) = self.rng.pick(&living) else { return };
         match self.rng.below(10) {
             0..=2 if faults.executors => self.kill_executor(worker),
-            3 if faults.workers && self.living.len() > 2 => self.kill(worker),
+            3 if faults.workers => {
+                let at = &self.workers[&worker];
+                if at.drained || self.open_workers() > 2 {
+                    self.kill(worker);
+                }
+            }
             4 if faults.heads && self.rng.one_in(3) => self.kill_head(),
             5 if faults.joins => self.join(),
             6 if faults.stalls => {
@@ -738,10 +745,11 @@ impl Simulation {
                 self.agenda.send(link, late, Event::Nothing);
             }
             8 if faults.drains && self.rng.one_in(4) => {
-                let open = self.workers.values().filter(|at| !at.drained).count();
+                let open = self.open_workers();
                 let Some(at) = self.workers.get_mut(&worker) else { return };
                 if open > 2 && !at.drained && self.head.is_some() {
                     at.drained = true;
+                    self.agenda.at(next, Event::Leave(worker));
                     self.tell_head(ClusterEvent::WorkerDraining { worker });
                     self.tell(worker, LocalEvent::Drain);
                 }
@@ -754,6 +762,25 @@ impl Simulation {
             }
             _ => {}
         }
+    }
+
+    /// Workers that programs can know of.
+    pub fn members(&self) -> Vec<WorkerId> {
+        let joined = |worker: &WorkerId| self.durable.workers.contains(worker);
+        self.living.iter().copied().filter(joined).collect()
+    }
+
+    fn open_workers(&self) -> usize {
+        self.workers.values().filter(|at| !at.drained).count()
+    }
+
+    /// A worker that is to leave goes when it is idle, or when its operator has lost patience.
+    fn leave(&mut self, worker: WorkerId) {
+        let Some(at) = self.workers.get(&worker) else { return };
+        if at.core.is_idle() || self.now > self.options.fault_time {
+            return self.kill(worker);
+        }
+        self.agenda.at(self.now + 100 * MILLISECOND, Event::Leave(worker));
     }
 
     fn kill_executor(&mut self, worker: WorkerId) {

@@ -12,7 +12,7 @@ use rdist_scheduler::spec::{ActorOptions, Reference, Strategy, TaskKind, TaskSpe
 
 use super::cluster::{Event, Simulation};
 use super::network::{Address, mix};
-use super::workload::{Child, Op, Placing, Program, driver_program, nth, task_program};
+use super::workload::{Child, Op, Placing, Program, driver_program, task_program};
 
 /// A value in a worker's table.
 #[derive(Debug, Clone)]
@@ -326,7 +326,7 @@ impl Simulation {
     }
 
     fn submit_task(&mut self, at: At, child: &Child) {
-        let living = self.living.clone();
+        let strategy = self.strategy(child.place);
         let Some(run) = self.running(at) else { return };
         let id = run.root().child(run.children);
         run.children += 1;
@@ -336,14 +336,6 @@ impl Simulation {
         let of = |wanted: &[usize]| wanted.iter().map(|slot| run.slots[*slot]).collect();
         let mut body = child.seed.to_le_bytes().to_vec();
         body.extend([child.depth, u8::from(child.inline)]);
-        let strategy = match child.place {
-            Placing::Default => Strategy::Default,
-            Placing::Spread => Strategy::Spread,
-            Placing::Near(n) => match nth(&living, n) {
-                Some(worker) => Strategy::Affinity { worker, soft: true },
-                None => Strategy::Default,
-            },
-        };
         let spec = TaskSpec {
             request: Resources::cpus(child.cpus),
             dependencies: of(&child.dependencies),
@@ -357,6 +349,17 @@ impl Simulation {
         self.oracle.submit(id, child, |slot| known[&slot]);
         self.submitted += 1;
         self.submit_spec(at, spec);
+    }
+
+    fn strategy(&self, place: Placing) -> Strategy {
+        let (n, soft) = match place {
+            Placing::Default => return Strategy::Default,
+            Placing::Spread => return Strategy::Spread,
+            Placing::Near(n) => (n, true),
+            Placing::Only(n) => (n, false),
+        };
+        let members = self.members();
+        Strategy::Affinity { worker: members[(n % members.len() as u64) as usize], soft }
     }
 
     fn spawn(&mut self, at: At, own_process: bool, cpus: f64, named: bool) {
