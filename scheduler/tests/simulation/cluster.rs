@@ -217,8 +217,9 @@ impl Simulation {
         self.options.jobs[job.0 as usize - 1]
     }
 
+    /// What is left of a job that has ended may find anything lost.
     pub fn excuse(&self, job: JobId, error: &TaskError) {
-        if !self.stopped.contains(&job) {
+        if !self.stopped.contains(&job) && !self.ended.contains_key(&job) {
             self.harm.excuse(error);
         }
     }
