@@ -7,7 +7,8 @@
 //! ```
 //! A task's id is a hash of its parent's id and of its submit index there, so a parent that runs
 //! again names the same children, and a repeated submit is a no-op; drivers alone start afresh
-//! ([`TaskId::root`]). An object's id contains its task's id: looking up its lineage needs no table.
+//! ([`TaskId::root`]). An object's id contains its task's id: looking up its lineage needs no
+//! table.
 
 use core::fmt;
 use core::ops::RangeInclusive;

@@ -271,8 +271,8 @@ impl LocalCore {
         until
     }
 
-    /// Sends once every `Retain` so far is answered, then forgets the inline values of `free`, which
-    /// the message carries, unless they are in use.
+    /// Sends once every `Retain` so far is answered, then forgets the inline values of `free`,
+    /// which the message carries, unless they are in use.
     pub(super) fn send_settled(
         &mut self,
         to: WorkerId,
