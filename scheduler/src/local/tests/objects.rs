@@ -280,3 +280,27 @@ fn an_inline_value_stays_until_the_last_message_that_carries_it_is_sent() {
     bench.handle(LocalEvent::Released { by: pool, object: object(8) });
     bench.claim_send(third, PeerMessage::Release { object: object(8) });
 }
+
+#[test]
+fn each_result_of_a_task_that_is_submitted_anew_is_settled_by_itself() {
+    let (mut bench, _, pool) = Bench::with_pool(2.0);
+    let put = task(1).put(0);
+    let reference = crate::spec::Reference { object: put, owner: ME };
+    for _ in 0..2 {
+        bench.head_says(FromHead::Assigned(vec![TaskBuilder::new(1).assignment(0, PEER)]));
+        bench.claim_run(pool);
+        let contains = Vec::new();
+        bench.handle(LocalEvent::Put { by: pool, object: put, size: 4, inline: true, contains });
+        bench.finish(pool, 1, in_arena(&[reference]));
+        bench.claim_send(PEER, finished(1, 0, in_arena(&[reference])));
+        assert_eq!(bench.claim_head(), ToHead::Ended(vec![(task(1), 0)]));
+        bench.handle(LocalEvent::Released { by: pool, object: put });
+    }
+    let settled = PeerMessage::Settled { task: task(1), attempt: 0 };
+    bench.peer_says(PEER, settled.clone());
+    bench.claim_nothing();
+    bench.peer_says(PEER, settled);
+    bench.claim_exactly(LocalAction::Free { object: put });
+    bench.peer_says(PEER, PeerMessage::Free { object: object(1) });
+    bench.claim_free(1);
+}
