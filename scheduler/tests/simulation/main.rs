@@ -88,30 +88,30 @@ fn small(rng: &mut Rng, faults: Faults) -> Options {
 
 #[test]
 fn without_faults_everything_succeeds() {
-    run("without_faults", 60, |rng| small(rng, Faults::default()));
+    run("without_faults", 300, |rng| small(rng, Faults::default()));
 }
 
 #[test]
 fn executors_die() {
-    run("executors_die", 60, |rng| small(rng, Faults { executors: true, ..Faults::default() }));
+    run("executors_die", 300, |rng| small(rng, Faults { executors: true, ..Faults::default() }));
 }
 
 #[test]
 fn heads_restart() {
     let faults =
         Faults { heads: true, stalls: true, breaks: true, joins: true, ..Faults::default() };
-    run("heads_restart", 60, |rng| small(rng, faults));
+    run("heads_restart", 300, |rng| small(rng, faults));
 }
 
 #[test]
 fn workers_die() {
     let faults = Faults { workers: true, joins: true, ..Faults::default() };
-    run("workers_die", 60, |rng| small(rng, faults));
+    run("workers_die", 300, |rng| small(rng, faults));
 }
 
 #[test]
 fn swarm() {
-    run("swarm", 150, |rng| {
+    run("swarm", 600, |rng| {
         let faults = Faults {
             executors: rng.one_in(2),
             workers: rng.one_in(2),
