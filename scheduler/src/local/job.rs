@@ -86,13 +86,16 @@ impl LocalCore {
                 self.free_value(object);
             }
         }
+        self.pinned.retain(|_, tasks| {
+            tasks.retain(|task| task.job() != job);
+            !tasks.is_empty()
+        });
         self.adopted.retain(|object, _| object.task.job() != job);
         for peer in self.peers.values_mut() {
             peer.copies.retain(|object| object.task.job() != job);
             peer.borrows.retain(|object| object.task.job() != job);
             peer.borrowed.retain(|object| object.task.job() != job);
             peer.placed.retain(|task| task.job() != job);
-            peer.pinned.retain(|task| task.job() != job);
             peer.hosted.retain(|task| task.job() != job);
             peer.actors.retain(|actor| actor.0.job() != job);
             peer.settling.retain(|(task, _), _| task.job() != job);

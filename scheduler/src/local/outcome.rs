@@ -85,8 +85,14 @@ impl LocalCore {
             self.satisfied(rival, stamp);
         }
         let spec = &entry.spec;
-        if let Some(peer) = only_worker(spec).and_then(|worker| self.peers.get_mut(&worker)) {
-            peer.pinned.remove(&spec.id);
+        if let Some(worker) = only_worker(spec)
+            && entry.owner == self.me
+            && let Some(pinned) = self.pinned.get_mut(&worker)
+        {
+            pinned.remove(&spec.id);
+            if pinned.is_empty() {
+                self.pinned.remove(&worker);
+            }
         }
         let references = spec.dependencies.iter().chain(&spec.borrowed);
         self.steps.extend(references.map(|reference| Step::LetGo(reference.object)));

@@ -23,8 +23,6 @@ pub(super) struct Peer {
     pub(super) borrowed: FastSet<ObjectId>,
     /// Tasks owned here that are there.
     pub(super) placed: FastSet<TaskId>,
-    /// Tasks owned here that may run there alone.
-    pub(super) pinned: FastSet<TaskId>,
     /// Tasks and actors here that it owns.
     pub(super) hosted: FastSet<TaskId>,
     /// Actors that it supervises, or that live there; some of them did once.

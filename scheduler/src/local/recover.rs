@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use super::peers::Peer;
 use super::submit::stranded;
 use super::{LocalAction, LocalCore, Step};
 use crate::id::{ActorId, ExecutorId, ObjectId, TaskId, WorkerId};
@@ -125,7 +126,18 @@ impl LocalCore {
         if worker == self.me || !self.dead.insert(worker) {
             return;
         }
-        let Some(mut peer) = self.peers.remove(&worker) else { return };
+        if let Some(mut peer) = self.peers.remove(&worker) {
+            self.peer_died(worker, &mut peer, reason);
+        }
+        for task in sorted(self.pinned.remove(&worker).into_iter().flatten()) {
+            if let Some(key) = self.tasks.find(task, self.me) {
+                self.fail(key, stranded(task, worker));
+            }
+        }
+    }
+
+    /// What this worker had to do with a lost one.
+    fn peer_died(&mut self, worker: WorkerId, peer: &mut Peer, reason: &str) {
         self.adopted.retain(|_, former| *former != worker);
         self.outbox.owing.remove(&worker);
         for deferred in &mut self.outbox.waiting {
@@ -138,11 +150,6 @@ impl LocalCore {
             self.host_for_nobody(task, worker);
         }
         self.requeue_placed(sorted(peer.placed.drain()), worker, reason);
-        for task in sorted(peer.pinned.drain()) {
-            if let Some(key) = self.tasks.find(task, self.me) {
-                self.fail(key, stranded(task, worker));
-            }
-        }
         for object in sorted(peer.copies.drain()) {
             self.remove_copy(object, worker);
         }

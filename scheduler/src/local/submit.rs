@@ -128,8 +128,7 @@ impl LocalCore {
             self.fail(key, stranded(id, worker));
             return true;
         }
-        // To meet it is to ask the head whether it is still a member.
-        self.peer(worker).pinned.insert(id);
+        self.pinned.entry(worker).or_default().insert(id);
         false
     }
 
