@@ -6,8 +6,9 @@
 //! ActorId   16 bytes   the id of the task that creates the actor
 //! ```
 //! A task's id is a hash of its parent's id and of its submit index there, so a parent that runs
-//! again names the same children, and a repeated submit is a no-op. An object's id contains its
-//! task's id: looking up its lineage needs no table.
+//! again names the same children, and a repeated submit is a no-op; drivers alone start afresh
+//! ([`TaskId::root`]). An object's id contains its task's id: looking up its lineage needs no
+//! table.
 
 use core::fmt;
 use core::ops::RangeInclusive;
@@ -92,6 +93,21 @@ impl TaskId {
     /// The `index`-th task that `self` submits, counted over tasks, actors and calls together.
     pub fn child(self, index: u64) -> Self {
         Self::mix(self.job(), self.lo ^ index.wrapping_mul(0x9e37_79b9_7f4a_7c15), self.hi ^ index)
+    }
+
+    /// What the ids of the children and puts of the task derive from, in its `attempt`-th try: the
+    /// task's own id, so that a task that runs again finds, or makes again, what it made before.
+    ///
+    /// A driver's further tries are new programs instead. One may start on another worker while
+    /// children of the try before still run, and would have to share their names with another
+    /// owner. Nothing outlives a driver that needs its lineage, so that no name has to come back.
+    pub fn root(self, attempt: u32) -> Self {
+        const TRIES: u64 = 1 << 40; // beyond all submit indices
+        if attempt > 0 && self == Self::driver(self.job()) {
+            self.child(TRIES | u64::from(attempt))
+        } else {
+            self
+        }
     }
 
     /// The job that the task belongs to.
@@ -213,5 +229,20 @@ impl fmt::Display for ActorId {
 impl fmt::Debug for ActorId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "actor-{}:{:x}", self.0.hi >> 32, self.0.lo)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_driver_that_runs_again_names_other_children() {
+        let driver = TaskId::driver(JobId(7));
+        let task = driver.child(3);
+        assert_eq!((driver.root(0), task.root(0), task.root(2)), (driver, task, task));
+        let tries = [driver.root(1), driver.root(2)];
+        assert!(tries[0] != tries[1] && !tries.contains(&driver));
+        assert!(tries.iter().all(|root| root.job() == JobId(7) && root.root(1) == *root));
     }
 }

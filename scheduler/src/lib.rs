@@ -34,7 +34,9 @@
 //! workers and supervised actors hold it; when the last lets go, every copy is freed. A borrowing
 //! worker registers once, whatever happens inside it, and messages that could let an owner drop a
 //! reference too early wait until a borrower is registered ([`local`], `peers`). A value whose last
-//! copy is lost is made again from the specification of its task, and so is what that needs.
+//! copy is lost is made again from the specification of its task, and so is what that needs. A
+//! task that runs again on another worker submits its children anew, owned by that worker; what
+//! it finds there of theirs is another owner's, and is made again too.
 //!
 //! # What holds at all times
 //!

@@ -168,6 +168,9 @@ pub enum ToHead {
         /// How.
         outcome: Outcome,
     },
+    /// Workers that the sender has dealings with since now, or since before the head was there:
+    /// the head says which of them are gone, or will be said to be when it knows.
+    Met(Vec<WorkerId>),
     /// An owner wants a task that it spilled back: drop it if it is not placed yet.
     Unspill {
         /// The task.

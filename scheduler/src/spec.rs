@@ -86,7 +86,8 @@ pub enum Strategy {
     Default,
     /// On the worker with the most room.
     Spread,
-    /// On that worker; `soft`: elsewhere when it is gone or too small.
+    /// On that worker; `soft`: elsewhere when it is gone or too small. What is not soft fails when
+    /// the worker is gone.
     Affinity {
         /// The worker.
         worker: WorkerId,

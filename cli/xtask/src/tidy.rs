@@ -11,11 +11,8 @@ const MAX_COLUMNS: usize = 100;
 /// Most lines of a file that is not in [`LONG_FILES`].
 const MAX_LINES: usize = 500;
 /// Files that may be longer, each with the reason.
-const LONG_FILES: &[(&str, &str)] = &[
-    ("runtime/tests/executor/worker.rs", "one worker that keeps books, read from top to bottom"),
-    ("scheduler/tests/simulation/cluster.rs", "the simulated cluster; to be split by fault"),
-    ("scheduler/tests/simulation/executor.rs", "the simulated programs; to be split by workload"),
-];
+const LONG_FILES: &[(&str, &str)] =
+    &[("runtime/tests/executor/worker.rs", "one worker that keeps books, read from top to bottom")];
 /// Names that say nothing, or that mean something else here.
 const VAGUE_NAMES: &[&str] =
     &["base", "common", "helper", "helpers", "manager", "misc", "node", "util", "utils"];

@@ -40,6 +40,8 @@ pub(crate) struct Job {
 pub(crate) struct Running {
     pub(crate) process: &'static Process,
     pub(crate) id: TaskId,
+    /// What the ids of its children and puts derive from.
+    root: TaskId,
     pub(crate) attempt: u32,
     pub(crate) request: Resources,
     /// Whether it lets go of its CPUs while it waits. Actors keep theirs.
@@ -57,6 +59,7 @@ impl Running {
         Self {
             process,
             id: spec.id,
+            root: spec.id.root(attempt),
             attempt,
             request: spec.request.clone(),
             blocks: frees_cpus && !spec.request.is_none(),
@@ -69,12 +72,12 @@ impl Running {
 
     /// The id of the next task that it submits.
     pub(crate) fn next_child(&self) -> TaskId {
-        self.id.child(self.children.fetch_add(1, Ordering::Relaxed))
+        self.root.child(self.children.fetch_add(1, Ordering::Relaxed))
     }
 
     /// The id of the next object that it puts.
     pub(crate) fn next_put(&self) -> ObjectId {
-        self.id.put(self.puts.fetch_add(1, Ordering::Relaxed))
+        self.root.put(self.puts.fetch_add(1, Ordering::Relaxed))
     }
 
     pub(crate) fn is_cancelled(&self) -> bool {

@@ -148,6 +148,7 @@ impl ClusterCore {
             ToHead::DriverFinished { job, attempt, outcome } => {
                 self.driver_finished(from, job, attempt, outcome);
             }
+            ToHead::Met(workers) => self.met(from, workers),
             ToHead::Unspill { task } => self.unspilled(from, task),
             ToHead::ActorNamed { name, actor, owner } => self.named(from, name, actor, owner),
             ToHead::ActorUnnamed { name, actor } => self.unnamed(&name, actor),

@@ -36,8 +36,8 @@ impl ClusterCore {
             self.field.add(worker, total, labels);
             self.roomier.insert(worker);
         }
-        if self.recovery.as_mut().is_some_and(|recovery| recovery.expected.remove(&worker)) {
-            self.tell_losses(worker);
+        if let Some(recovery) = &mut self.recovery {
+            recovery.expected.remove(&worker);
         }
         self.end_unknown_jobs(worker, &held);
         for task in &held.assigned {
@@ -92,10 +92,17 @@ impl ClusterCore {
         self.finish_recovery_if_complete();
     }
 
-    /// A worker that was away while others were lost hears of them now.
-    fn tell_losses(&mut self, worker: WorkerId) {
-        for (lost, reason) in self.lost.clone() {
-            self.send(worker, FromHead::WorkerDied { worker: lost, reason });
+    /// A worker asks whether others still live. One that can do anything was a member before, so
+    /// that one which is unknown is lost, be it since before this head.
+    pub(super) fn met(&mut self, from: WorkerId, workers: Vec<WorkerId>) {
+        for worker in workers {
+            let expected = self.recovery.as_ref().is_some_and(|r| r.expected.contains(&worker));
+            if expected || self.members.contains_key(&worker) {
+                continue;
+            }
+            let reason =
+                self.lost.get(&worker).map_or("it is no member", String::as_str).to_owned();
+            self.send(from, FromHead::WorkerDied { worker, reason });
         }
     }
 

@@ -8,7 +8,7 @@ use super::queue::{Key, Rank, ShapeId};
 use crate::id::{TaskId, WorkerId};
 use crate::message::{FromHead, Load};
 use crate::placement::{Ask, Reason, choose};
-use crate::spec::{Assignment, TaskKind};
+use crate::spec::{Assignment, Strategy, TaskKind};
 
 /// Most waiting tasks of a shape whose owners are told that it is merely busy: behind so many the
 /// reason is no news, and a million such messages would be.
@@ -47,6 +47,13 @@ impl ClusterCore {
                 self.anew.insert((task, owner), assignment);
                 return;
             }
+        }
+        if let Strategy::Affinity { worker, soft: false } = assignment.spec.strategy
+            && let Some(reason) = self.lost.get(&worker)
+        {
+            // The owner came after that loss. It fails the task, and takes it back.
+            let reason = reason.clone();
+            self.send(owner, FromHead::WorkerDied { worker, reason });
         }
         if self.queue.get(&(task, owner)).is_some_and(|waiting| waiting.attempt >= attempt) {
             return;

@@ -99,12 +99,6 @@ impl ClusterCore {
         if found.is_some_and(|assignment| assignment.attempt == attempt) {
             self.send_placed(owner, (task, attempt, worker));
         }
-        if !self.members.contains_key(&owner)
-            && let Some(reason) = self.lost.get(&owner)
-        {
-            let died = FromHead::WorkerDied { worker: owner, reason: reason.clone() };
-            self.send(worker, died);
-        }
     }
 
     /// Keeps a task back while a worker that may hold it is expected; else returns it.

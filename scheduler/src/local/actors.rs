@@ -54,6 +54,9 @@ impl LocalCore {
     }
 
     fn resolve_actor(&mut self, key: TaskKey) {
+        if self.strands(key) {
+            return;
+        }
         let spec = Arc::clone(&self.tasks[key].spec);
         let here = self.reason_to_spill(&spec).is_none() && self.ledger.fits(&spec.request);
         self.resolve(key, TaskState::Waiting { here });

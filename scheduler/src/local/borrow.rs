@@ -1,20 +1,24 @@
 //! References to objects of other workers, references that other workers have to objects of this
 //! one, and messages that wait until such references are counted.
 
+use std::collections::hash_map::Entry;
 use std::sync::Arc;
 
 use smallvec::SmallVec;
 
+use super::LocalCore;
 use super::peers::{Answers, Deferred, Peer, What};
-use super::{LocalAction, LocalCore};
 use crate::id::{ObjectId, TaskId, WorkerId};
 use crate::message::{PeerMessage, Place};
-use crate::object::{Borrow, Value, Waiter};
+use crate::object::{Borrow, ObjectEntry, Value, Waiter};
 use crate::outcome::{Cause, TaskError};
 
 impl LocalCore {
     pub(super) fn peer(&mut self, worker: WorkerId) -> &mut Peer {
-        self.peers.entry(worker).or_default()
+        self.peers.entry(worker).or_insert_with(|| {
+            self.head.met.push(worker);
+            Peer::default()
+        })
     }
 
     pub(super) fn peer_says(&mut self, from: WorkerId, message: PeerMessage) {
@@ -109,36 +113,46 @@ impl LocalCore {
         }
         self.forget_borrowed(object);
         if is_readable {
-            self.act(LocalAction::Free { object });
+            self.free_value(object);
         }
     }
 
     /// An object that another worker owned is made here again, because its maker's maker runs
-    /// here now: this worker becomes its owner.
+    /// here now: this worker becomes its owner. The value has to be made anew (see
+    /// `object::entry`); the old one stays for those who use it, and with it the registration
+    /// with the former owner, who keeps alive what it refers to.
     pub(super) fn adopt(&mut self, object: ObjectId) {
         let Some(entry) = self.objects.get_mut(&object) else { return };
         let (owner, borrow) = (entry.owner, entry.borrow);
+        entry.leftover = entry.is_readable(self.me);
         entry.owner = self.me;
         entry.borrow = Borrow::Owned;
         entry.asked = false;
         entry.freed = false;
-        match &mut entry.value {
-            value @ Value::Failed(_) => *value = Value::Absent,
-            Value::Arena { copies, .. } => {
-                let me = self.me;
-                copies.retain(|copy| *copy == me);
-                if copies.is_empty() {
-                    entry.value = Value::Absent;
-                }
-            }
-            Value::Absent | Value::Inline => {}
-        }
+        entry.value = Value::Absent;
         if let Some(peer) = self.peers.get_mut(&owner) {
             peer.borrowed.remove(&object);
         }
         if matches!(borrow, Borrow::Registered | Borrow::Releasing) {
-            self.send(owner, PeerMessage::Release { object });
+            self.adopted.insert(object, owner);
         }
+    }
+
+    /// Nobody uses the old value of an adopted object.
+    pub(super) fn drop_leftover(&mut self, object: ObjectId) {
+        if let Some(entry) = self.objects.get_mut(&object)
+            && core::mem::take(&mut entry.leftover)
+        {
+            self.free_value(object);
+        }
+    }
+
+    /// Nobody here refers to an adopted object: its former owner need not count this worker.
+    pub(super) fn give_back_adopted(&mut self, object: ObjectId) {
+        let Some(owner) = self.adopted.remove(&object) else { return };
+        self.objects.insert(object, ObjectEntry::new(owner, Borrow::Registered));
+        self.peer(owner).borrowed.insert(object);
+        self.release(object);
     }
 
     pub(super) fn forget_borrowed(&mut self, object: ObjectId) {
@@ -153,10 +167,6 @@ impl LocalCore {
     fn freed_by_owner(&mut self, from: WorkerId, object: ObjectId) {
         let me = self.me;
         let Some(entry) = self.objects.get_mut(&object) else { return };
-        if entry.is_owned() && !entry.is_readable(me) {
-            // Made here for another owner of the same task, and never counted by this one.
-            return self.act(LocalAction::Free { object });
-        }
         if entry.owner != from || entry.is_owned() || !entry.is_readable(me) {
             return;
         }
@@ -196,7 +206,7 @@ impl LocalCore {
         let me = self.me;
         let Some(entry) = self.objects.get_mut(&object) else {
             if place == Place::Inline {
-                self.act(LocalAction::Free { object });
+                self.free_value(object);
             }
             return;
         };
@@ -235,8 +245,14 @@ impl LocalCore {
 
     /// References inside a result are counted by its owner.
     fn settled(&mut self, from: WorkerId, task: TaskId, attempt: u32) {
-        let held = self.peer(from).settling.remove(&(task, attempt));
-        for object in held.into_iter().flatten() {
+        let Entry::Occupied(mut sent) = self.peer(from).settling.entry((task, attempt)) else {
+            return;
+        };
+        let held = sent.get_mut().remove(0);
+        if sent.get().is_empty() {
+            sent.remove();
+        }
+        for object in held {
             self.let_go(object);
         }
     }
@@ -255,7 +271,8 @@ impl LocalCore {
         until
     }
 
-    /// Sends once every `Retain` so far is answered, then forgets the inline values of `free`.
+    /// Sends once every `Retain` so far is answered, then forgets the inline values of `free`,
+    /// which the message carries, unless they are in use.
     pub(super) fn send_settled(
         &mut self,
         to: WorkerId,
@@ -263,6 +280,9 @@ impl LocalCore {
         free: SmallVec<[ObjectId; 1]>,
     ) {
         let until = self.open_answers(to);
+        for object in &free {
+            *self.outbox.carried.entry(*object).or_default() += 1;
+        }
         let what = What::Message { to, message, free };
         // What goes to one worker stays in order.
         let is_first = !self.outbox.waiting.iter().any(
@@ -281,8 +301,10 @@ impl LocalCore {
             What::Message { to, message, free } => {
                 self.send(to, message);
                 for object in free {
-                    if !self.objects.contains_key(&object) {
-                        self.act(LocalAction::Free { object });
+                    self.outbox.carried_once(object);
+                    let me = self.me;
+                    if !self.objects.get(&object).is_some_and(|entry| entry.is_in_table(me)) {
+                        self.free_value(object);
                     }
                 }
             }

@@ -4,6 +4,9 @@
 //! until the runtime has taken every other action. Without a head they wait. A head that lost what
 //! it knew is told again what is spilled and not known to be placed, which names are claimed, who
 //! is looked up, and which drivers have ended.
+//!
+//! A head tells its members who is lost. A worker that joins later can still come by references to
+//! objects of that one, so the head is asked about every worker when it is met.
 
 use std::collections::BTreeMap;
 
@@ -24,6 +27,8 @@ pub(super) struct HeadLink {
     pub(super) present: bool,
     /// Tasks to be spilled, with their stamps.
     spills: Vec<(TaskKey, u64)>,
+    /// Workers that it has not been asked about.
+    pub(super) met: Vec<WorkerId>,
     /// Assigned tasks that have ended.
     pub(super) ended: Vec<(TaskId, u32)>,
     /// Own tasks that were taken back from the head, and may be placed all the same.
@@ -81,6 +86,10 @@ impl LocalCore {
 
     /// Turns the batches into messages.
     pub(super) fn flush_head(&mut self) {
+        if self.head.present && !self.head.met.is_empty() {
+            let met = core::mem::take(&mut self.head.met);
+            self.act(LocalAction::SendHead(ToHead::Met(met)));
+        }
         if self.head.present && !self.head.spills.is_empty() {
             let mut batch = Vec::with_capacity(self.head.spills.len());
             for (key, stamp) in core::mem::take(&mut self.head.spills) {
@@ -189,6 +198,8 @@ impl LocalCore {
             return;
         }
         self.head.assignments = 0;
+        self.head.met = self.peers.keys().copied().collect();
+        self.head.met.sort_unstable();
         self.head.spills.clear();
         self.spill_again();
         let mut names: Vec<(ActorId, String)> = self
@@ -258,6 +269,7 @@ impl LocalCore {
                 matches!(entry.state, TaskState::Ready { .. })
                     && entry.owner == self.me
                     && !entry.assigned
+                    && self.reason_to_spill(&entry.spec).is_some()
             })
             .map(|(key, entry)| (entry.order, key))
             .collect();

@@ -90,7 +90,7 @@ impl LocalCore {
         }
         for peer in self.peers.values() {
             peer.borrows.iter().copied().for_each(&mut count);
-            peer.settling.values().flatten().copied().for_each(&mut count);
+            peer.settling.values().flatten().flatten().copied().for_each(&mut count);
         }
         for entry in self.actors.values() {
             if let (Some(supervised), false) =

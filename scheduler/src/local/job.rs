@@ -1,7 +1,7 @@
 //! The end of a job: everything of it goes, wherever it stands.
 
+use super::LocalCore;
 use super::peers::What;
-use super::{LocalAction, LocalCore};
 use crate::id::{ActorId, ExecutorId, JobId, ObjectId};
 use crate::task::{TaskKey, TaskState};
 
@@ -81,11 +81,16 @@ impl LocalCore {
         objects.sort_unstable();
         for object in objects {
             if let Some(entry) = self.objects.remove(&object)
-                && entry.is_readable(self.me)
+                && entry.is_in_table(self.me)
             {
-                self.act(LocalAction::Free { object });
+                self.free_value(object);
             }
         }
+        self.pinned.retain(|_, tasks| {
+            tasks.retain(|task| task.job() != job);
+            !tasks.is_empty()
+        });
+        self.adopted.retain(|object, _| object.task.job() != job);
         for peer in self.peers.values_mut() {
             peer.copies.retain(|object| object.task.job() != job);
             peer.borrows.retain(|object| object.task.job() != job);

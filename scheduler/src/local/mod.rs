@@ -50,7 +50,7 @@ use std::sync::Arc;
 
 use crate::actor::{ActorEntry, Hosted};
 use crate::hash::{FastMap, FastSet};
-use crate::id::{ActorId, ExecutorId, JobId, ObjectId, WorkerId};
+use crate::id::{ActorId, ExecutorId, JobId, ObjectId, TaskId, WorkerId};
 use crate::message::PeerMessage;
 use crate::object::{Lineage, ObjectEntry};
 use crate::outcome::TaskError;
@@ -110,6 +110,10 @@ pub struct LocalCore {
     queue: ReadyQueue,
     ledger: Ledger,
     objects: FastMap<ObjectId, ObjectEntry>,
+    /// Own tasks that may run on one other worker alone, by that worker.
+    pinned: FastMap<WorkerId, FastSet<TaskId>>,
+    /// Objects of this worker that another one owned before, which still counts this worker.
+    adopted: FastMap<ObjectId, WorkerId>,
     lineage: Lineage,
     executors: FastMap<ExecutorId, Executor>,
     pools: FastMap<JobId, ExecutorId>,
@@ -156,6 +160,8 @@ impl LocalCore {
             queue: ReadyQueue::default(),
             ledger: Ledger::new(config.total.clone()),
             objects: FastMap::default(),
+            pinned: FastMap::default(),
+            adopted: FastMap::default(),
             lineage: Lineage::new(config.lineage_records),
             executors: FastMap::default(),
             pools: FastMap::default(),

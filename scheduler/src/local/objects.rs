@@ -22,7 +22,7 @@ impl LocalCore {
     ) {
         if !self.listens(by) {
             if !self.objects.contains_key(&object) {
-                self.act(LocalAction::Free { object });
+                self.free_value(object);
             }
             return;
         }
@@ -31,11 +31,6 @@ impl LocalCore {
             self.objects.entry(object).or_insert_with(|| ObjectEntry::new(me, Borrow::Owned));
         if !entry.is_owned() {
             self.adopt(object);
-            // A copy of the former owner's value may refer to what that one owned; the runtime
-            // has put the new value in its place.
-            if let Some(entry) = self.objects.get_mut(&object) {
-                entry.value = Value::Absent;
-            }
         }
         self.hold_by(by, Reference { object, owner: me });
         let value =
@@ -127,11 +122,18 @@ impl LocalCore {
         }
     }
 
+    /// The table here forgets a value, now or when the last message that carries it is sent.
+    pub(super) fn free_value(&mut self, object: ObjectId) {
+        if self.outbox.carried.is_empty() || !self.outbox.carried.contains_key(&object) {
+            self.act(LocalAction::Free { object });
+        }
+    }
+
     /// Nobody refers to an object that is owned here: all copies go.
     fn free_owned(&mut self, object: ObjectId) {
         let Some(entry) = self.objects.remove(&object) else { return };
-        if entry.is_readable(self.me) {
-            self.act(LocalAction::Free { object });
+        if entry.is_in_table(self.me) {
+            self.free_value(object);
         }
         if let Value::Arena { copies, .. } = &entry.value {
             let me = self.me;
@@ -147,6 +149,7 @@ impl LocalCore {
             let gone = self.lineage.unuse(object.task);
             self.steps.extend(gone.into_iter().map(Step::LetGo));
         }
+        self.give_back_adopted(object);
     }
 
     /// An owned object has its value now. A value that is there already stays.
@@ -183,6 +186,10 @@ impl LocalCore {
             }
             (before, value) => *before = value,
         }
+        if let Some(entry) = self.objects.get_mut(&object) {
+            // What is readable here has taken the place of what another owner left.
+            entry.leftover &= !entry.is_readable(self.me);
+        }
         if !contains.is_empty() {
             for reference in contains {
                 self.hold(*reference);
@@ -198,7 +205,7 @@ impl LocalCore {
     /// An owned object will never have a value.
     pub(super) fn set_failed(&mut self, object: ObjectId, error: &Arc<TaskError>) {
         let Some(entry) = self.objects.get_mut(&object) else { return };
-        if !matches!(entry.value, Value::Absent) {
+        if !entry.is_owned() || !matches!(entry.value, Value::Absent) {
             return;
         }
         entry.value = Value::Failed(Arc::clone(error));
@@ -289,19 +296,26 @@ impl LocalCore {
     pub(super) fn pulled(&mut self, object: ObjectId, size: u64) {
         let me = self.me;
         let Some(entry) = self.objects.get_mut(&object) else {
-            return self.act(LocalAction::Free { object });
+            return self.free_value(object);
         };
         entry.pull = None;
         if entry.holders == 0 && !entry.is_readable(me) {
             self.forget_borrowed(object);
-            return self.act(LocalAction::Free { object });
+            return self.free_value(object);
         }
         match &mut entry.value {
             Value::Arena { copies, .. } if !copies.contains(&me) => copies.push(me),
+            // Begun for a former owner.
+            Value::Absent if entry.borrow == Borrow::Owned => {
+                entry.leftover = true;
+                return;
+            }
             value @ Value::Absent => *value = Value::Arena { size, copies: smallvec![me] },
             Value::Arena { .. } | Value::Inline => return,
-            Value::Failed(_) => return self.act(LocalAction::Free { object }),
+            Value::Failed(_) if entry.leftover => return,
+            Value::Failed(_) => return self.free_value(object),
         }
+        entry.leftover = false;
         entry.asked = false;
         let owner = entry.owner;
         if !entry.is_owned() {

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use smallvec::{SmallVec, smallvec};
 
+use super::submit::only_worker;
 use super::{LocalAction, LocalCore, Step};
 use crate::actor::ActorState;
 use crate::id::{ActorId, ExecutorId, ObjectId, TaskId, WorkerId};
@@ -84,6 +85,15 @@ impl LocalCore {
             self.satisfied(rival, stamp);
         }
         let spec = &entry.spec;
+        if let Some(worker) = only_worker(spec)
+            && entry.owner == self.me
+            && let Some(pinned) = self.pinned.get_mut(&worker)
+        {
+            pinned.remove(&spec.id);
+            if pinned.is_empty() {
+                self.pinned.remove(&worker);
+            }
+        }
         let references = spec.dependencies.iter().chain(&spec.borrowed);
         self.steps.extend(references.map(|reference| Step::LetGo(reference.object)));
         entry
@@ -135,6 +145,9 @@ impl LocalCore {
         if error.task != spec.id || entry.cancelled || !is_loss(&error.cause) {
             return false;
         }
+        if only_worker(spec).is_some_and(|worker| self.is_dead(worker)) {
+            return false;
+        }
         let most = match &spec.kind {
             TaskKind::ActorCreate(options) => options.max_restarts.max(spec.max_retries),
             TaskKind::ActorCall { actor, .. } => {
@@ -174,7 +187,9 @@ impl LocalCore {
         let mut in_arena: SmallVec<[ObjectId; 2]> = SmallVec::new();
         for (index, value) in (0..).zip(values) {
             let object = spec.id.object(index);
-            if index >= spec.returns || !self.objects.contains_key(&object) {
+            // Nobody here waits for this owner's value, if there is none or another one's.
+            let is_wanted = self.objects.get(&object).is_some_and(ObjectEntry::is_owned);
+            if index >= spec.returns || !is_wanted {
                 self.discard_value(object, value.inline, runner);
                 continue;
             }
@@ -317,9 +332,7 @@ impl LocalCore {
                 self.hold(*reference);
             }
             let held = inside.into_iter().map(|reference| reference.object).collect();
-            if let Some(before) = self.peer(owner).settling.insert((task, attempt), held) {
-                self.steps.extend(before.into_iter().map(Step::LetGo));
-            }
+            self.peer(owner).settling.entry((task, attempt)).or_default().push(held);
         }
         self.send_settled(owner, PeerMessage::Finished { task, attempt, outcome }, free);
     }
@@ -335,13 +348,14 @@ impl LocalCore {
     ) {
         let me = self.me;
         if value.inline {
+            free.push(object);
             match self.objects.get_mut(&object) {
-                None => free.push(object),
+                Some(entry) if entry.is_owned() => entry.leftover |= !entry.is_readable(me),
                 Some(entry) if !entry.is_readable(me) => {
                     entry.value = Value::Inline;
                     self.announce(object);
                 }
-                Some(_) => {}
+                _ => {}
             }
             return;
         }
@@ -349,7 +363,11 @@ impl LocalCore {
             .objects
             .entry(object)
             .or_insert_with(|| ObjectEntry::new(owner, Borrow::Unregistered));
-        if entry.is_readable(me) || entry.is_owned() {
+        if entry.is_readable(me) {
+            return;
+        }
+        if entry.is_owned() {
+            entry.leftover = true;
             return;
         }
         entry.value = Value::Arena { size: value.size, copies: smallvec![me] };
@@ -414,13 +432,13 @@ impl LocalCore {
     pub(super) fn discard_value(&mut self, object: ObjectId, inline: bool, runner: WorkerId) {
         let me = self.me;
         if inline || runner == me {
-            if !self.objects.get(&object).is_some_and(|entry| entry.is_readable(me)) {
-                self.act(LocalAction::Free { object });
+            if !self.objects.get(&object).is_some_and(|entry| entry.is_in_table(me)) {
+                self.free_value(object);
             }
             return;
         }
         let is_counted = matches!(self.objects.get(&object), Some(ObjectEntry {
-            value: Value::Arena { copies, .. }, ..
+            borrow: Borrow::Owned, value: Value::Arena { copies, .. }, ..
         }) if copies.contains(&runner));
         if !is_counted {
             self.send(runner, PeerMessage::Free { object });

@@ -27,8 +27,9 @@ pub(super) struct Peer {
     pub(super) hosted: FastSet<TaskId>,
     /// Actors that it supervises, or that live there; some of them did once.
     pub(super) actors: FastSet<ActorId>,
-    /// References inside results that it has not counted yet.
-    pub(super) settling: FastMap<(TaskId, u32), Vec<ObjectId>>,
+    /// References inside results that it has not counted yet, by attempt and in the order in which
+    /// the results were sent: a task that its owner forgot and submitted again has several.
+    pub(super) settling: FastMap<(TaskId, u32), SmallVec<[Vec<ObjectId>; 1]>>,
     pub(super) retains_sent: u64,
     pub(super) retains_answered: u64,
 }
@@ -39,6 +40,20 @@ pub(super) struct Outbox {
     /// Workers that have `Retain`s to answer.
     pub(super) owing: FastSet<WorkerId>,
     pub(super) waiting: VecDeque<Deferred>,
+    /// Inline values that messages carry which are not sent yet: they stay in the table.
+    pub(super) carried: FastMap<ObjectId, u32>,
+}
+
+impl Outbox {
+    /// A message with the value has been sent.
+    pub(super) fn carried_once(&mut self, object: ObjectId) {
+        if let Some(messages) = self.carried.get_mut(&object) {
+            *messages -= 1;
+            if *messages == 0 {
+                self.carried.remove(&object);
+            }
+        }
+    }
 }
 
 #[derive(Debug)]

@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use super::peers::Peer;
+use super::submit::stranded;
 use super::{LocalAction, LocalCore, Step};
 use crate::id::{ActorId, ExecutorId, ObjectId, TaskId, WorkerId};
 use crate::message::PeerMessage;
@@ -124,7 +126,19 @@ impl LocalCore {
         if worker == self.me || !self.dead.insert(worker) {
             return;
         }
-        let Some(mut peer) = self.peers.remove(&worker) else { return };
+        if let Some(mut peer) = self.peers.remove(&worker) {
+            self.peer_died(worker, &mut peer, reason);
+        }
+        for task in sorted(self.pinned.remove(&worker).into_iter().flatten()) {
+            if let Some(key) = self.tasks.find(task, self.me) {
+                self.fail(key, stranded(task, worker));
+            }
+        }
+    }
+
+    /// What this worker had to do with a lost one.
+    fn peer_died(&mut self, worker: WorkerId, peer: &mut Peer, reason: &str) {
+        self.adopted.retain(|_, former| *former != worker);
         self.outbox.owing.remove(&worker);
         for deferred in &mut self.outbox.waiting {
             deferred.until.retain(|(owes, _)| *owes != worker);
@@ -145,7 +159,8 @@ impl LocalCore {
         for object in sorted(peer.borrowed.drain()) {
             self.owner_died(object);
         }
-        let settling: Vec<ObjectId> = peer.settling.drain().flat_map(|(_, held)| held).collect();
+        let settling: Vec<ObjectId> =
+            peer.settling.drain().flat_map(|(_, held)| held).flatten().collect();
         for object in settling {
             self.let_go(object);
         }
@@ -186,7 +201,7 @@ impl LocalCore {
             if entry.pull.is_none() {
                 self.objects.remove(&object);
                 if is_readable {
-                    self.act(LocalAction::Free { object });
+                    self.free_value(object);
                 }
             }
             return;

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::{ExecutorRole, LocalCore, Step};
 use crate::actor::ActorState;
-use crate::id::{ExecutorId, WorkerId};
+use crate::id::{ExecutorId, TaskId, WorkerId};
 use crate::object::{Borrow, ObjectEntry, Value, Waiter};
 use crate::outcome::{Cause, TaskError};
 use crate::spec::{Assignment, Strategy, TaskKind, TaskSpec};
@@ -41,7 +41,7 @@ impl LocalCore {
             && (0..spec.returns).all(|index| {
                 self.objects
                     .get(&spec.id.object(index))
-                    .is_some_and(|entry| !matches!(entry.value, Value::Absent))
+                    .is_some_and(|entry| entry.is_owned() && !matches!(entry.value, Value::Absent))
             })
     }
 
@@ -61,8 +61,12 @@ impl LocalCore {
         let entry =
             self.objects.entry(object).or_insert_with(|| ObjectEntry::new(me, Borrow::Owned));
         entry.holders += 1;
+        let is_unused = entry.holders == 1;
         if !entry.is_owned() {
             self.adopt(object);
+            if is_unused {
+                self.drop_leftover(object);
+            }
         }
     }
 
@@ -97,6 +101,7 @@ impl LocalCore {
     pub(super) fn begin(&mut self, key: TaskKey) {
         let spec = Arc::clone(&self.tasks[key].spec);
         match &spec.kind {
+            TaskKind::Plain if self.strands(key) => {}
             TaskKind::Plain => {
                 let here = self.reason_to_spill(&spec).is_none();
                 self.resolve(key, TaskState::Waiting { here });
@@ -112,6 +117,21 @@ impl LocalCore {
         }
     }
 
+    /// Fails an own task whose only worker is gone.
+    pub(super) fn strands(&mut self, key: TaskKey) -> bool {
+        let spec = &self.tasks[key].spec;
+        let id = spec.id;
+        let Some(worker) = only_worker(spec).filter(|worker| *worker != self.me) else {
+            return false;
+        };
+        if self.is_dead(worker) {
+            self.fail(key, stranded(id, worker));
+            return true;
+        }
+        self.pinned.entry(worker).or_default().insert(id);
+        false
+    }
+
     /// Why an own task cannot run on this worker, whatever is free.
     pub(super) fn reason_to_spill(&self, spec: &TaskSpec) -> Option<SpillReason> {
         let stays = match spec.strategy {
@@ -125,7 +145,8 @@ impl LocalCore {
         if !self.ledger.total.covers(&spec.request) {
             return Some(SpillReason::TooLarge);
         }
-        self.draining.then_some(SpillReason::Draining)
+        // What may run nowhere else still runs here: it would hold up the leaving for ever.
+        (self.draining && only_worker(spec).is_none()).then_some(SpillReason::Draining)
     }
 
     /// Puts the task into `state`, where it waits until each dependency is readable here, or
@@ -298,4 +319,21 @@ impl LocalCore {
         }
         self.start_executor(job, role, spec.request.clone(), 0)
     }
+}
+
+/// The only worker where the task may run, if its author named one.
+pub(super) fn only_worker(spec: &TaskSpec) -> Option<WorkerId> {
+    match (&spec.kind, &spec.strategy) {
+        (
+            TaskKind::Plain | TaskKind::ActorCreate(_),
+            Strategy::Affinity { worker, soft: false },
+        ) => Some(*worker),
+        _ => None,
+    }
+}
+
+/// Why a task fails whose only worker is gone.
+pub(super) fn stranded(task: TaskId, worker: WorkerId) -> TaskError {
+    let reason = format!("it may only run on {worker}, which is gone; soft affinity lets it move");
+    TaskError { task, cause: Cause::WorkerDied { reason } }
 }

@@ -10,6 +10,10 @@
 //! refers to it; 4 the owner said where it is; 5 no copy could be read, the owner is asked again;
 //! 6 nobody here refers to it: the owner hears `Release`, and says when a copy here is to go.
 //!
+//! A borrower becomes the owner when the maker of its task runs again here. It starts at `Absent`,
+//! whatever it could read before, and its task runs again: only the former owner counted the
+//! references inside the old value.
+//!
 //! Invariants: RF-1 `holders` is the number of executors, borrowing workers, tasks, containing
 //! values, actors and lineages that refer to the object. RF-2 an owner's entry has holders.
 //! RF-3 a borrower's entry with holders is registered with its owner, if that lives. OB-1 a
@@ -37,6 +41,9 @@ pub(crate) struct ObjectEntry {
     pub(crate) asked: bool,
     /// The owner freed its copy here, which is still in use.
     pub(crate) freed: bool,
+    /// The worker's table has a value that a task of another owner made: it may be in use, but
+    /// the references inside it are not counted here, so that it is not this object's value.
+    pub(crate) leftover: bool,
     /// The record of its task counts it (LN-1).
     pub(crate) recorded: bool,
     /// A pull from there is under way.
@@ -97,6 +104,7 @@ impl ObjectEntry {
             borrow,
             asked: false,
             freed: false,
+            leftover: false,
             recorded: false,
             pull: None,
             waiters: Vec::new(),
@@ -115,6 +123,11 @@ impl ObjectEntry {
             Value::Arena { copies, .. } => copies.contains(&here),
             Value::Absent | Value::Failed(_) => false,
         }
+    }
+
+    /// Whether the table of `here` has bytes of it.
+    pub(crate) fn is_in_table(&self, here: WorkerId) -> bool {
+        self.leftover || self.is_readable(here)
     }
 
     /// Whether it exists somewhere.

@@ -1,22 +1,25 @@
 //! The whole cluster in one thread: workers' cores, the head's core, tables of values, and what
 //! goes wrong between them.
 
+mod fault;
+mod head;
+mod worker;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use rdist_scheduler::cluster::{ClusterAction, ClusterConfig, ClusterCore, ClusterEvent, JobState};
+use rdist_scheduler::cluster::{ClusterCore, ClusterEvent, JobState};
 use rdist_scheduler::hash::{FastMap, FastSet};
-use rdist_scheduler::id::{ActorId, ExecutorId, JobId, ObjectId, TaskId, WorkerId};
-use rdist_scheduler::local::{LocalAction, LocalConfig, LocalCore, LocalEvent};
-use rdist_scheduler::message::{FromHead, Held, PeerMessage, Place, ToHead};
-use rdist_scheduler::outcome::{Death, Outcome, TaskError};
+use rdist_scheduler::id::{ActorId, ExecutorId, JobId, ObjectId, WorkerId};
+use rdist_scheduler::local::{LocalCore, LocalEvent};
+use rdist_scheduler::message::{FromHead, Held, PeerMessage, ToHead};
+use rdist_scheduler::outcome::{Death, TaskError};
 use rdist_scheduler::resource::Resources;
-use rdist_scheduler::spec::{Strategy, TaskKind, TaskSpec};
-use rdist_scheduler::time::Timestamp;
+use rdist_scheduler::spec::TaskSpec;
 
 use super::checker::{ActorLog, Harm, Usage};
 use super::executor::{At, Command, Process, Stored};
-use super::network::{Address, Agenda, Rng};
+use super::network::{Agenda, Rng};
 use super::workload::{Mix, Oracle};
 
 const MILLISECOND: u64 = 1_000_000;
@@ -87,6 +90,7 @@ pub enum Event {
     HeadTimer,
     Submit(JobId),
     Stop(JobId),
+    Leave(WorkerId),
     Fault,
     ForgetLost(WorkerId),
     /// Keeps a link busy.
@@ -216,8 +220,9 @@ impl Simulation {
         self.options.jobs[job.0 as usize - 1]
     }
 
+    /// What is left of a job that has ended may find anything lost.
     pub fn excuse(&self, job: JobId, error: &TaskError) {
-        if !self.stopped.contains(&job) {
+        if !self.stopped.contains(&job) && !self.ended.contains_key(&job) {
             self.harm.excuse(error);
         }
     }
@@ -296,505 +301,11 @@ impl Simulation {
                 }
                 None => self.agenda.at(self.now + 50 * MILLISECOND, Event::Stop(job)),
             },
+            Event::Leave(worker) => self.leave(worker),
             Event::Fault => self.fault(),
             Event::Nothing => {}
         }
     }
-
-    // Workers.
-
-    fn join(&mut self) {
-        self.next_worker += 1;
-        let worker = WorkerId(self.next_worker);
-        let total = Resources::cpus([4.0, 4.0, 8.0][self.rng.below(3) as usize]);
-        let core = LocalCore::new(LocalConfig::new(worker, total.clone()));
-        let new = Worker {
-            core,
-            total,
-            table: FastMap::default(),
-            processes: BTreeMap::new(),
-            usage: Usage::default(),
-            timer: None,
-            closed: FastSet::default(),
-            ended: FastSet::default(),
-            session: None,
-            stalled_until: 0,
-            drained: false,
-        };
-        self.workers.insert(worker, new);
-        self.living = self.workers.keys().copied().collect();
-        self.agenda.at((self.now + self.rng.below(MILLISECOND)) & !1, Event::Hello(worker));
-    }
-
-    /// Tells a worker's core, and does what it wants done.
-    fn tell(&mut self, worker: WorkerId, event: LocalEvent) {
-        if self.trace {
-            println!("{:>12} {worker} <- {event:?}", self.now);
-        }
-        let Some(at) = self.workers.get_mut(&worker) else { return };
-        at.core.handle(Timestamp(self.now), event);
-        self.do_actions(worker);
-    }
-
-    fn do_actions(&mut self, worker: WorkerId) {
-        let check = self.events.is_multiple_of(self.options.check_every);
-        let Some(at) = self.workers.get_mut(&worker) else { return };
-        if check {
-            at.core.check_invariants();
-        }
-        while let Some(action) = self.workers.get_mut(&worker).and_then(|w| w.core.poll_action()) {
-            if self.trace {
-                println!("{:>12} {worker} -> {action:?}", "");
-            }
-            self.act(worker, action);
-        }
-        let Some(at) = self.workers.get_mut(&worker) else { return };
-        if let Some(due) = at.core.poll_timeout()
-            && at.timer.is_none_or(|timer| timer > due.0)
-        {
-            at.timer = Some(due.0);
-            self.agenda.at(due.0.max(self.now), Event::WorkerTimer(worker));
-        }
-    }
-
-    fn worker_timer(&mut self, worker: WorkerId) {
-        let Some(at) = self.workers.get_mut(&worker) else { return };
-        at.timer = None;
-        if at.core.poll_timeout().is_some_and(|due| due.0 <= self.now) {
-            at.core.handle_timeout(Timestamp(self.now));
-        }
-        self.do_actions(worker);
-    }
-
-    fn act(&mut self, worker: WorkerId, action: LocalAction) {
-        let Some(at) = self.workers.get_mut(&worker) else { return };
-        match action {
-            LocalAction::StartExecutor { executor, role, .. } => {
-                at.processes.insert(executor, Process::new(role));
-                let up = self.now + MILLISECOND + self.rng.below(20 * MILLISECOND);
-                self.agenda.at(up & !1, Event::ProcessUp(worker, executor));
-            }
-            LocalAction::StopExecutor { executor, .. } => {
-                at.usage.end_executor(executor);
-                if let Some(process) = at.processes.get_mut(&executor) {
-                    process.leaving = true;
-                }
-                self.order(worker, executor, Command::Stop);
-            }
-            LocalAction::Run { executor, spec, attempt } => {
-                assert!(at.processes.get(&executor).is_none_or(|p| p.up), "runs before it is up");
-                for dependency in &spec.dependencies {
-                    let there = at.table.contains_key(&dependency.object);
-                    assert!(there, "{:?} runs on {worker} without {dependency:?}", spec.id);
-                }
-                if !matches!(spec.kind, TaskKind::ActorCall { .. }) {
-                    let actor = matches!(spec.kind, TaskKind::ActorCreate(_));
-                    at.usage.start(&at.total, (executor, spec.id), &spec.request, actor);
-                }
-                self.order(worker, executor, Command::Run(spec, attempt));
-            }
-            LocalAction::Deliver { executor, object, error } => {
-                let there = error.is_some() || at.table.contains_key(&object);
-                assert!(there, "{object:?} is delivered on {worker}, where it is not");
-                self.order(worker, executor, Command::Deliver(object, error));
-            }
-            LocalAction::Cancel { executor, task } => {
-                self.order(worker, executor, Command::Cancel(task));
-            }
-            LocalAction::DropActor { executor, actor } => {
-                at.usage.end((executor, actor.0));
-                self.order(worker, executor, Command::DropActor(actor));
-            }
-            LocalAction::ActorFound { .. } => {}
-            LocalAction::Pull { object, size, from } => {
-                let when = self.now + self.rng.below(3 * MILLISECOND);
-                self.agenda.at(when & !1, Event::Pulled { worker, object, size, from });
-            }
-            LocalAction::Free { object } => self.freed(worker, object),
-            LocalAction::Send { to, message } => self.send_peer(worker, to, message),
-            LocalAction::SendHead(message) => {
-                if let Some(number) = at.session {
-                    let when = self.delay();
-                    let link = (Address::Worker(worker), Address::Head);
-                    self.agenda.send(link, when, Event::ToHead(worker, number, message));
-                }
-            }
-        }
-    }
-
-    fn freed(&mut self, worker: WorkerId, object: ObjectId) {
-        let Some(at) = self.workers.get_mut(&worker) else { return };
-        at.table.remove(&object);
-        if at.ended.contains(&object.task.job()) {
-            return;
-        }
-        for (executor, process) in at.processes.iter().filter(|(_, process)| !process.leaving) {
-            let viewed = process.views.contains(&object);
-            assert!(!viewed, "{object:?} is freed while {executor} of {worker} reads it");
-            for run in process.runs.values() {
-                let used = run.spec.dependencies.iter().any(|d| d.object == object);
-                assert!(!used, "{object:?} is freed under {:?} on {worker}", run.spec.id);
-            }
-        }
-    }
-
-    fn order(&mut self, worker: WorkerId, executor: ExecutorId, command: Command) {
-        let link = (Address::Worker(worker), Address::Executor(worker, executor));
-        let at = (self.now + 1_000 + self.rng.below(10_000)) & !1;
-        self.agenda.send(link, at, Event::ToExecutor { worker, executor, command });
-    }
-
-    fn executor_says(
-        &mut self,
-        worker: WorkerId,
-        executor: ExecutorId,
-        message: LocalEvent,
-        values: Vec<(ObjectId, Stored)>,
-    ) {
-        let Some(at) = self.workers.get_mut(&worker) else { return };
-        at.table.extend(values);
-        match &message {
-            LocalEvent::Finished { task, outcome, .. } => {
-                let returned = matches!(outcome, Outcome::Returned(_));
-                let lives = returned && at.usage.is_actor((executor, *task));
-                if !lives {
-                    at.usage.end((executor, *task));
-                }
-            }
-            LocalEvent::Blocked { task, .. } => at.usage.block((executor, *task), true),
-            LocalEvent::Unblocked { task, .. } => at.usage.block((executor, *task), false),
-            LocalEvent::ExecutorDied { .. } => at.usage.end_executor(executor),
-            _ => {}
-        }
-        self.tell(worker, message);
-    }
-
-    // Between workers.
-
-    fn delay(&mut self) -> u64 {
-        (self.now + 50_000 + self.rng.below(MILLISECOND)) & !1
-    }
-
-    fn send_peer(&mut self, from: WorkerId, to: WorkerId, message: PeerMessage) {
-        assert_ne!(to, WorkerId::HEAD, "the head is no peer: {message:?}");
-        let Some(at) = self.workers.get(&from) else { return };
-        let value = |object: ObjectId| match at.table.get(&object) {
-            Some(stored) => (object, stored.clone()),
-            None => panic!("{from} announces {object:?}, which it does not have"),
-        };
-        let values = match &message {
-            PeerMessage::Finished { task, outcome: Outcome::Returned(all), .. } => {
-                let inline = (0..).zip(all).filter(|(_, returned)| returned.inline);
-                inline.map(|(index, _)| value(task.object(index))).collect()
-            }
-            PeerMessage::Located { object, place: Place::Inline } => vec![value(*object)],
-            _ => Vec::new(),
-        };
-        let when = self.delay();
-        let link = (Address::Worker(from), Address::Worker(to));
-        self.agenda.send(link, when, Event::Peer { from, to, message, values });
-    }
-
-    fn peer_says(
-        &mut self,
-        from: WorkerId,
-        to: WorkerId,
-        message: PeerMessage,
-        values: Vec<(ObjectId, Stored)>,
-    ) {
-        if !self.arrives(from) {
-            return;
-        }
-        let Some(at) = self.workers.get_mut(&to) else { return };
-        if at.closed.contains(&from) {
-            return;
-        }
-        at.table.extend(values);
-        self.tell(to, LocalEvent::FromPeer { from, message });
-    }
-
-    /// Whether what that worker sent comes through: a dead one's last words may not.
-    fn arrives(&self, from: WorkerId) -> bool {
-        self.cuts.get(&from).is_none_or(|cut| self.now <= *cut)
-    }
-
-    // The head.
-
-    fn head_up(&mut self) {
-        let restarted = self.head_number > 0;
-        self.head_number += 1;
-        let seed = self.seed;
-        self.head = Some(ClusterCore::new(ClusterConfig { seed, ..ClusterConfig::default() }));
-        self.head_timer = None;
-        if restarted {
-            let jobs = self.durable.jobs.iter();
-            let names = self.durable.names.iter();
-            let restored = ClusterEvent::Restored {
-                jobs: jobs.map(|(job, (spec, n))| (*job, spec.clone(), *n)).collect(),
-                workers: self.durable.workers.iter().copied().collect(),
-                names: names.map(|(name, (actor, at))| (name.clone(), *actor, *at)).collect(),
-            };
-            self.tell_head(restored);
-        }
-    }
-
-    /// A worker asks for a session: from now on, all that it says goes to this head, after what
-    /// it holds at this moment.
-    fn hello(&mut self, worker: WorkerId) {
-        let number = self.head_number;
-        let here = self.head.is_some();
-        let when = self.delay();
-        let Some(at) = self.workers.get_mut(&worker) else { return };
-        if !here {
-            let again = self.now + 20 * MILLISECOND;
-            return self.agenda.at(again, Event::Hello(worker));
-        }
-        at.session = Some(number);
-        let held = at.core.held();
-        let link = (Address::Worker(worker), Address::Head);
-        self.agenda.reset(link);
-        self.agenda.reset((Address::Head, Address::Worker(worker)));
-        self.agenda.send(link, when, Event::Joined(worker, number, held));
-    }
-
-    fn joined(&mut self, worker: WorkerId, number: u64, held: Held) {
-        if number != self.head_number || self.head.is_none() || !self.arrives(worker) {
-            return;
-        }
-        let total = match self.workers.get(&worker) {
-            Some(at) => at.total.clone(),
-            None => return,
-        };
-        self.durable.workers.insert(worker);
-        let when = self.delay();
-        let link = (Address::Head, Address::Worker(worker));
-        self.agenda.send(link, when, Event::HeadFound(worker, number));
-        let labels = Vec::new();
-        self.tell_head(ClusterEvent::WorkerJoined { worker, total, labels, held });
-    }
-
-    fn tell_head(&mut self, event: ClusterEvent) {
-        if self.trace {
-            println!("{:>12} head <- {event:?}", self.now);
-        }
-        let Some(head) = &mut self.head else { return };
-        head.handle(Timestamp(self.now), event);
-        self.do_head_actions();
-    }
-
-    fn head_timer(&mut self) {
-        self.head_timer = None;
-        let Some(head) = &mut self.head else { return };
-        if head.poll_timeout().is_some_and(|due| due.0 <= self.now) {
-            head.handle_timeout(Timestamp(self.now));
-        }
-        self.do_head_actions();
-    }
-
-    fn do_head_actions(&mut self) {
-        let Some(head) = &mut self.head else { return };
-        if self.events.is_multiple_of(self.options.check_every) {
-            head.check_invariants();
-        }
-        while let Some(action) = self.head.as_mut().and_then(ClusterCore::poll_action) {
-            if self.trace {
-                println!("{:>12} head -> {action:?}", "");
-            }
-            match action {
-                ClusterAction::Send { to, message } => {
-                    let when = self.delay();
-                    let link = (Address::Head, Address::Worker(to));
-                    let number = self.head_number;
-                    self.agenda.send(link, when, Event::FromHead(to, number, message));
-                }
-                ClusterAction::JobChanged { job, state } => self.job_changed(job, state),
-                ClusterAction::NameChanged { name, actor } => {
-                    match actor {
-                        Some(holder) => self.durable.names.insert(name, holder),
-                        None => self.durable.names.remove(&name),
-                    };
-                }
-            }
-        }
-        let Some(due) = self.head.as_ref().and_then(ClusterCore::poll_timeout) else { return };
-        if self.head_timer.is_none_or(|timer| timer > due.0) {
-            self.head_timer = Some(due.0);
-            self.agenda.at(due.0.max(self.now), Event::HeadTimer);
-        }
-    }
-
-    fn head_says(&mut self, to: WorkerId, number: u64, message: FromHead) {
-        let Some(at) = self.workers.get_mut(&to) else { return };
-        if at.session != Some(number) {
-            return;
-        }
-        match &message {
-            FromHead::WorkerDied { worker, .. } if *worker == to => {
-                // Expelled: it ends itself.
-                self.kill(to);
-                return;
-            }
-            FromHead::WorkerDied { worker, .. } => drop(at.closed.insert(*worker)),
-            FromHead::JobEnded { job } => drop(at.ended.insert(*job)),
-            _ => {}
-        }
-        self.tell(to, LocalEvent::FromHead(message));
-    }
-
-    // Jobs.
-
-    fn submit_job(&mut self, job: JobId) {
-        if self.head.is_none() {
-            return self.agenda.at(self.now + 50 * MILLISECOND, Event::Submit(job));
-        }
-        let id = TaskId::driver(job);
-        let driver = TaskSpec {
-            id,
-            parent: id,
-            kind: TaskKind::Driver,
-            function: 0,
-            request: Resources::NONE,
-            dependencies: Vec::new(),
-            borrowed: Vec::new(),
-            returns: 0,
-            max_retries: 1_000,
-            strategy: Strategy::Default,
-            priority: 0,
-            body: super::network::mix(self.seed, job.0.into()).to_le_bytes().to_vec(),
-        };
-        self.durable.jobs.insert(job, (driver.clone(), 0));
-        self.tell_head(ClusterEvent::JobSubmitted { job, driver });
-    }
-
-    fn job_changed(&mut self, job: JobId, state: JobState) {
-        match state {
-            JobState::Waiting { attempt, .. } | JobState::Running { attempt, .. } => {
-                if let Some((_, known)) = self.durable.jobs.get_mut(&job) {
-                    assert!(*known <= attempt, "{job} goes back to attempt {attempt}");
-                    *known = attempt;
-                }
-            }
-            state => {
-                if let JobState::Failed(error) = &state {
-                    self.excuse(job, error);
-                }
-                self.durable.jobs.remove(&job);
-                let before = self.ended.insert(job, state);
-                assert!(before.is_none(), "{job} ended twice");
-            }
-        }
-    }
-
-    // Faults.
-
-    fn stalled(&self, event: &Event) -> Option<u64> {
-        let worker = match event {
-            Event::FromExecutor { worker, .. }
-            | Event::ToExecutor { worker, .. }
-            | Event::ProcessUp(worker, _)
-            | Event::Pulled { worker, .. }
-            | Event::Peer { to: worker, .. }
-            | Event::HeadFound(worker, _)
-            | Event::FromHead(worker, ..)
-            | Event::HeadLost(worker, _)
-            | Event::Hello(worker)
-            | Event::WorkerTimer(worker) => worker,
-            Event::Step(at) => &at.worker,
-            _ => return None,
-        };
-        Some(self.workers.get(worker)?.stalled_until)
-    }
-
-    fn fault(&mut self) {
-        if self.now > self.options.fault_time {
-            return;
-        }
-        let next = self.now + 2 + self.rng.below(2 * self.options.fault_every);
-        self.agenda.at(next & !1, Event::Fault);
-        let faults = self.options.faults;
-        let living = Arc::clone(&self.living);
-        let Some(worker) = self.rng.pick(&living) else { return };
-        match self.rng.below(10) {
-            0..=2 if faults.executors => self.kill_executor(worker),
-            3 if faults.workers && self.living.len() > 2 => self.kill(worker),
-            4 if faults.heads && self.rng.one_in(3) => self.kill_head(),
-            5 if faults.joins => self.join(),
-            6 if faults.stalls => {
-                let until = self.now + self.rng.below(200 * MILLISECOND);
-                if let Some(at) = self.workers.get_mut(&worker)
-                    && at.stalled_until < self.now
-                {
-                    at.stalled_until = until | 1;
-                }
-            }
-            7 if faults.breaks => {
-                // The connection is made again, and what was not acknowledged sent again.
-                let Some(other) = self.rng.pick(&living) else { return };
-                let late = (self.now + self.rng.below(300 * MILLISECOND)) & !1;
-                let link = match self.rng.one_in(3) {
-                    true => (Address::Worker(worker), Address::Head),
-                    false => (Address::Worker(worker), Address::Worker(other)),
-                };
-                self.agenda.send(link, late, Event::Nothing);
-            }
-            8 if faults.drains && self.rng.one_in(4) => {
-                let open = self.workers.values().filter(|at| !at.drained).count();
-                let Some(at) = self.workers.get_mut(&worker) else { return };
-                if open > 2 && !at.drained && self.head.is_some() {
-                    at.drained = true;
-                    self.tell_head(ClusterEvent::WorkerDraining { worker });
-                    self.tell(worker, LocalEvent::Drain);
-                }
-            }
-            9 if faults.stops && self.rng.one_in(6) => {
-                let job = JobId(1 + self.rng.below(self.options.jobs.len() as u64) as u32);
-                if self.durable.jobs.contains_key(&job) {
-                    self.agenda.at(self.now, Event::Stop(job));
-                }
-            }
-            _ => {}
-        }
-    }
-
-    fn kill_executor(&mut self, worker: WorkerId) {
-        let Some(at) = self.workers.get(&worker) else { return };
-        let up: Vec<ExecutorId> =
-            at.processes.iter().filter(|(_, p)| p.up).map(|(id, _)| *id).collect();
-        if let Some(executor) = self.rng.pick(&up) {
-            self.harm.executors_died = true;
-            self.exit(worker, executor);
-        }
-    }
-
-    fn kill(&mut self, worker: WorkerId) {
-        if self.workers.remove(&worker).is_none() {
-            return;
-        }
-        self.harm.workers_died = true;
-        let cut = self.now + self.rng.below(MILLISECOND);
-        self.cuts.insert(worker, cut);
-        self.living = self.workers.keys().copied().collect();
-        let detected = self.now + 5 * MILLISECOND + self.rng.below(300 * MILLISECOND);
-        self.agenda.at(detected & !1, Event::Detected(worker));
-    }
-
-    fn kill_head(&mut self) {
-        if self.head.take().is_none() {
-            return;
-        }
-        self.harm.heads_died = true;
-        let number = self.head_number;
-        self.head_number += 1; // what is under way to it, or from it, is lost
-        let workers = Arc::clone(&self.living);
-        for worker in workers.iter() {
-            let when = self.delay();
-            self.agenda.at(when, Event::HeadLost(*worker, number));
-        }
-        let up = self.now + 10 * MILLISECOND + self.rng.below(500 * MILLISECOND);
-        self.agenda.at(up & !1, Event::HeadUp);
-    }
-
-    // The end.
 
     fn check_end(&mut self) {
         for (id, worker) in &self.workers {

@@ -1,18 +1,20 @@
 //! Simulated executors: processes that run programs and talk to their worker over rings.
 
+mod end;
+mod submit;
+
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
 use rdist_scheduler::hash::{FastMap, FastSet};
 use rdist_scheduler::id::{ActorId, ExecutorId, ObjectId, TaskId, WorkerId};
 use rdist_scheduler::local::{ExecutorRole, LocalEvent};
-use rdist_scheduler::outcome::{Cause, Outcome, Returned, TaskError};
-use rdist_scheduler::resource::Resources;
-use rdist_scheduler::spec::{ActorOptions, Reference, Strategy, TaskKind, TaskSpec};
+use rdist_scheduler::outcome::TaskError;
+use rdist_scheduler::spec::{Reference, TaskKind, TaskSpec};
 
 use super::cluster::{Event, Simulation};
 use super::network::{Address, mix};
-use super::workload::{Child, Op, Placing, Program, driver_program, nth, task_program};
+use super::workload::{Op, Program, driver_program, task_program};
 
 /// A value in a worker's table.
 #[derive(Debug, Clone)]
@@ -91,14 +93,9 @@ impl Process {
 }
 
 impl Run {
-    /// What the ids of its children and puts derive from. A driver that runs again is a new
-    /// program, maybe on another worker, while tasks of its former life may still be under way:
-    /// its children are others than theirs.
+    /// What the ids of its children and puts derive from.
     fn root(&self) -> TaskId {
-        match (&self.spec.kind, self.attempt) {
-            (TaskKind::Driver, 1..) => self.spec.id.child(1 << 40 | u64::from(self.attempt)),
-            _ => self.spec.id,
-        }
+        self.spec.id.root(self.attempt)
     }
 }
 
@@ -252,6 +249,11 @@ impl Simulation {
             }
             return false;
         }
+        if self.workers[&at.worker].processes[&at.executor].leaving
+            && !self.workers[&at.worker].table.contains_key(&object)
+        {
+            return false; // its job has ended, and it will not read on
+        }
         let value = self.checked_value(at.worker, object);
         let known = self.oracle.get(object).is_some();
         let contains = match self.workers[&at.worker].table.get(&object) {
@@ -323,215 +325,6 @@ impl Simulation {
         let owner = self.workers.get(&here.owner);
         here.owner != WorkerId::HEAD
             && owner.is_none_or(|owner| !owner.core.tasks().any(|view| view.task == task))
-    }
-
-    fn submit_task(&mut self, at: At, child: &Child) {
-        let living = self.living.clone();
-        let Some(run) = self.running(at) else { return };
-        let id = run.root().child(run.children);
-        run.children += 1;
-        let known: FastMap<usize, ObjectId> = (child.dependencies.iter().chain(&child.borrowed))
-            .map(|slot| (*slot, run.slots[*slot].object))
-            .collect();
-        let of = |wanted: &[usize]| wanted.iter().map(|slot| run.slots[*slot]).collect();
-        let mut body = child.seed.to_le_bytes().to_vec();
-        body.extend([child.depth, u8::from(child.inline)]);
-        let strategy = match child.place {
-            Placing::Default => Strategy::Default,
-            Placing::Spread => Strategy::Spread,
-            Placing::Near(n) => match nth(&living, n) {
-                Some(worker) => Strategy::Affinity { worker, soft: true },
-                None => Strategy::Default,
-            },
-        };
-        let spec = TaskSpec {
-            request: Resources::cpus(child.cpus),
-            dependencies: of(&child.dependencies),
-            borrowed: of(&child.borrowed),
-            returns: 1,
-            max_retries: 1_000,
-            strategy,
-            priority: child.priority,
-            ..self.spec(id, at, TaskKind::Plain, body)
-        };
-        self.oracle.submit(id, child, |slot| known[&slot]);
-        self.submitted += 1;
-        self.submit_spec(at, spec);
-    }
-
-    fn spawn(&mut self, at: At, own_process: bool, cpus: f64, named: bool) {
-        let Some(run) = self.running(at) else { return };
-        let id = run.root().child(run.children);
-        run.children += 1;
-        run.actors.push(ActorId(id));
-        let name = named.then(|| format!("{id}"));
-        let kind = TaskKind::ActorCreate(ActorOptions {
-            max_restarts: 1_000,
-            own_process,
-            max_concurrency: 1,
-            name,
-        });
-        let body = mix(1, id.job().0.into()).to_le_bytes().to_vec();
-        let request = Resources::cpus(cpus);
-        let spec = TaskSpec { request, returns: 0, ..self.spec(id, at, kind, body) };
-        self.submit_spec(at, spec);
-    }
-
-    fn call(&mut self, at: At, actor: usize, dependencies: &[usize]) {
-        let Some(run) = self.running(at) else { return };
-        let id = run.root().child(run.children);
-        run.children += 1;
-        let actor = run.actors[actor];
-        let dependencies = dependencies.iter().map(|slot| run.slots[*slot]).collect();
-        let Some(process) = self.process(at.worker, at.executor) else { return };
-        let number = process.call_numbers.entry(actor).or_default();
-        *number += 1;
-        let mut body = mix(2, *number).to_le_bytes().to_vec();
-        body.extend([0, 1]);
-        for word in [*number, at.worker.0, u64::from(at.executor.0)] {
-            body.extend(word.to_le_bytes());
-        }
-        let kind = TaskKind::ActorCall { actor, actor_owner: at.worker };
-        let spec = TaskSpec { dependencies, max_retries: 0, ..self.spec(id, at, kind, body) };
-        self.submit_spec(at, spec);
-    }
-
-    fn spec(&self, id: TaskId, at: At, kind: TaskKind, body: Vec<u8>) -> TaskSpec {
-        let parent = self.workers[&at.worker].processes[&at.executor].runs[&at.run].spec.id;
-        TaskSpec {
-            id,
-            parent,
-            kind,
-            function: 0,
-            request: Resources::NONE,
-            dependencies: Vec::new(),
-            borrowed: Vec::new(),
-            returns: 1,
-            max_retries: 1_000,
-            strategy: Strategy::Default,
-            priority: 0,
-            body,
-        }
-    }
-
-    fn submit_spec(&mut self, at: At, spec: TaskSpec) {
-        if spec.returns > 0 {
-            let reference = Reference { object: spec.id.object(0), owner: at.worker };
-            self.hold(at, reference, false);
-            if let Some(run) = self.running(at) {
-                run.slots.push(reference);
-            }
-        }
-        let event = LocalEvent::Submitted { by: at.executor, spec: Arc::new(spec) };
-        self.say(at.worker, at.executor, event, Vec::new());
-    }
-
-    fn put(&mut self, at: At, seed: u64, inline: bool, contains: &[usize]) {
-        let Some(run) = self.running(at) else { return };
-        let object = run.root().put(run.puts);
-        run.puts += 1;
-        let contains: Vec<Reference> = contains.iter().map(|slot| run.slots[*slot]).collect();
-        let reference = Reference { object, owner: at.worker };
-        run.slots.push(reference);
-        self.oracle.put(object, seed, contains.iter().map(|inner| inner.object).collect());
-        self.hold(at, reference, false);
-        let value = Stored { value: mix(seed, 1), contains: contains.clone() };
-        let size = if inline { 100 } else { 1 << 20 };
-        let event = LocalEvent::Put { by: at.executor, object, size, inline, contains };
-        self.say(at.worker, at.executor, event, vec![(object, value)]);
-    }
-
-    fn finish(&mut self, at: At) {
-        let (worker, executor) = (at.worker, at.executor);
-        let Some(process) = self.process(worker, executor) else { return };
-        let Some(run) = process.runs.get(&at.run) else { return };
-        let (task, attempt, spec) = (run.spec.id, run.attempt, Arc::clone(&run.spec));
-        let inline = spec.body.get(9).is_none_or(|inline| *inline == 1);
-        let contains: Vec<Reference> =
-            run.program.returns.iter().map(|slot| run.slots[*slot]).collect();
-        let (mut value, failed) = (run.read, run.failed);
-        let mut next_call = None;
-        match &spec.kind {
-            TaskKind::ActorCreate(_) => {
-                let actor = Actor { life: u64::from(attempt), ..Actor::default() };
-                process.actors.insert(ActorId(task), actor);
-            }
-            TaskKind::ActorCall { actor: id, actor_owner } => {
-                let Some(actor) = process.actors.get_mut(id) else { return };
-                actor.calls.pop_front();
-                actor.count += 1;
-                value = actor.life << 32 | actor.count;
-                next_call = actor.calls.front().copied();
-                let (life, caller) = (actor.life, (word(&spec, 18), word(&spec, 26)));
-                self.actors.started(*id, life, caller, word(&spec, 10));
-                self.actors.counted((*id, *actor_owner), value, (task, attempt), caller);
-            }
-            TaskKind::Plain | TaskKind::Driver => {}
-        }
-        let mut values = Vec::new();
-        let outcome = if failed && matches!(spec.kind, TaskKind::Plain) {
-            let cause = Cause::Returned { message: "a value that it read failed".to_owned() };
-            Outcome::Failed(TaskError { task, cause })
-        } else {
-            let size = if inline { 100 } else { 1 << 20 };
-            let of = |n: u32| (n, Returned { size, inline, contains: contains.clone() });
-            let returned: Vec<_> = (0..spec.returns).map(of).collect();
-            values.extend(returned.iter().map(|(n, returned)| {
-                let contains = returned.contains.clone();
-                (task.object(*n), Stored { value, contains })
-            }));
-            Outcome::Returned(returned.into_iter().map(|(_, returned)| returned).collect())
-        };
-        self.finished += 1;
-        self.say(
-            worker,
-            executor,
-            LocalEvent::Finished { executor, task, attempt, outcome },
-            values,
-        );
-        self.forget_run(at);
-        if let Some(run) = next_call {
-            self.step_soon(At { run, ..at }, 0);
-        }
-    }
-
-    fn cancel(&mut self, worker: WorkerId, executor: ExecutorId, task: TaskId) {
-        let Some(process) = self.process(worker, executor) else { return };
-        let found = process.runs.iter().find(|(_, run)| run.spec.id == task);
-        let Some((number, run)) = found.map(|(number, run)| (*number, run)) else { return };
-        if matches!(run.spec.kind, TaskKind::ActorCall { .. }) {
-            return; // it is short, and ends by itself
-        }
-        let attempt = run.attempt;
-        let outcome = Outcome::Failed(TaskError { task, cause: Cause::Cancelled });
-        let event = LocalEvent::Finished { executor, task, attempt, outcome };
-        self.say(worker, executor, event, Vec::new());
-        self.forget_run(At { worker, executor, run: number });
-    }
-
-    /// Drops what a run refers to.
-    fn forget_run(&mut self, at: At) {
-        let Some(process) = self.process(at.worker, at.executor) else { return };
-        let Some(run) = process.runs.remove(&at.run) else { return };
-        for waiting in process.waiting.values_mut() {
-            waiting.retain(|number| *number != at.run);
-        }
-        let dropped = run.program.ops.iter().take(run.next).filter_map(|op| match op {
-            Op::Drop(slot) => Some(*slot),
-            _ => None,
-        });
-        let dropped: FastSet<usize> = dropped.collect();
-        for (slot, reference) in run.slots.iter().enumerate() {
-            if !dropped.contains(&slot) {
-                self.let_go(at, reference.object);
-            }
-        }
-        // Inner references of a value that it was about to read.
-        if run.inner {
-            for reference in run.wants {
-                self.let_go(at, reference.object);
-            }
-        }
     }
 
     /// One more place in the process refers to an object.

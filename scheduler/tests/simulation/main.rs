@@ -4,7 +4,7 @@
 //! simulated. One seed replays one history:
 //! - `SIM_SEED=7 cargo test -p rdist-scheduler --test simulation swarm` runs one seed,
 //!   `SIM_TRACE=1 ... -- --nocapture` prints every event and action of it;
-//! - `SIM_SEEDS=10000` sets how many seeds each test runs;
+//! - `SIM_SEEDS=10000` sets how many seeds each test runs, `SIM_FIRST=501` the first of them;
 //! - `SIM_WORKERS`, `SIM_TASKS` set the size of `a_thousand_workers`
 //!   (`SIM_TASKS=1000000` is an ordinary run).
 //!
@@ -38,7 +38,10 @@ fn number(name: &str) -> Option<u64> {
 fn run(test: &str, count: u64, options: impl Fn(&mut Rng) -> Options) {
     let seeds = match number("SIM_SEED") {
         Some(seed) => seed..seed + 1,
-        None => 1..1 + number("SIM_SEEDS").unwrap_or(count),
+        None => {
+            let first = number("SIM_FIRST").unwrap_or(1);
+            first..first + number("SIM_SEEDS").unwrap_or(count)
+        }
     };
     for seed in seeds {
         let options = options(&mut Rng(seed ^ 0x5157_4152_4d00_0000));
@@ -85,30 +88,30 @@ fn small(rng: &mut Rng, faults: Faults) -> Options {
 
 #[test]
 fn without_faults_everything_succeeds() {
-    run("without_faults", 60, |rng| small(rng, Faults::default()));
+    run("without_faults", 300, |rng| small(rng, Faults::default()));
 }
 
 #[test]
 fn executors_die() {
-    run("executors_die", 60, |rng| small(rng, Faults { executors: true, ..Faults::default() }));
+    run("executors_die", 300, |rng| small(rng, Faults { executors: true, ..Faults::default() }));
 }
 
 #[test]
 fn heads_restart() {
     let faults =
         Faults { heads: true, stalls: true, breaks: true, joins: true, ..Faults::default() };
-    run("heads_restart", 60, |rng| small(rng, faults));
+    run("heads_restart", 300, |rng| small(rng, faults));
 }
 
 #[test]
 fn workers_die() {
     let faults = Faults { workers: true, joins: true, ..Faults::default() };
-    run("workers_die", 60, |rng| small(rng, faults));
+    run("workers_die", 300, |rng| small(rng, faults));
 }
 
 #[test]
 fn swarm() {
-    run("swarm", 150, |rng| {
+    run("swarm", 600, |rng| {
         let faults = Faults {
             executors: rng.one_in(2),
             workers: rng.one_in(2),

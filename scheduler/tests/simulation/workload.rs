@@ -5,7 +5,7 @@
 //! of all that the task read.
 
 use rdist_scheduler::hash::FastMap;
-use rdist_scheduler::id::{ObjectId, TaskId, WorkerId};
+use rdist_scheduler::id::{ObjectId, TaskId};
 
 use super::network::{Rng, mix};
 
@@ -55,8 +55,10 @@ pub struct Child {
 pub enum Placing {
     Default,
     Spread,
-    /// To the n-th worker that lives, softly.
+    /// To the n-th member that lives, softly.
     Near(u64),
+    /// To the n-th member that lives, and to no other.
+    Only(u64),
 }
 
 /// A program and the references that its value contains.
@@ -146,9 +148,10 @@ struct Writer {
 
 impl Writer {
     fn child(&mut self, depth: u8, dependencies: Vec<Slot>, borrowed: Vec<Slot>) -> Slot {
-        let place = match self.rng.below(if self.what.plain { 1 } else { 8 }) {
+        let place = match self.rng.below(if self.what.plain { 1 } else { 9 }) {
             6 => Placing::Spread,
             7 => Placing::Near(self.rng.next()),
+            8 => Placing::Only(self.rng.next()),
             _ => Placing::Default,
         };
         self.ops.push(Op::Submit(Child {
@@ -323,9 +326,4 @@ impl Oracle {
         let contains = program.returns.iter().map(|slot| own[*slot]).collect();
         self.values.insert(object, Expected { value: read, contains });
     }
-}
-
-/// The n-th of some workers.
-pub fn nth(workers: &[WorkerId], n: u64) -> Option<WorkerId> {
-    (!workers.is_empty()).then(|| workers[(n % workers.len() as u64) as usize])
 }

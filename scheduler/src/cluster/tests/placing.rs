@@ -199,3 +199,20 @@ fn many_backlogs_do_not_get_the_same_room() {
     // Worker 1 was asked when three others were idle; that room is spoken for.
     assert_eq!(asked.sum::<u32>(), 4);
 }
+
+#[test]
+fn an_owner_hears_that_its_only_worker_was_lost_before_it_came() {
+    let mut bench = Bench::with(&[1.0, 1.0]);
+    bench.lose(2);
+    bench.join(3, 1.0);
+    bench.actions.clear();
+    let mut pinned = task(3, 1, 1.0);
+    pinned.spec.strategy = Strategy::Affinity { worker: WorkerId(2), soft: false };
+    bench.spill(3, vec![pinned]);
+    let reason = "its machine burnt".to_owned();
+    assert!(bench.take_sent(3, FromHead::WorkerDied { worker: WorkerId(2), reason }));
+    let reason = "may only run on worker-2, which is gone";
+    assert!(bench.take_sent(3, waiting(id(1), reason)));
+    bench.say(3, ToHead::Unspill { task: id(1) });
+    bench.nothing_more();
+}

@@ -107,8 +107,11 @@ fn a_returning_worker_hears_of_losses_and_keeps_its_names() {
     held.names.push((name.clone(), actor(1)));
     held.names.push(("other".to_owned(), actor(2)));
     bench.join_holding(1, 1.0, held);
+    bench.say(1, ToHead::Met(vec![WorkerId(1), WorkerId(2), WorkerId(3)]));
     let reason = "its machine burnt".to_owned();
     assert!(bench.take_sent(1, FromHead::WorkerDied { worker: WorkerId(2), reason }));
+    let reason = "it is no member".to_owned();
+    assert!(bench.take_sent(1, FromHead::WorkerDied { worker: WorkerId(3), reason }));
     assert!(bench.take_state(JobState::Running { worker: WorkerId(1), attempt: 0 }));
     let granted = Some((actor(2), WorkerId(1)));
     assert!(bench.take(&ClusterAction::NameChanged { name: "other".into(), actor: granted }));

@@ -140,6 +140,8 @@ pub(super) fn killed() -> Death {
 pub(super) struct Bench {
     pub(super) core: LocalCore,
     pub(super) now: Timestamp,
+    /// Whom the head was asked about.
+    pub(super) met: Vec<WorkerId>,
     actions: VecDeque<LocalAction>,
 }
 
@@ -147,7 +149,7 @@ impl Bench {
     /// A worker without a head.
     pub(super) fn new(cpus: f64) -> Self {
         let core = LocalCore::new(LocalConfig::new(ME, Resources::cpus(cpus)));
-        Self { core, now: Timestamp(1), actions: VecDeque::new() }
+        Self { core, now: Timestamp(1), met: Vec::new(), actions: VecDeque::new() }
     }
 
     /// A worker with a head, and a driver that runs in `executor-1`.
@@ -182,7 +184,10 @@ impl Bench {
         self.core.handle(self.now, event);
         self.core.check_invariants();
         while let Some(action) = self.core.poll_action() {
-            self.actions.push_back(action);
+            match action {
+                LocalAction::SendHead(ToHead::Met(workers)) => self.met.extend(workers),
+                action => self.actions.push_back(action),
+            }
         }
     }
 

@@ -158,3 +158,22 @@ fn the_work_of_a_lost_worker_is_placed_again() {
     let error = bench.claim_delivery(driver, 1).unwrap();
     assert_eq!(error.cause, Cause::WorkerDied { reason: "gone".to_owned() });
 }
+
+#[test]
+fn the_head_is_asked_about_workers_once_each_and_again_if_it_forgot() {
+    let (mut bench, driver) = Bench::with_driver(2.0);
+    for index in [5, 6] {
+        let reference = of_peer(index);
+        bench.handle(LocalEvent::Retained { by: driver, reference });
+        bench.claim_send(PEER, PeerMessage::Retain { object: object(index) });
+    }
+    assert_eq!(bench.met, [PEER]);
+    bench.handle(LocalEvent::HeadFound { fresh: true });
+    bench.claim_load();
+    assert_eq!(bench.met, [PEER, PEER]);
+    // It is gone since before this worker came.
+    let reason = "it is no member".to_owned();
+    bench.head_says(FromHead::WorkerDied { worker: PEER, reason });
+    bench.release(driver, 5);
+    bench.release(driver, 6);
+}

@@ -197,3 +197,110 @@ fn an_assignment_that_comes_twice_runs_once() {
     bench.claim_free(1);
     assert_eq!(bench.claim_head(), ToHead::Ended(vec![(task(1), 3)]));
 }
+
+#[test]
+fn a_value_made_for_another_owner_is_made_again_for_this_one() {
+    let (mut bench, driver, pool) = Bench::with_pool(2.0);
+    let (contains, put) = (Vec::new(), task(1).put(0));
+    let reference = crate::spec::Reference { object: put, owner: ME };
+    bench.head_says(FromHead::Assigned(vec![TaskBuilder::new(1).assignment(0, PEER)]));
+    bench.claim_run(pool);
+    bench.handle(LocalEvent::Put { by: pool, object: put, size: 4, inline: true, contains });
+    bench.finish(pool, 1, in_arena(&[reference]));
+    bench.claim_send(PEER, finished(1, 0, in_arena(&[reference])));
+    assert_eq!(bench.claim_head(), ToHead::Ended(vec![(task(1), 0)]));
+    // Its maker runs again, here; whoever counts what the old value contains may stop to.
+    bench.submit(driver, TaskBuilder::new(1));
+    bench.claim_free(1);
+    assert_eq!(bench.claim_run(pool), (task(1), 0));
+    bench.finish(pool, 1, in_arena(&[reference]));
+    bench.handle(LocalEvent::Released { by: pool, object: put });
+    bench.peer_says(PEER, PeerMessage::Settled { task: task(1), attempt: 0 });
+    bench.peer_says(PEER, PeerMessage::Free { object: object(1) });
+    bench.release(driver, 1);
+    bench.claim_free(1);
+    bench.claim_exactly(LocalAction::Free { object: put });
+}
+
+#[test]
+fn who_uses_the_old_value_of_an_adopted_object_keeps_it() {
+    let (mut bench, driver, pool) = Bench::with_pool(2.0);
+    bench.want(pool, of_peer(1));
+    bench.claim_send(PEER, PeerMessage::Retain { object: object(1) });
+    bench.claim_send(PEER, PeerMessage::Locate { object: object(1) });
+    bench.peer_says(PEER, PeerMessage::Located { object: object(1), place: Place::Inline });
+    assert_eq!(bench.claim_delivery(pool, 1), None);
+    bench.submit(driver, TaskBuilder::new(1));
+    assert_eq!(bench.claim_run(pool), (task(1), 0));
+    bench.finish(pool, 1, inline());
+    bench.release(driver, 1);
+    bench.release(pool, 1);
+    // The former owner has counted this worker until now.
+    bench.claim_free(1);
+    bench.claim_send(PEER, PeerMessage::Release { object: object(1) });
+}
+
+#[test]
+fn an_own_value_that_nobody_wants_is_not_mixed_up_with_another_owners() {
+    let (mut bench, driver, pool) = Bench::with_pool(2.0);
+    bench.submit(driver, TaskBuilder::new(1).strategy(Strategy::Spread).retries(1));
+    assert_eq!(bench.claim_spilled(), [(task(1), 0)]);
+    bench.head_says(FromHead::Placed(vec![(task(1), 0, OTHER)]));
+    bench.release(driver, 1);
+    bench.head_says(FromHead::Assigned(vec![TaskBuilder::new(1).assignment(0, PEER)]));
+    bench.claim_run(pool);
+    bench.finish(pool, 1, in_arena(&[]));
+    bench.claim_send(PEER, finished(1, 0, in_arena(&[])));
+    assert_eq!(bench.claim_head(), ToHead::Ended(vec![(task(1), 0)]));
+    bench.peer_says(OTHER, finished(1, 0, in_arena(&[])));
+    bench.claim_send(OTHER, PeerMessage::Free { object: object(1) });
+    bench.peer_says(PEER, PeerMessage::Free { object: object(1) });
+    bench.claim_free(1);
+}
+
+#[test]
+fn an_inline_value_stays_until_the_last_message_that_carries_it_is_sent() {
+    let (mut bench, _, pool) = Bench::with_pool(2.0);
+    let third = WorkerId(4);
+    bench.handle(LocalEvent::Retained {
+        by: pool,
+        reference: crate::spec::Reference { object: object(8), owner: third },
+    });
+    bench.claim_send(third, PeerMessage::Retain { object: object(8) });
+    for owner in [PEER, OTHER] {
+        bench.head_says(FromHead::Assigned(vec![TaskBuilder::new(1).assignment(0, owner)]));
+        bench.claim_run(pool);
+        bench.finish(pool, 1, inline());
+        assert_eq!(bench.claim_head(), ToHead::Ended(vec![(task(1), 0)]));
+    }
+    bench.peer_says(third, PeerMessage::Retained { object: object(8) });
+    bench.claim_send(PEER, finished(1, 0, inline()));
+    bench.claim_send(OTHER, finished(1, 0, inline()));
+    bench.claim_free(1);
+    bench.handle(LocalEvent::Released { by: pool, object: object(8) });
+    bench.claim_send(third, PeerMessage::Release { object: object(8) });
+}
+
+#[test]
+fn each_result_of_a_task_that_is_submitted_anew_is_settled_by_itself() {
+    let (mut bench, _, pool) = Bench::with_pool(2.0);
+    let put = task(1).put(0);
+    let reference = crate::spec::Reference { object: put, owner: ME };
+    for _ in 0..2 {
+        bench.head_says(FromHead::Assigned(vec![TaskBuilder::new(1).assignment(0, PEER)]));
+        bench.claim_run(pool);
+        let contains = Vec::new();
+        bench.handle(LocalEvent::Put { by: pool, object: put, size: 4, inline: true, contains });
+        bench.finish(pool, 1, in_arena(&[reference]));
+        bench.claim_send(PEER, finished(1, 0, in_arena(&[reference])));
+        assert_eq!(bench.claim_head(), ToHead::Ended(vec![(task(1), 0)]));
+        bench.handle(LocalEvent::Released { by: pool, object: put });
+    }
+    let settled = PeerMessage::Settled { task: task(1), attempt: 0 };
+    bench.peer_says(PEER, settled.clone());
+    bench.claim_nothing();
+    bench.peer_says(PEER, settled);
+    bench.claim_exactly(LocalAction::Free { object: put });
+    bench.peer_says(PEER, PeerMessage::Free { object: object(1) });
+    bench.claim_free(1);
+}

@@ -3,8 +3,8 @@
 use super::bench::*;
 use crate::local::{ExecutorRole, LocalAction, LocalEvent};
 use crate::message::{FromHead, ToHead};
-use crate::outcome::{Cause, Death, Outcome};
-use crate::spec::Strategy;
+use crate::outcome::{Cause, Death, Outcome, TaskError};
+use crate::spec::{ActorOptions, Strategy};
 
 #[test]
 fn a_task_runs_and_its_result_is_delivered_and_freed() {
@@ -243,4 +243,54 @@ fn the_end_of_a_job_takes_everything_of_it() {
     assert!(bench.core.is_idle());
     assert_eq!(bench.core.objects().count(), 0);
     assert_eq!(bench.core.held().assigned.len(), 0);
+}
+
+#[test]
+fn what_may_only_run_on_a_lost_worker_fails_at_once() {
+    let (mut bench, driver) = Bench::with_driver(2.0);
+    let only = Strategy::Affinity { worker: PEER, soft: false };
+    let pinned = |index| TaskBuilder::new(index).strategy(only.clone()).retries(3);
+    // One on that worker, one in the head, one that waits for the second.
+    for index in [1, 2] {
+        bench.submit(driver, pinned(index));
+        assert_eq!(bench.claim_spilled(), [(task(index), 0)]);
+    }
+    bench.head_says(FromHead::Placed(vec![(task(1), 0, PEER)]));
+    bench.submit(driver, pinned(3).after(&[mine(2)]));
+    for index in 1..=3 {
+        bench.want(driver, mine(index));
+    }
+    let reason = "its power failed".to_owned();
+    bench.head_says(FromHead::WorkerDied { worker: PEER, reason });
+    let cause = bench.claim_delivery(driver, 1).unwrap().cause.clone();
+    assert_eq!(cause, Cause::WorkerDied { reason: "its power failed".to_owned() });
+    let text = "it may only run on worker-2, which is gone; soft affinity lets it move";
+    let cause = Cause::WorkerDied { reason: text.to_owned() };
+    assert_eq!(bench.claim_head(), ToHead::Unspill { task: task(2) });
+    for index in [2, 3] {
+        let error = TaskError { task: task(index), cause: cause.clone() };
+        assert_eq!(*bench.claim_delivery(driver, index).unwrap(), error);
+    }
+    // Nor is a later one tried; an actor is dead; what may move does.
+    bench.submit(driver, pinned(4));
+    bench.want(driver, mine(4));
+    assert_eq!(bench.claim_delivery(driver, 4).unwrap().cause, cause);
+    bench.submit(driver, pinned(5).actor(ActorOptions::default()));
+    let line = bench.core.explain(task(5)).unwrap();
+    assert!(line.starts_with("is dead: ") && line.ends_with(text), "{line}");
+    let soft = Strategy::Affinity { worker: PEER, soft: true };
+    bench.submit(driver, TaskBuilder::new(6).strategy(soft));
+    assert_eq!(bench.claim_spilled(), [(task(6), 0)]);
+}
+
+#[test]
+fn what_may_only_run_here_runs_while_the_worker_leaves() {
+    let (mut bench, driver, pool) = Bench::with_pool(2.0);
+    bench.handle(LocalEvent::Drain);
+    let only = Strategy::Affinity { worker: ME, soft: false };
+    bench.submit(driver, TaskBuilder::new(1).strategy(only));
+    assert_eq!(bench.claim_run(pool), (task(1), 0));
+    bench.finish(pool, 1, inline());
+    bench.release(driver, 1);
+    bench.claim_free(1);
 }

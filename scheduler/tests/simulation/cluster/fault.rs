@@ -1,0 +1,144 @@
+//! What goes wrong, and when.
+
+use std::sync::Arc;
+
+use rdist_scheduler::cluster::ClusterEvent;
+use rdist_scheduler::id::{ExecutorId, JobId, WorkerId};
+use rdist_scheduler::local::LocalEvent;
+
+use super::{Event, MILLISECOND, Simulation};
+use crate::network::Address;
+
+impl Simulation {
+    pub(super) fn stalled(&self, event: &Event) -> Option<u64> {
+        let worker = match event {
+            Event::FromExecutor { worker, .. }
+            | Event::ToExecutor { worker, .. }
+            | Event::ProcessUp(worker, _)
+            | Event::Pulled { worker, .. }
+            | Event::Peer { to: worker, .. }
+            | Event::HeadFound(worker, _)
+            | Event::FromHead(worker, ..)
+            | Event::HeadLost(worker, _)
+            | Event::Hello(worker)
+            | Event::WorkerTimer(worker) => worker,
+            Event::Step(at) => &at.worker,
+            _ => return None,
+        };
+        Some(self.workers.get(worker)?.stalled_until)
+    }
+
+    pub(super) fn fault(&mut self) {
+        if self.now > self.options.fault_time {
+            return;
+        }
+        let next = self.now + 2 + self.rng.below(2 * self.options.fault_every);
+        self.agenda.at(next & !1, Event::Fault);
+        let faults = self.options.faults;
+        let living = Arc::clone(&self.living);
+        let Some(worker) = self.rng.pick(&living) else { return };
+        match self.rng.below(10) {
+            0..=2 if faults.executors => self.kill_executor(worker),
+            3 if faults.workers => {
+                let at = &self.workers[&worker];
+                if at.drained || self.open_workers() > 2 {
+                    self.kill(worker);
+                }
+            }
+            4 if faults.heads && self.rng.one_in(3) => self.kill_head(),
+            5 if faults.joins => self.join(),
+            6 if faults.stalls => {
+                let until = self.now + self.rng.below(200 * MILLISECOND);
+                if let Some(at) = self.workers.get_mut(&worker)
+                    && at.stalled_until < self.now
+                {
+                    at.stalled_until = until | 1;
+                }
+            }
+            7 if faults.breaks => {
+                // The connection is made again, and what was not acknowledged sent again.
+                let Some(other) = self.rng.pick(&living) else { return };
+                let late = (self.now + self.rng.below(300 * MILLISECOND)) & !1;
+                let link = match self.rng.one_in(3) {
+                    true => (Address::Worker(worker), Address::Head),
+                    false => (Address::Worker(worker), Address::Worker(other)),
+                };
+                self.agenda.send(link, late, Event::Nothing);
+            }
+            8 if faults.drains && self.rng.one_in(4) => {
+                let open = self.open_workers();
+                let Some(at) = self.workers.get_mut(&worker) else { return };
+                if open > 2 && !at.drained && self.head.is_some() {
+                    at.drained = true;
+                    self.agenda.at(next, Event::Leave(worker));
+                    self.tell_head(ClusterEvent::WorkerDraining { worker });
+                    self.tell(worker, LocalEvent::Drain);
+                }
+            }
+            9 if faults.stops && self.rng.one_in(6) => {
+                let job = JobId(1 + self.rng.below(self.options.jobs.len() as u64) as u32);
+                if self.durable.jobs.contains_key(&job) {
+                    self.agenda.at(self.now, Event::Stop(job));
+                }
+            }
+            _ => {}
+        }
+    }
+
+    /// Workers that programs can know of.
+    pub fn members(&self) -> Vec<WorkerId> {
+        let joined = |worker: &WorkerId| self.durable.workers.contains(worker);
+        self.living.iter().copied().filter(joined).collect()
+    }
+
+    pub(super) fn open_workers(&self) -> usize {
+        self.workers.values().filter(|at| !at.drained).count()
+    }
+
+    /// A worker that is to leave goes when it is idle, or when its operator has lost patience.
+    pub(super) fn leave(&mut self, worker: WorkerId) {
+        let Some(at) = self.workers.get(&worker) else { return };
+        if at.core.is_idle() || self.now > self.options.fault_time {
+            return self.kill(worker);
+        }
+        self.agenda.at(self.now + 100 * MILLISECOND, Event::Leave(worker));
+    }
+
+    pub(super) fn kill_executor(&mut self, worker: WorkerId) {
+        let Some(at) = self.workers.get(&worker) else { return };
+        let up: Vec<ExecutorId> =
+            at.processes.iter().filter(|(_, p)| p.up).map(|(id, _)| *id).collect();
+        if let Some(executor) = self.rng.pick(&up) {
+            self.harm.executors_died = true;
+            self.exit(worker, executor);
+        }
+    }
+
+    pub(super) fn kill(&mut self, worker: WorkerId) {
+        if self.workers.remove(&worker).is_none() {
+            return;
+        }
+        self.harm.workers_died = true;
+        let cut = self.now + self.rng.below(MILLISECOND);
+        self.cuts.insert(worker, cut);
+        self.living = self.workers.keys().copied().collect();
+        let detected = self.now + 5 * MILLISECOND + self.rng.below(300 * MILLISECOND);
+        self.agenda.at(detected & !1, Event::Detected(worker));
+    }
+
+    pub(super) fn kill_head(&mut self) {
+        if self.head.take().is_none() {
+            return;
+        }
+        self.harm.heads_died = true;
+        let number = self.head_number;
+        self.head_number += 1; // what is under way to it, or from it, is lost
+        let workers = Arc::clone(&self.living);
+        for worker in workers.iter() {
+            let when = self.delay();
+            self.agenda.at(when, Event::HeadLost(*worker, number));
+        }
+        let up = self.now + 10 * MILLISECOND + self.rng.below(500 * MILLISECOND);
+        self.agenda.at(up & !1, Event::HeadUp);
+    }
+}

@@ -1,0 +1,232 @@
+//! Workers: what their cores want done, and what they say to each other.
+
+use std::collections::BTreeMap;
+
+use rdist_scheduler::hash::{FastMap, FastSet};
+use rdist_scheduler::id::{ExecutorId, ObjectId, WorkerId};
+use rdist_scheduler::local::{LocalAction, LocalConfig, LocalCore, LocalEvent};
+use rdist_scheduler::message::{PeerMessage, Place};
+use rdist_scheduler::outcome::Outcome;
+use rdist_scheduler::resource::Resources;
+use rdist_scheduler::spec::TaskKind;
+use rdist_scheduler::time::Timestamp;
+
+use super::{Event, MILLISECOND, Simulation, Worker};
+use crate::checker::Usage;
+use crate::executor::{Command, Process, Stored};
+use crate::network::Address;
+
+impl Simulation {
+    pub(super) fn join(&mut self) {
+        self.next_worker += 1;
+        let worker = WorkerId(self.next_worker);
+        let total = Resources::cpus([4.0, 4.0, 8.0][self.rng.below(3) as usize]);
+        let core = LocalCore::new(LocalConfig::new(worker, total.clone()));
+        let new = Worker {
+            core,
+            total,
+            table: FastMap::default(),
+            processes: BTreeMap::new(),
+            usage: Usage::default(),
+            timer: None,
+            closed: FastSet::default(),
+            ended: FastSet::default(),
+            session: None,
+            stalled_until: 0,
+            drained: false,
+        };
+        self.workers.insert(worker, new);
+        self.living = self.workers.keys().copied().collect();
+        self.agenda.at((self.now + self.rng.below(MILLISECOND)) & !1, Event::Hello(worker));
+    }
+
+    /// Tells a worker's core, and does what it wants done.
+    pub(super) fn tell(&mut self, worker: WorkerId, event: LocalEvent) {
+        if self.trace {
+            println!("{:>12} {worker} <- {event:?}", self.now);
+        }
+        let Some(at) = self.workers.get_mut(&worker) else { return };
+        at.core.handle(Timestamp(self.now), event);
+        self.do_actions(worker);
+    }
+
+    pub(super) fn do_actions(&mut self, worker: WorkerId) {
+        let check = self.events.is_multiple_of(self.options.check_every);
+        let Some(at) = self.workers.get_mut(&worker) else { return };
+        if check {
+            at.core.check_invariants();
+        }
+        while let Some(action) = self.workers.get_mut(&worker).and_then(|w| w.core.poll_action()) {
+            if self.trace {
+                println!("{:>12} {worker} -> {action:?}", "");
+            }
+            self.act(worker, action);
+        }
+        let Some(at) = self.workers.get_mut(&worker) else { return };
+        if let Some(due) = at.core.poll_timeout()
+            && at.timer.is_none_or(|timer| timer > due.0)
+        {
+            at.timer = Some(due.0);
+            self.agenda.at(due.0.max(self.now), Event::WorkerTimer(worker));
+        }
+    }
+
+    pub(super) fn worker_timer(&mut self, worker: WorkerId) {
+        let Some(at) = self.workers.get_mut(&worker) else { return };
+        at.timer = None;
+        if at.core.poll_timeout().is_some_and(|due| due.0 <= self.now) {
+            at.core.handle_timeout(Timestamp(self.now));
+        }
+        self.do_actions(worker);
+    }
+
+    pub(super) fn act(&mut self, worker: WorkerId, action: LocalAction) {
+        let Some(at) = self.workers.get_mut(&worker) else { return };
+        match action {
+            LocalAction::StartExecutor { executor, role, .. } => {
+                at.processes.insert(executor, Process::new(role));
+                let up = self.now + MILLISECOND + self.rng.below(20 * MILLISECOND);
+                self.agenda.at(up & !1, Event::ProcessUp(worker, executor));
+            }
+            LocalAction::StopExecutor { executor, .. } => {
+                at.usage.end_executor(executor);
+                if let Some(process) = at.processes.get_mut(&executor) {
+                    process.leaving = true;
+                }
+                self.order(worker, executor, Command::Stop);
+            }
+            LocalAction::Run { executor, spec, attempt } => {
+                assert!(at.processes.get(&executor).is_none_or(|p| p.up), "runs before it is up");
+                for dependency in &spec.dependencies {
+                    let there = at.table.contains_key(&dependency.object);
+                    assert!(there, "{:?} runs on {worker} without {dependency:?}", spec.id);
+                }
+                if !matches!(spec.kind, TaskKind::ActorCall { .. }) {
+                    let actor = matches!(spec.kind, TaskKind::ActorCreate(_));
+                    at.usage.start(&at.total, (executor, spec.id), &spec.request, actor);
+                }
+                self.order(worker, executor, Command::Run(spec, attempt));
+            }
+            LocalAction::Deliver { executor, object, error } => {
+                let there = error.is_some() || at.table.contains_key(&object);
+                assert!(there, "{object:?} is delivered on {worker}, where it is not");
+                self.order(worker, executor, Command::Deliver(object, error));
+            }
+            LocalAction::Cancel { executor, task } => {
+                self.order(worker, executor, Command::Cancel(task));
+            }
+            LocalAction::DropActor { executor, actor } => {
+                at.usage.end((executor, actor.0));
+                self.order(worker, executor, Command::DropActor(actor));
+            }
+            LocalAction::ActorFound { .. } => {}
+            LocalAction::Pull { object, size, from } => {
+                let when = self.now + self.rng.below(3 * MILLISECOND);
+                self.agenda.at(when & !1, Event::Pulled { worker, object, size, from });
+            }
+            LocalAction::Free { object } => self.freed(worker, object),
+            LocalAction::Send { to, message } => self.send_peer(worker, to, message),
+            LocalAction::SendHead(message) => {
+                if let Some(number) = at.session {
+                    let when = self.delay();
+                    let link = (Address::Worker(worker), Address::Head);
+                    self.agenda.send(link, when, Event::ToHead(worker, number, message));
+                }
+            }
+        }
+    }
+
+    pub(super) fn freed(&mut self, worker: WorkerId, object: ObjectId) {
+        let Some(at) = self.workers.get_mut(&worker) else { return };
+        at.table.remove(&object);
+        if at.ended.contains(&object.task.job()) {
+            return;
+        }
+        for (executor, process) in at.processes.iter().filter(|(_, process)| !process.leaving) {
+            let viewed = process.views.contains(&object);
+            assert!(!viewed, "{object:?} is freed while {executor} of {worker} reads it");
+            for run in process.runs.values() {
+                let used = run.spec.dependencies.iter().any(|d| d.object == object);
+                assert!(!used, "{object:?} is freed under {:?} on {worker}", run.spec.id);
+            }
+        }
+    }
+
+    pub(super) fn order(&mut self, worker: WorkerId, executor: ExecutorId, command: Command) {
+        let link = (Address::Worker(worker), Address::Executor(worker, executor));
+        let at = (self.now + 1_000 + self.rng.below(10_000)) & !1;
+        self.agenda.send(link, at, Event::ToExecutor { worker, executor, command });
+    }
+
+    pub(super) fn executor_says(
+        &mut self,
+        worker: WorkerId,
+        executor: ExecutorId,
+        message: LocalEvent,
+        values: Vec<(ObjectId, Stored)>,
+    ) {
+        let Some(at) = self.workers.get_mut(&worker) else { return };
+        at.table.extend(values);
+        match &message {
+            LocalEvent::Finished { task, outcome, .. } => {
+                let returned = matches!(outcome, Outcome::Returned(_));
+                let lives = returned && at.usage.is_actor((executor, *task));
+                if !lives {
+                    at.usage.end((executor, *task));
+                }
+            }
+            LocalEvent::Blocked { task, .. } => at.usage.block((executor, *task), true),
+            LocalEvent::Unblocked { task, .. } => at.usage.block((executor, *task), false),
+            LocalEvent::ExecutorDied { .. } => at.usage.end_executor(executor),
+            _ => {}
+        }
+        self.tell(worker, message);
+    }
+
+    pub(super) fn delay(&mut self) -> u64 {
+        (self.now + 50_000 + self.rng.below(MILLISECOND)) & !1
+    }
+
+    pub(super) fn send_peer(&mut self, from: WorkerId, to: WorkerId, message: PeerMessage) {
+        assert_ne!(to, WorkerId::HEAD, "the head is no peer: {message:?}");
+        let Some(at) = self.workers.get(&from) else { return };
+        let value = |object: ObjectId| match at.table.get(&object) {
+            Some(stored) => (object, stored.clone()),
+            None => panic!("{from} announces {object:?}, which it does not have"),
+        };
+        let values = match &message {
+            PeerMessage::Finished { task, outcome: Outcome::Returned(all), .. } => {
+                let inline = (0..).zip(all).filter(|(_, returned)| returned.inline);
+                inline.map(|(index, _)| value(task.object(index))).collect()
+            }
+            PeerMessage::Located { object, place: Place::Inline } => vec![value(*object)],
+            _ => Vec::new(),
+        };
+        let when = self.delay();
+        let link = (Address::Worker(from), Address::Worker(to));
+        self.agenda.send(link, when, Event::Peer { from, to, message, values });
+    }
+
+    pub(super) fn peer_says(
+        &mut self,
+        from: WorkerId,
+        to: WorkerId,
+        message: PeerMessage,
+        values: Vec<(ObjectId, Stored)>,
+    ) {
+        if !self.arrives(from) {
+            return;
+        }
+        let Some(at) = self.workers.get_mut(&to) else { return };
+        if at.closed.contains(&from) {
+            return;
+        }
+        at.table.extend(values);
+        self.tell(to, LocalEvent::FromPeer { from, message });
+    }
+
+    /// Whether what that worker sent comes through: a dead one's last words may not.
+    pub(super) fn arrives(&self, from: WorkerId) -> bool {
+        self.cuts.get(&from).is_none_or(|cut| self.now <= *cut)
+    }
+}

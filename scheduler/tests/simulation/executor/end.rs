@@ -1,0 +1,108 @@
+//! How a run ends: it returns, or is cancelled, and drops what it refers to.
+
+use std::sync::Arc;
+
+use rdist_scheduler::hash::FastSet;
+use rdist_scheduler::id::{ActorId, ExecutorId, TaskId, WorkerId};
+use rdist_scheduler::local::LocalEvent;
+use rdist_scheduler::outcome::{Cause, Outcome, Returned, TaskError};
+use rdist_scheduler::spec::{Reference, TaskKind};
+
+use super::{Actor, At, Stored, word};
+use crate::cluster::Simulation;
+use crate::workload::Op;
+
+impl Simulation {
+    pub(super) fn finish(&mut self, at: At) {
+        let (worker, executor) = (at.worker, at.executor);
+        let Some(process) = self.process(worker, executor) else { return };
+        let Some(run) = process.runs.get(&at.run) else { return };
+        let (task, attempt, spec) = (run.spec.id, run.attempt, Arc::clone(&run.spec));
+        let inline = spec.body.get(9).is_none_or(|inline| *inline == 1);
+        let contains: Vec<Reference> =
+            run.program.returns.iter().map(|slot| run.slots[*slot]).collect();
+        let (mut value, failed) = (run.read, run.failed);
+        let mut next_call = None;
+        match &spec.kind {
+            TaskKind::ActorCreate(_) => {
+                let actor = Actor { life: u64::from(attempt), ..Actor::default() };
+                process.actors.insert(ActorId(task), actor);
+            }
+            TaskKind::ActorCall { actor: id, actor_owner } => {
+                let Some(actor) = process.actors.get_mut(id) else { return };
+                actor.calls.pop_front();
+                actor.count += 1;
+                value = actor.life << 32 | actor.count;
+                next_call = actor.calls.front().copied();
+                let (life, caller) = (actor.life, (word(&spec, 18), word(&spec, 26)));
+                self.actors.started(*id, life, caller, word(&spec, 10));
+                self.actors.counted((*id, *actor_owner), value, (task, attempt), caller);
+            }
+            TaskKind::Plain | TaskKind::Driver => {}
+        }
+        let mut values = Vec::new();
+        let outcome = if failed && matches!(spec.kind, TaskKind::Plain) {
+            let cause = Cause::Returned { message: "a value that it read failed".to_owned() };
+            Outcome::Failed(TaskError { task, cause })
+        } else {
+            let size = if inline { 100 } else { 1 << 20 };
+            let of = |n: u32| (n, Returned { size, inline, contains: contains.clone() });
+            let returned: Vec<_> = (0..spec.returns).map(of).collect();
+            values.extend(returned.iter().map(|(n, returned)| {
+                let contains = returned.contains.clone();
+                (task.object(*n), Stored { value, contains })
+            }));
+            Outcome::Returned(returned.into_iter().map(|(_, returned)| returned).collect())
+        };
+        self.finished += 1;
+        self.say(
+            worker,
+            executor,
+            LocalEvent::Finished { executor, task, attempt, outcome },
+            values,
+        );
+        self.forget_run(at);
+        if let Some(run) = next_call {
+            self.step_soon(At { run, ..at }, 0);
+        }
+    }
+
+    pub(super) fn cancel(&mut self, worker: WorkerId, executor: ExecutorId, task: TaskId) {
+        let Some(process) = self.process(worker, executor) else { return };
+        let found = process.runs.iter().find(|(_, run)| run.spec.id == task);
+        let Some((number, run)) = found.map(|(number, run)| (*number, run)) else { return };
+        if matches!(run.spec.kind, TaskKind::ActorCall { .. }) {
+            return; // it is short, and ends by itself
+        }
+        let attempt = run.attempt;
+        let outcome = Outcome::Failed(TaskError { task, cause: Cause::Cancelled });
+        let event = LocalEvent::Finished { executor, task, attempt, outcome };
+        self.say(worker, executor, event, Vec::new());
+        self.forget_run(At { worker, executor, run: number });
+    }
+
+    /// Drops what a run refers to.
+    pub(super) fn forget_run(&mut self, at: At) {
+        let Some(process) = self.process(at.worker, at.executor) else { return };
+        let Some(run) = process.runs.remove(&at.run) else { return };
+        for waiting in process.waiting.values_mut() {
+            waiting.retain(|number| *number != at.run);
+        }
+        let dropped = run.program.ops.iter().take(run.next).filter_map(|op| match op {
+            Op::Drop(slot) => Some(*slot),
+            _ => None,
+        });
+        let dropped: FastSet<usize> = dropped.collect();
+        for (slot, reference) in run.slots.iter().enumerate() {
+            if !dropped.contains(&slot) {
+                self.let_go(at, reference.object);
+            }
+        }
+        // Inner references of a value that it was about to read.
+        if run.inner {
+            for reference in run.wants {
+                self.let_go(at, reference.object);
+            }
+        }
+    }
+}

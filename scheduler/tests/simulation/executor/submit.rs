@@ -1,0 +1,135 @@
+//! What programs submit and put.
+
+use std::sync::Arc;
+
+use rdist_scheduler::hash::FastMap;
+use rdist_scheduler::id::{ActorId, ObjectId, TaskId};
+use rdist_scheduler::local::LocalEvent;
+use rdist_scheduler::resource::Resources;
+use rdist_scheduler::spec::{ActorOptions, Reference, Strategy, TaskKind, TaskSpec};
+
+use super::{At, Stored};
+use crate::cluster::Simulation;
+use crate::network::mix;
+use crate::workload::{Child, Placing};
+
+impl Simulation {
+    pub(super) fn submit_task(&mut self, at: At, child: &Child) {
+        let strategy = self.strategy(child.place);
+        let Some(run) = self.running(at) else { return };
+        let id = run.root().child(run.children);
+        run.children += 1;
+        let known: FastMap<usize, ObjectId> = (child.dependencies.iter().chain(&child.borrowed))
+            .map(|slot| (*slot, run.slots[*slot].object))
+            .collect();
+        let of = |wanted: &[usize]| wanted.iter().map(|slot| run.slots[*slot]).collect();
+        let mut body = child.seed.to_le_bytes().to_vec();
+        body.extend([child.depth, u8::from(child.inline)]);
+        let spec = TaskSpec {
+            request: Resources::cpus(child.cpus),
+            dependencies: of(&child.dependencies),
+            borrowed: of(&child.borrowed),
+            returns: 1,
+            max_retries: 1_000,
+            strategy,
+            priority: child.priority,
+            ..self.spec(id, at, TaskKind::Plain, body)
+        };
+        self.oracle.submit(id, child, |slot| known[&slot]);
+        self.submitted += 1;
+        self.submit_spec(at, spec);
+    }
+
+    pub(super) fn strategy(&self, place: Placing) -> Strategy {
+        let (n, soft) = match place {
+            Placing::Default => return Strategy::Default,
+            Placing::Spread => return Strategy::Spread,
+            Placing::Near(n) => (n, true),
+            Placing::Only(n) => (n, false),
+        };
+        let members = self.members();
+        Strategy::Affinity { worker: members[(n % members.len() as u64) as usize], soft }
+    }
+
+    pub(super) fn spawn(&mut self, at: At, own_process: bool, cpus: f64, named: bool) {
+        let Some(run) = self.running(at) else { return };
+        let id = run.root().child(run.children);
+        run.children += 1;
+        run.actors.push(ActorId(id));
+        let name = named.then(|| format!("{id}"));
+        let kind = TaskKind::ActorCreate(ActorOptions {
+            max_restarts: 1_000,
+            own_process,
+            max_concurrency: 1,
+            name,
+        });
+        let body = mix(1, id.job().0.into()).to_le_bytes().to_vec();
+        let request = Resources::cpus(cpus);
+        let spec = TaskSpec { request, returns: 0, ..self.spec(id, at, kind, body) };
+        self.submit_spec(at, spec);
+    }
+
+    pub(super) fn call(&mut self, at: At, actor: usize, dependencies: &[usize]) {
+        let Some(run) = self.running(at) else { return };
+        let id = run.root().child(run.children);
+        run.children += 1;
+        let actor = run.actors[actor];
+        let dependencies = dependencies.iter().map(|slot| run.slots[*slot]).collect();
+        let Some(process) = self.process(at.worker, at.executor) else { return };
+        let number = process.call_numbers.entry(actor).or_default();
+        *number += 1;
+        let mut body = mix(2, *number).to_le_bytes().to_vec();
+        body.extend([0, 1]);
+        for word in [*number, at.worker.0, u64::from(at.executor.0)] {
+            body.extend(word.to_le_bytes());
+        }
+        let kind = TaskKind::ActorCall { actor, actor_owner: at.worker };
+        let spec = TaskSpec { dependencies, max_retries: 0, ..self.spec(id, at, kind, body) };
+        self.submit_spec(at, spec);
+    }
+
+    pub(super) fn spec(&self, id: TaskId, at: At, kind: TaskKind, body: Vec<u8>) -> TaskSpec {
+        let parent = self.workers[&at.worker].processes[&at.executor].runs[&at.run].spec.id;
+        TaskSpec {
+            id,
+            parent,
+            kind,
+            function: 0,
+            request: Resources::NONE,
+            dependencies: Vec::new(),
+            borrowed: Vec::new(),
+            returns: 1,
+            max_retries: 1_000,
+            strategy: Strategy::Default,
+            priority: 0,
+            body,
+        }
+    }
+
+    pub(super) fn submit_spec(&mut self, at: At, spec: TaskSpec) {
+        if spec.returns > 0 {
+            let reference = Reference { object: spec.id.object(0), owner: at.worker };
+            self.hold(at, reference, false);
+            if let Some(run) = self.running(at) {
+                run.slots.push(reference);
+            }
+        }
+        let event = LocalEvent::Submitted { by: at.executor, spec: Arc::new(spec) };
+        self.say(at.worker, at.executor, event, Vec::new());
+    }
+
+    pub(super) fn put(&mut self, at: At, seed: u64, inline: bool, contains: &[usize]) {
+        let Some(run) = self.running(at) else { return };
+        let object = run.root().put(run.puts);
+        run.puts += 1;
+        let contains: Vec<Reference> = contains.iter().map(|slot| run.slots[*slot]).collect();
+        let reference = Reference { object, owner: at.worker };
+        run.slots.push(reference);
+        self.oracle.put(object, seed, contains.iter().map(|inner| inner.object).collect());
+        self.hold(at, reference, false);
+        let value = Stored { value: mix(seed, 1), contains: contains.clone() };
+        let size = if inline { 100 } else { 1 << 20 };
+        let event = LocalEvent::Put { by: at.executor, object, size, inline, contains };
+        self.say(at.worker, at.executor, event, vec![(object, value)]);
+    }
+}
