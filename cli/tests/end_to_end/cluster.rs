@@ -209,7 +209,8 @@ pub(crate) struct Running {
 }
 
 impl Running {
-    fn start(mut command: Command) -> Self {
+    /// Starts a command, and reads what it prints.
+    pub(crate) fn start(mut command: Command) -> Self {
         let shown = format!("{command:?}");
         let spawned = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn();
         let mut child = spawned.unwrap_or_else(|error| panic!("{shown}: {error}"));

@@ -4,6 +4,7 @@
 //! `cargo xtask test` builds both.
 #![allow(clippy::unwrap_used, missing_docs)]
 
+mod bench;
 mod cluster;
 mod commands;
 mod daemons;

@@ -1,0 +1,32 @@
+//! `rdist bench`: its rows, its bad input, and that nothing of its cluster is left.
+
+use crate::cluster::{Cluster, Running};
+
+#[test]
+fn rows_are_measured_and_the_cluster_ends() {
+    let cluster = Cluster::new();
+    let arguments = ["bench", "--quick", "--json", "--filter", "object containing 10k refs"];
+    let mut command = cluster.rdist(&arguments);
+    command.env("TMPDIR", cluster.home());
+    let finished = Running::start(command).finish();
+    finished.assert_success();
+    let row = finished.json_line("bench_row");
+    assert_eq!(row["name"], "single client get object containing 10k refs");
+    assert!(row["rate"].as_f64().is_some_and(|rate| rate > 0.0), "{finished}");
+    assert!(row["p50_us"].as_f64() <= row["p99_us"].as_f64(), "{finished}");
+    let left: Vec<_> = cluster.home().read_dir().unwrap().flatten().collect();
+    assert!(left.is_empty(), "{left:?}");
+}
+
+#[test]
+fn a_filter_without_rows_and_a_file_that_is_no_comparison_are_refused() {
+    let cluster = Cluster::new();
+    let mut command = cluster.rdist(&["bench", "--quick", "--filter", "nonsense"]);
+    command.env("TMPDIR", cluster.home());
+    Running::start(command).finish().assert_failure("no row's name holds \"nonsense\"");
+    let missing = cluster.home().join("missing.txt");
+    let missing = missing.to_str().unwrap();
+    cluster.run(&["bench", "--against", missing]).assert_failure("missing.txt");
+    std::fs::write(missing, "nothing measured\n").unwrap();
+    cluster.run(&["bench", "--against", missing]).assert_failure("ray microbenchmark");
+}
