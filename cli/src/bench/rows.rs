@@ -87,7 +87,7 @@ impl<'a> Bench<'a> {
             Ok(Box::new(|| {
                 let mut open: Vec<_> = (0..1_000).map(|_| small_value.submit(cx)).collect();
                 while !open.is_empty() {
-                    open = cx.wait(&open, 1, None)?.1;
+                    open = cx.wait(open, 1, None)?.1;
                 }
                 Ok(())
             }))

@@ -131,22 +131,24 @@ impl Context {
     #[expect(clippy::type_complexity, reason = "two lists of the argument's type")]
     pub fn wait<T: Value>(
         &self,
-        objects: &[ObjectRef<T>],
+        mut objects: Vec<ObjectRef<T>>,
         count: usize,
         timeout: Option<Duration>,
     ) -> Result<(Vec<ObjectRef<T>>, Vec<ObjectRef<T>>), Error> {
         let count = count.min(objects.len());
-        self.want_all(objects);
-        let settled = objects.iter().filter(|object| object.is_settled()).take(count).count();
-        if settled < count {
-            self.wait_for(objects, count, timeout)?;
+        let mut settled = settled(&objects, count);
+        if settled.len() < count {
+            self.want_all(&objects);
+            self.wait_for(&objects, count, timeout)?;
+            settled = self::settled(&objects, count);
         }
-        let (mut ready, mut rest) = (Vec::with_capacity(count), Vec::with_capacity(objects.len()));
-        for object in objects {
-            let takes = ready.len() < count && object.is_settled();
-            if takes { &mut ready } else { &mut rest }.push(object.clone());
-        }
-        Ok((ready, rest))
+        let end = settled.last().map_or(0, |last| last + 1);
+        let (mut index, mut next) = (0, settled.iter().peekable());
+        let ready = objects.extract_if(..end, |_| {
+            index += 1;
+            next.next_if(|place| **place + 1 == index).is_some()
+        });
+        Ok((ready.collect(), objects))
     }
 
     /// Sleeps until `count` of `objects` are settled, or `timeout` has passed.
@@ -266,6 +268,12 @@ impl Context {
     fn want_all<T>(&self, objects: &[ObjectRef<T>]) {
         objects.iter().for_each(|object| self.process().want(object.held()));
     }
+}
+
+/// Where the first `count` settled ones are.
+fn settled<T: Value>(objects: &[ObjectRef<T>], count: usize) -> Vec<usize> {
+    let places = objects.iter().enumerate().filter(|(_, object)| object.is_settled());
+    places.map(|(place, _)| place).take(count).collect()
 }
 
 /// Wakes a thread in `block_on`.

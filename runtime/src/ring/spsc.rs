@@ -247,10 +247,11 @@ impl Receiver {
         let Some(message) = found else { return Ok(None) };
         match message {
             Message::Copied => Ok(Some(&self.copy)),
-            // Safety: only the executor's side reads in place; its worker writes released bytes
-            // only, and `released` moves past the frame in a later call on `&mut self`.
             Message::InPlace(index, len) => {
-                Ok(Some(unsafe { self.ring.frame_in_place(index, len) }))
+                // Safety: only the executor's side reads in place; its worker writes released
+                // bytes only, and `released` moves past the frame in a later call on `&mut self`.
+                let payload = unsafe { self.ring.frame_in_place(index, len) };
+                Ok(Some(payload))
             }
         }
     }

@@ -376,17 +376,17 @@ fn wait(cx: &Context) -> Result<()> {
     let quick: Vec<_> = (1..4_u32).map(|x| panics.submit(cx, x)).collect();
     let mut all = vec![slow.clone()];
     all.extend(quick);
-    let (ready, rest) = cx.wait(&all, 3, None)?;
+    let (ready, rest) = cx.wait(all.clone(), 3, None)?;
     assert_eq!((ready.len(), rest.len()), (3, 1));
     assert_eq!(rest[0], slow);
     let limit = Some(Duration::from_millis(10));
-    let (ready, rest) = cx.wait(&all, 4, limit)?;
+    let (ready, rest) = cx.wait(all.clone(), 4, limit)?;
     assert_eq!((ready.len(), rest.len()), (3, 1));
-    let (ready, rest) = cx.wait(&all, 1, limit)?;
+    let (ready, rest) = cx.wait(all.clone(), 1, limit)?;
     assert_eq!((ready.len(), rest.len()), (1, 3));
     assert!(matches!(slow.get_within(Duration::from_millis(1)), Err(Error::Timeout(_))));
     cx.cancel(&slow, false);
-    assert_eq!(cx.wait(&all, 9, None)?.0.len(), 4);
+    assert_eq!(cx.wait(all, 9, None)?.0.len(), 4);
     Ok(())
 }
 
