@@ -3,8 +3,9 @@
 //! The asker opens a bidirectional stream and writes one [`StreamRequest`]; the other side answers
 //! with one [`StreamReply`] and the bytes. An object goes from the source's mapping to the stream
 //! and from the stream into the destination's unsealed block; there is no buffer of the whole
-//! between them. Two workers of one machine leave the network out: the answer says where the bytes
-//! lie, and the asker reads them there. Which copy to fetch, and how often to try, is the core's decision.
+//! between them. Two workers of one machine leave the network out: the answer says where the
+//! bytes lie, and the asker reads them there. Which copy to fetch, and how often to try, is the
+//! core's decision.
 //!
 //! [`StreamRequest`]: crate::wire::cluster::StreamRequest
 //! [`StreamReply`]: crate::wire::cluster::StreamReply

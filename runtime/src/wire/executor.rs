@@ -7,8 +7,9 @@
 //! ```
 //! Participants: one worker, one executor that it started; the socket is the executor's inherited
 //! descriptor, and its end of file is the death notice of either side. Not a goal: any other
-//! process. Each ring frame is one archived message of at most [`MAX_PIECED_FRAME_BYTES`]; what is larger
-//! lies in the arena and is named by a [`Block`]. The worker treats all of it as hostile input.
+//! process. Each ring frame is one archived message of at most [`MAX_PIECED_FRAME_BYTES`]; what is
+//! larger lies in the arena and is named by a [`Block`]. The worker treats all of it as hostile
+//! input.
 #![allow(missing_docs, reason = "rkyv derives archived fields without docs")]
 
 use rdist_scheduler::id::{ActorId, ExecutorId, JobId, ObjectId, TaskId, WorkerId};
