@@ -183,7 +183,9 @@ pub(crate) fn environment(
 /// The folder that `--data` names, as any process finds it.
 fn data_folder(given: &Path) -> anyhow::Result<String> {
     let shown = given.display();
-    let folder = given.canonicalize().with_context(|| format!("--data {shown}"))?;
+    let folder = given.canonicalize().with_context(|| {
+        format!("cannot take --data {shown}; name the folder that holds mnist/ or the like")
+    })?;
     if !folder.is_dir() {
         bail!("--data {shown}: it is no folder; name the one that holds mnist/ or the like");
     }
@@ -238,7 +240,8 @@ mod tests {
         let absolute = folder.path().canonicalize().unwrap();
         let expected = pairs(&[("RDIST_DATA", absolute.to_str().unwrap())]);
         assert_eq!(with(&folder.path().join(".")).unwrap(), expected);
-        assert!(with(&folder.path().join("none")).unwrap_err().contains("none: No such file"));
+        let error = with(&folder.path().join("none")).unwrap_err();
+        assert!(error.contains("none; name the folder") && error.contains("No such"), "{error}");
         fs::write(folder.path().join("file"), "").unwrap();
         assert!(with(&folder.path().join("file")).unwrap_err().contains("is no folder"));
     }

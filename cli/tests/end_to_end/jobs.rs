@@ -63,7 +63,8 @@ fn every_failure_reaches_the_submitter() {
         finished
     };
     fails(&["panic"], "x is only 3").assert_failure("faults.rs");
-    fails(&["error"], "cannot work with 4");
+    let finished = fails(&["error"], "cannot work with 4");
+    assert_eq!(finished.stderr.matches("cannot work with 4").count(), 1, "{finished}");
     fails(&["exit", "5"], "5");
     fails(&["driver-panic"], "the driver gives up");
     fails(&["driver-exit"], "3");
