@@ -40,6 +40,7 @@ pub(crate) enum Command {
     /// Run a program or a workload file on the cluster, and follow it.
     #[command(
         after_help = "Examples:\n  rdist submit workloads/mnist.toml --set train.epochs=2\n  \
+                            rdist submit workloads/mnist.toml --data ~/data\n  \
                             rdist submit ./target/release/examples/pi -- 1000000\n\n\
                             Ctrl-C lets the job go on and says how to see it again.\n\
                             The exit status is 0 only when the job succeeded."
@@ -248,6 +249,10 @@ pub(crate) struct Submit {
     /// The job's name; by default, the file's.
     #[arg(long)]
     pub name: Option<String>,
+    /// Folder with the job's data, as RDIST_DATA; for instance with `mnist/` and its four IDX
+    /// files, plain or gzip. It must lie at the same place on the worker that runs the driver.
+    #[arg(long, value_name = "DIR")]
+    pub data: Option<PathBuf>,
     /// Set a variable in the job's environment, or pass one on; may be repeated. Variables that
     /// start with RDIST_ or AWS_ are passed on by themselves.
     #[arg(long = "env", value_name = "NAME[=VALUE]")]
@@ -412,6 +417,7 @@ mod tests {
             "rdist worker join --cpus 2 --gpus 1 --memory 4GiB --resource tpu=2 --label zone=a",
             "rdist worker join 10.0.0.5:7420 --token T",
             "rdist submit workloads/mnist.toml --set train.epochs=2 --detach --json",
+            "rdist submit workloads/mnist.toml --data ../data",
             "rdist submit ./program -- --its own",
             "rdist submit ./program --timeout 5",
             "rdist --json list workers",

@@ -133,13 +133,15 @@ fn find_in(folders: &[PathBuf]) -> Option<PathBuf> {
     folders.iter().map(|folder| folder.join(WORKLOADS)).find(executable)
 }
 
-/// The job's environment: the client's `RDIST_*` and `AWS_*`, then what `--env` says.
+/// The job's environment: the client's `RDIST_*` and `AWS_*`, then what `--env` says, then the
+/// folder of `--data`.
 ///
 /// The variables that say which cluster this is, and who may join it, stay here: on a worker they
 /// would be wrong, and in a job a secret.
 pub(crate) fn environment(
     inherited: impl Iterator<Item = (String, String)>,
     given: &[String],
+    data: Option<&Path>,
 ) -> anyhow::Result<Vec<(String, String)>> {
     const OWN: [&str; 6] =
         ["RDIST_HOME", "RDIST_HEAD", "RDIST_TOKEN", "RDIST_EXECUTOR_FD", "RDIST_LOG", "RDIST_JOB"];
@@ -172,7 +174,23 @@ pub(crate) fn environment(
         }
         job.insert(name.to_owned(), value);
     }
+    if let Some(data) = data {
+        job.insert("RDIST_DATA".to_owned(), data_folder(data)?);
+    }
     Ok(job.into_iter().collect())
+}
+
+/// The folder that `--data` names, as any process finds it.
+fn data_folder(given: &Path) -> anyhow::Result<String> {
+    let shown = given.display();
+    let folder = given.canonicalize().with_context(|| {
+        format!("cannot take --data {shown}; name the folder that holds mnist/ or the like")
+    })?;
+    if !folder.is_dir() {
+        bail!("--data {shown}: it is no folder; name the one that holds mnist/ or the like");
+    }
+    let folder = folder.into_os_string().into_string();
+    folder.map_err(|path| anyhow::anyhow!("--data {}: the path is not UTF-8", path.display()))
 }
 
 #[cfg(test)]
@@ -199,16 +217,33 @@ mod tests {
         let given = ["A=1=2".to_owned(), "LANG".to_owned(), "AWS_REGION=y".to_owned()];
         let expected =
             pairs(&[("A", "1=2"), ("AWS_REGION", "y"), ("LANG", "C"), ("RDIST_NUM_REPLICAS", "2")]);
-        assert_eq!(environment(inherited.into_iter(), &given).unwrap(), expected);
-        assert!(environment(std::iter::empty(), &["NOT_SET".to_owned()]).is_err());
-        assert!(environment(std::iter::empty(), &["=1".to_owned()]).is_err());
+        assert_eq!(environment(inherited.into_iter(), &given, None).unwrap(), expected);
+        assert!(environment(std::iter::empty(), &["NOT_SET".to_owned()], None).is_err());
+        assert!(environment(std::iter::empty(), &["=1".to_owned()], None).is_err());
     }
 
     #[test]
     fn data_gets_an_absolute_path() {
         let inherited = pairs(&[("RDIST_DATA", "data")]);
-        let environment = environment(inherited.into_iter(), &[]).unwrap();
+        let environment = environment(inherited.into_iter(), &[], None).unwrap();
         assert!(Path::new(&environment[0].1).is_absolute());
+    }
+
+    #[test]
+    fn data_given_for_a_job_counts_alone_and_must_be_a_folder() {
+        let folder = tempfile::tempdir().unwrap();
+        let with = |data: &Path| {
+            let inherited = pairs(&[("RDIST_DATA", "/elsewhere")]);
+            let environment = environment(inherited.into_iter(), &[], Some(data));
+            environment.map_err(|error| format!("{error:#}"))
+        };
+        let absolute = folder.path().canonicalize().unwrap();
+        let expected = pairs(&[("RDIST_DATA", absolute.to_str().unwrap())]);
+        assert_eq!(with(&folder.path().join(".")).unwrap(), expected);
+        let error = with(&folder.path().join("none")).unwrap_err();
+        assert!(error.contains("none; name the folder") && error.contains("No such"), "{error}");
+        fs::write(folder.path().join("file"), "").unwrap();
+        assert!(with(&folder.path().join("file")).unwrap_err().contains("is no folder"));
     }
 
     #[test]

@@ -39,7 +39,7 @@ pub(super) fn submit(submit: &Submit, json: bool) -> anyhow::Result<ExitCode> {
 fn prepare(submit: &Submit) -> anyhow::Result<JobRequest> {
     let inherited = std::env::vars_os()
         .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
-    let environment = program::environment(inherited, &submit.environment)?;
+    let environment = program::environment(inherited, &submit.environment, submit.data.as_deref())?;
     let program = if program::is_workload(&submit.file) {
         program::workload(&submit.file, &submit.arguments, &submit.set)?
     } else {

@@ -98,6 +98,11 @@ impl Cluster {
         processes
     }
 
+    /// The executors of a worker daemon: the processes that it has started.
+    pub(crate) fn executors(&self, daemon: i32) -> Vec<i32> {
+        self.processes().into_keys().filter(|pid| parent(*pid) == Some(daemon)).collect()
+    }
+
     /// Waits until no process of this cluster is left.
     pub(crate) fn assert_all_gone(&self) {
         wait_until("all processes of the cluster are gone", || {
@@ -148,6 +153,13 @@ pub(crate) fn kill(pid: i32) {
     let pid = rustix::process::Pid::from_raw(pid).unwrap();
     // It may be gone already.
     let _ = rustix::process::kill_process(pid, rustix::process::Signal::KILL);
+}
+
+/// Who has started a process; `None` where it is gone.
+pub(crate) fn parent(pid: i32) -> Option<i32> {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    // The name stands in parentheses, and may hold spaces; then come the state and the parent.
+    stat.rsplit(')').next()?.split_ascii_whitespace().nth(1)?.parse().ok()
 }
 
 /// Sends a signal to a process that we started.
@@ -209,7 +221,7 @@ pub(crate) struct Running {
 }
 
 impl Running {
-    /// Starts a command, and reads what it prints.
+    /// Starts a program of any kind; what uses the state folder ends with the cluster.
     pub(crate) fn start(mut command: Command) -> Self {
         let shown = format!("{command:?}");
         let spawned = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn();
@@ -225,6 +237,11 @@ impl Running {
     /// Its process id.
     pub(crate) fn pid(&self) -> rustix::process::Pid {
         rustix::process::Pid::from_raw(i32::try_from(self.child.id()).unwrap()).unwrap()
+    }
+
+    /// Whether it has ended.
+    pub(crate) fn has_ended(&mut self) -> bool {
+        self.child.try_wait().unwrap().is_some()
     }
 
     /// Waits for a line of standard output that `choose` wants.

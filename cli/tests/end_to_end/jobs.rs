@@ -1,6 +1,6 @@
 //! Jobs: submitted, followed, left alone, stopped, and failing in every way.
 
-use crate::cluster::{Cluster, Running, example, faults, kill, signal, text, wait_until};
+use crate::cluster::{Cluster, Running, example, faults, kill, parent, signal, text, wait_until};
 use rustix::process::Signal;
 use serde_json::Value;
 
@@ -63,7 +63,8 @@ fn every_failure_reaches_the_submitter() {
         finished
     };
     fails(&["panic"], "x is only 3").assert_failure("faults.rs");
-    fails(&["error"], "cannot work with 4");
+    let finished = fails(&["error"], "cannot work with 4");
+    assert_eq!(finished.stderr.matches("cannot work with 4").count(), 1, "{finished}");
     fails(&["exit", "5"], "5");
     fails(&["driver-panic"], "the driver gives up");
     fails(&["driver-exit"], "3");
@@ -152,9 +153,7 @@ fn a_job_survives_the_death_of_a_worker() {
     let file = cluster.home().join("go-on");
     let job = cluster.start(&["submit", &faults(), "--", "wait", file.to_str().unwrap()]);
     let first = task_pid(&job, None);
-    let stat = std::fs::read_to_string(format!("/proc/{first}/stat")).unwrap();
-    let parent = stat.rsplit(')').next().unwrap().split_ascii_whitespace().nth(1).unwrap();
-    let daemon: i32 = parent.parse().unwrap();
+    let daemon = parent(first).unwrap();
     assert!(cluster.processes()[&daemon].contains("worker join"), "an executor's parent");
     kill(daemon);
     task_pid(&job, Some(first));

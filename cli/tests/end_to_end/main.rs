@@ -1,11 +1,14 @@
 //! End to end: real processes, started, used, broken and stopped as a person would.
 //!
-//! The programs that are submitted are the library's examples and `programs/faults.rs`;
-//! `cargo xtask test` builds both.
+//! The programs that are submitted are the library's examples, `programs/faults.rs`, and for
+//! trainings the real `rdist-workloads`; `cargo xtask test` builds all of them.
 #![allow(clippy::unwrap_used, missing_docs)]
 
+mod bad_input;
 mod bench;
 mod cluster;
 mod commands;
 mod daemons;
 mod jobs;
+mod training;
+mod training_faults;

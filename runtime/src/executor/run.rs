@@ -163,7 +163,7 @@ pub(super) fn work(process: &'static Process, work: Work) {
         Work::Task(job) => run(process, &job, |body, arguments, cx| match body {
             Some(Body::Task(body)) => body(arguments, cx),
             None => {
-                drive(process, cx)?;
+                drive(cx)?;
                 Ok(process.encode(&())?)
             }
             Some(Body::Actor(_) | Body::Method(_)) => Err(wrong_kind("a plain task")),
@@ -173,18 +173,13 @@ pub(super) fn work(process: &'static Process, work: Work) {
     }
 }
 
-/// The job's main function. Its error is also for the person who reads the output.
-fn drive(process: &'static Process, cx: &Context) -> Result<(), Failure> {
+/// The job's main function. Whoever follows the job is told its error as the job's.
+fn drive(cx: &Context) -> Result<(), Failure> {
     let Some(body) = DRIVER_BODY.get() else {
         let reason = "this program has no #[rdist::main]; add it to the main function";
         return Err(Failure::Refused(reason.to_owned()));
     };
-    let result = body(Driver::new(cx.clone()));
-    if let Err(failure) = &result {
-        let cause = cause_of(process, cx.running(), failure);
-        eprintln!("Error: {cause}");
-    }
-    result
+    body(Driver::new(cx.clone()))
 }
 
 pub(super) fn wrong_kind(wanted: &str) -> Failure {

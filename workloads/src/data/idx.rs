@@ -22,7 +22,8 @@ pub enum IdxError {
     /// Neither the file nor its `.gz` is there.
     #[error(
         "{0} is missing (looked for it as it is and with .gz); name the folder that holds the \
-         four MNIST files with data.path in the TOML, or RDIST_DATA for its parent"
+         four MNIST files with data.path in the TOML, or its parent with --data or \
+         RDIST_DATA"
     )]
     Missing(PathBuf),
     /// The file system failed, or gzip data is damaged.

@@ -24,7 +24,7 @@ impl Convnet {
             .layer("conv1", &[CHANNELS[0], 1, 5, 5])
             .layer("conv2", &[CHANNELS[1], CHANNELS[0], 5, 5])
             .layer("dense1", &[HIDDEN, flat])
-            .layer("dense2", &[classes, HIDDEN]);
+            .scores("dense2", &[classes, HIDDEN]);
         Self { layout, dropout }
     }
 }

@@ -20,7 +20,7 @@ impl DeepMlp {
         for index in 3..=10 {
             layout = layout.layer(&format!("dense{index}"), &[512, 512]);
         }
-        Self { layout: layout.layer("dense11", &[classes, 512]), dropout }
+        Self { layout: layout.scores("dense11", &[classes, 512]), dropout }
     }
 }
 

@@ -17,7 +17,7 @@ impl Mlp {
         let layout = Layout::default()
             .layer("dense1", &[128, pixels])
             .layer("dense2", &[64, 128])
-            .layer("dense3", &[classes, 64]);
+            .scores("dense3", &[classes, 64]);
         Self { layout, dropout }
     }
 }

@@ -9,6 +9,7 @@ use document::{Document, Section};
 
 use crate::model::Architecture;
 use crate::train::optimiser::Rule;
+use crate::train::schedule::{Rates, Schedule};
 
 /// A job.
 #[derive(Debug, Clone, PartialEq)]
@@ -69,8 +70,10 @@ pub struct TrainSpec {
     pub epochs: u64,
     /// `batch`: images per step and replica.
     pub batch: u32,
-    /// `learning_rate`
+    /// `learning_rate`: at the start.
     pub learning_rate: f64,
+    /// `schedule`: how it falls.
+    pub schedule: Schedule,
     /// `optimiser`
     pub rule: Rule,
     /// `seed`: of first values, orders and dropout.
@@ -79,6 +82,13 @@ pub struct TrainSpec {
     pub exchange: Option<u32>,
     /// `resume`: go on from the checkpoint in the output folder.
     pub resume: bool,
+}
+
+impl TrainSpec {
+    /// The learning rate over the epochs.
+    pub fn rates(&self) -> Rates {
+        Rates { schedule: self.schedule, first: self.learning_rate, epochs: self.epochs }
+    }
 }
 
 /// `train.strategy`
@@ -187,6 +197,7 @@ fn train_section(mut section: Section<'_>) -> Result<TrainSpec, SpecError> {
         learning_rate: section
             .number("learning_rate", "above 0, at most 10", |n| n > 0.0 && n <= 10.0)?
             .unwrap_or(1e-3),
+        schedule: section.choice("schedule", &Schedule::ALL)?.unwrap_or(Schedule::Cosine),
         rule: section.choice("optimiser", &Rule::ALL)?.unwrap_or(Rule::Adam),
         seed: section.integer("seed", "at least 0", |n| u64::try_from(n).ok())?.unwrap_or(1),
         exchange: section.integer_or("exchange", "epoch")?.unwrap_or(Some(1)),
@@ -241,6 +252,7 @@ mod tests {
         assert_eq!(spec.name, "job");
         assert_eq!(spec.train.strategy, Strategy::ParameterAverage);
         assert_eq!((spec.train.replicas, spec.train.exchange), (None, Some(1)));
+        assert_eq!(spec.train.schedule, Schedule::Cosine);
     }
 
     #[test]
@@ -275,6 +287,11 @@ mod tests {
             &["line 2", "all_reduce", "did you mean `allreduce`", "fedavg"],
         );
         refused("[model]\nname = \"zzz\"", &[], &["line 2", "zzz", "deep_mlp", "convnet"]);
+        refused(
+            "[train]\nschedule = \"cosinus\"",
+            &[],
+            &["line 2", "did you mean `cosine`", "constant", "linear"],
+        );
         refused("[train]\nepochs = \"three\"", &[], &["line 2", "train.epochs", "integer"]);
         refused("[train]\nepochs = 0", &[], &["line 2", "at least 1", "0"]);
         refused("[data]\nportion = 1.5", &[], &["line 2", "up to 1", "1.5"]);

@@ -15,7 +15,7 @@ use rdist::prelude::*;
 
 use super::error::{JobError, Loss, loss};
 use super::fleet::Fleet;
-use super::replica::{Product, State};
+use super::replica::{Product, State, Update};
 use super::trainer::Work;
 use super::{Course, Epoch, Scheme, Standing};
 use crate::data::shard;
@@ -57,10 +57,10 @@ impl Scheme for Allreduce {
         while from < course.images {
             let range = from..course.images.min(from + course.batch * fleet.len() as u64);
             let calls = steps(&range, fleet.len(), standing.epochs, course.images);
-            let (version, gradients) = (self.version, &pending.gradients);
+            let update = self.update(&pending, course, standing);
             let round = all(fleet, |index, replica| {
                 let (work, scale) = &calls[index];
-                replica.step(version, gradients, work, *scale).submit()
+                replica.step(&update, work, *scale).submit()
             });
             match round.await? {
                 Round::Whole(products) => {
@@ -81,8 +81,8 @@ impl Scheme for Allreduce {
                 },
             }
         }
-        let (version, gradients) = (self.version, &pending.gradients);
-        let round = all(fleet, |_, replica| replica.settle(version, gradients).submit());
+        let update = self.update(&pending, course, standing);
+        let round = all(fleet, |_, replica| replica.settle(&update).submit());
         let Round::Whole(digests) = round.await? else { return Ok(None) };
         self.applied(&mut pending, &mut tally);
         if digests.iter().any(|digest| *digest != digests[0]) {
@@ -115,6 +115,12 @@ impl Pending {
 }
 
 impl Allreduce {
+    /// What applies `pending`.
+    fn update(&self, pending: &Pending, course: &Course, standing: &Standing) -> Update {
+        let rate = course.rates.at(standing.epochs, pending.range.start, course.images);
+        Update { version: self.version, gradients: pending.gradients.clone(), rate }
+    }
+
     /// All replicas have applied what was pending.
     fn applied(&mut self, pending: &mut Pending, tally: &mut Tally) {
         if !pending.gradients.is_empty() {

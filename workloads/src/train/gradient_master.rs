@@ -26,7 +26,7 @@ impl Scheme for GradientMaster {
         course: &Course,
         standing: &Standing,
     ) -> Result<Option<Epoch>, JobError> {
-        let Some(mut master) = self.master(fleet, standing).await? else { return Ok(None) };
+        let Some(master) = self.master(fleet, standing).await? else { return Ok(None) };
         let mut parameters = standing.parameters.clone();
         let (mut tally, mut from) = (Tally::default(), 0);
         while from < course.images {
@@ -50,7 +50,8 @@ impl Scheme for GradientMaster {
             let Some(gradients) = gradients else { return Ok(None) };
             let counted: Tally = gradients.iter().map(|product| product.tally).sum();
             let values: Vec<_> = gradients.into_iter().map(|product| product.values).collect();
-            let stepped: Result<Product> = master.apply(&values, counted).call().await;
+            let rate = course.rates.at(standing.epochs, from, course.images);
+            let stepped: Result<Product> = master.apply(&values, rate, counted).call().await;
             match stepped {
                 Ok(product) => parameters = product.values,
                 Err(error) => match loss(&error) {
@@ -69,7 +70,6 @@ impl Scheme for GradientMaster {
             }
             tally += counted;
             from = to;
-            master = master.clone();
         }
         let state: Result<State> = master.state().call().await;
         match state {

@@ -15,6 +15,7 @@ pub mod optimiser;
 mod parameter_average;
 pub mod replica;
 pub mod run;
+pub mod schedule;
 pub mod trainer;
 
 use rdist::prelude::*;
@@ -22,6 +23,7 @@ use rdist::prelude::*;
 use error::JobError;
 use fleet::Fleet;
 use optimiser::OptimiserState;
+use schedule::Rates;
 
 use crate::metric::Tally;
 
@@ -56,6 +58,8 @@ pub struct Course {
     pub batch: u64,
     /// Batches between exchanges of gradients; `None`: an epoch.
     pub exchange: Option<u32>,
+    /// The learning rate.
+    pub rates: Rates,
 }
 
 /// A way to train one model on many replicas.

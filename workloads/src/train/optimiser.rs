@@ -47,15 +47,14 @@ pub struct OptimiserState {
 #[derive(Debug, Clone)]
 pub struct Optimiser {
     rule: Rule,
-    rate: f32,
     state: OptimiserState,
 }
 
 impl Optimiser {
     /// For `len` parameters, with nothing remembered.
-    pub fn new(rule: Rule, rate: f64, len: usize) -> Self {
+    pub fn new(rule: Rule, len: usize) -> Self {
         let memories = vec![vec![0.0; len]; rule.memories()];
-        Self { rule, rate: rate as f32, state: OptimiserState { steps: 0, memories } }
+        Self { rule, state: OptimiserState { steps: 0, memories } }
     }
 
     /// What it remembers.
@@ -82,8 +81,9 @@ impl Optimiser {
     }
 
     /// One step with the mean of `gradients`, each as long as `parameters`. The mean is summed in
-    /// the order of the slice, so everybody who gets the same order gets the same bits.
-    pub fn step(&mut self, parameters: &mut [f32], gradients: &[&[f32]]) {
+    /// the order of the slice, so everybody who gets the same order and the same learning `rate`
+    /// gets the same bits.
+    pub fn step(&mut self, parameters: &mut [f32], gradients: &[&[f32]], rate: f64) {
         // Small enough that gradients are averaged and used without leaving the first cache.
         const BLOCK: usize = 1_024;
         self.state.steps += 1;
@@ -92,14 +92,14 @@ impl Optimiser {
             let block = start..parameters.len().min(start + BLOCK);
             let mean = &mut mean[..block.len()];
             super::aggregate::mean_into(mean, gradients, block.clone());
-            self.update(&mut parameters[block.clone()], mean, block);
+            self.update(&mut parameters[block.clone()], mean, block, rate);
         }
     }
 
-    fn update(&mut self, parameters: &mut [f32], gradient: &[f32], block: Range<usize>) {
-        let rate = self.rate;
+    fn update(&mut self, parameters: &mut [f32], gradient: &[f32], block: Range<usize>, rate: f64) {
         match (self.rule, &mut self.state.memories[..]) {
             (Rule::Sgd, [velocity, ..]) => {
+                let rate = rate as f32;
                 let velocity = &mut velocity[block];
                 for ((value, gradient), velocity) in
                     parameters.iter_mut().zip(gradient).zip(velocity)
@@ -111,7 +111,7 @@ impl Optimiser {
             (Rule::Adam, [first, second, ..]) => {
                 let steps = self.state.steps as f64;
                 let correct = |beta: f32| 1.0 - f64::from(beta).powf(steps);
-                let rate = (f64::from(rate) / correct(BETA1)) as f32;
+                let rate = (rate / correct(BETA1)) as f32;
                 let scale = (1.0 / correct(BETA2).sqrt()) as f32;
                 let memories = first[block.clone()].iter_mut().zip(&mut second[block]);
                 for ((value, gradient), (first, second)) in
@@ -149,10 +149,10 @@ mod tests {
                 Rule::Adam => nn::Adam::default().build(&variables, 0.01),
             }
             .unwrap();
-            let (mut ours, mut values) = (Optimiser::new(rule, 0.01, len), first.clone());
+            let (mut ours, mut values) = (Optimiser::new(rule, len), first.clone());
             for gradient in &gradients {
                 theirs.backward_step(&(&value * tch::Tensor::from_slice(gradient)).sum(None));
-                ours.step(&mut values, &[gradient]);
+                ours.step(&mut values, &[gradient], 0.01);
             }
             let expected: Vec<f32> = (&value).try_into().unwrap();
             for (index, (found, expected)) in values.iter().zip(&expected).enumerate() {
@@ -166,15 +166,15 @@ mod tests {
     fn a_state_carried_over_goes_on_bit_for_bit() {
         for (_, rule) in Rule::ALL {
             let gradient: Vec<f32> = (0..3_000).map(|n| (n as f32).sin()).collect();
-            let mut whole = Optimiser::new(rule, 0.01, 3_000);
+            let mut whole = Optimiser::new(rule, 3_000);
             let mut values = vec![0.5; 3_000];
-            (0..3).for_each(|_| whole.step(&mut values, &[&gradient]));
-            let (mut other, mut carried) = (Optimiser::new(rule, 0.01, 3_000), values.clone());
+            (0..3).for_each(|_| whole.step(&mut values, &[&gradient], 0.01));
+            let (mut other, mut carried) = (Optimiser::new(rule, 3_000), values.clone());
             assert!(other.restore(whole.state().clone()));
-            whole.step(&mut values, &[&gradient]);
-            other.step(&mut carried, &[&gradient]);
+            whole.step(&mut values, &[&gradient], 0.01);
+            other.step(&mut carried, &[&gradient], 0.01);
             assert_eq!(values, carried);
-            assert!(!Optimiser::new(rule, 0.01, 7).restore(whole.state().clone()));
+            assert!(!Optimiser::new(rule, 7).restore(whole.state().clone()));
         }
     }
 }

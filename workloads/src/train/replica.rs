@@ -25,6 +25,19 @@ pub struct Product {
     pub tally: Tally,
 }
 
+/// An optimiser step of `allreduce`, which all replicas take alike.
+#[rdist::value]
+#[derive(Debug, Clone)]
+#[allow(missing_docs, reason = "rkyv copies fields without their docs")]
+pub struct Update {
+    /// At which version of the parameters.
+    pub version: u64,
+    /// With the mean of these; none: no step.
+    pub gradients: Vec<ObjectRef<Vec<f32>>>,
+    /// The learning rate. Computed by the driver: a cosine has other last bits on other machines.
+    pub rate: f64,
+}
+
 /// All that a replica needs to go on where another one stands.
 #[rdist::value]
 #[derive(Debug, Clone, PartialEq)]
@@ -81,30 +94,30 @@ impl Replica {
         Ok(Product { values, tally })
     }
 
-    /// As the master: one optimiser step with the mean of `gradients`; the product is the new
-    /// parameters.
+    /// As the master: one optimiser step with the mean of `gradients` at a learning `rate`; the
+    /// product is the new parameters.
     pub(super) fn apply(
         &mut self,
         cx: &Context,
         gradients: Vec<ObjectRef<Vec<f32>>>,
+        rate: f64,
         tally: Tally,
     ) -> Result<Product, String> {
-        self.step_with(&gradients)?;
+        self.step_with(&gradients, rate)?;
         let values = cx.put(&self.trainer.parameters().to_vec()).map_err(text)?;
         Ok(Product { values, tally })
     }
 
-    /// One round of `allreduce`: applies the mean of `gradients` (none: nothing), then computes
-    /// the gradient of `work` at the new parameters, scaled by `scale`.
+    /// One round of `allreduce`: applies the mean of the last gradients, then computes the
+    /// gradient of `work` at the new parameters, scaled by `scale`.
     pub(super) fn step(
         &mut self,
         cx: &Context,
-        version: u64,
-        gradients: Vec<ObjectRef<Vec<f32>>>,
+        last: Update,
         work: Work,
         scale: f32,
     ) -> Result<Product, String> {
-        self.apply_at(version, &gradients)?;
+        self.update(&last)?;
         let tally = self.trainer.compute_gradient(Images::from(&*self.train), &work);
         self.trainer.scale_gradient(scale);
         let values = cx.put(self.trainer.last_gradient()).map_err(text)?;
@@ -113,12 +126,8 @@ impl Replica {
 
     /// Ends a run of `step`s: applies the last gradients; returns a digest of the parameters,
     /// which is the same for all replicas or something is broken.
-    pub(super) fn settle(
-        &mut self,
-        version: u64,
-        gradients: Vec<ObjectRef<Vec<f32>>>,
-    ) -> Result<u64, String> {
-        self.apply_at(version, &gradients)?;
+    pub(super) fn settle(&mut self, last: Update) -> Result<u64, String> {
+        self.update(&last)?;
         Ok(digest(self.trainer.parameters()))
     }
 
@@ -173,22 +182,23 @@ impl Replica {
         fits.then_some(()).ok_or_else(|| "the parameters are of another model".to_owned())
     }
 
-    fn apply_at(&mut self, version: u64, gradients: &[ObjectRef<Vec<f32>>]) -> Result<(), String> {
-        if version != self.version {
+    fn update(&mut self, update: &Update) -> Result<(), String> {
+        let Update { version, gradients, rate } = update;
+        if *version != self.version {
             return Err(format!(
                 "this replica stands at version {}, the others at {version}",
                 self.version
             ));
         }
         if !gradients.is_empty() {
-            self.step_with(gradients)?;
+            self.step_with(gradients, *rate)?;
             self.version += 1;
         }
         Ok(())
     }
 
     /// All or nothing: where a gradient is lost, no step is taken.
-    fn step_with(&mut self, gradients: &[ObjectRef<Vec<f32>>]) -> Result<(), String> {
+    fn step_with(&mut self, gradients: &[ObjectRef<Vec<f32>>], rate: f64) -> Result<(), String> {
         let views: Result<Vec<_>, _> = gradients.iter().map(ObjectRef::read).collect();
         let views = views.map_err(|error| format!("{INPUT_LOST}: {error}"))?;
         let len = self.trainer.layout().len();
@@ -196,7 +206,7 @@ impl Replica {
         if slices.iter().any(|gradient| gradient.len() != len) {
             return Err("a gradient is of another model".to_owned());
         }
-        self.trainer.step(&slices);
+        self.trainer.step(&slices, rate);
         Ok(())
     }
 }

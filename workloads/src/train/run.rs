@@ -75,7 +75,7 @@ fn recipe(spec: &Spec, rows: u32, columns: u32) -> Recipe {
         classes: mnist::CLASSES as u32,
         dropout: spec.model.dropout,
         rule: spec.train.rule,
-        learning_rate: spec.train.learning_rate,
+        rates: spec.train.rates(),
         batch: spec.train.batch,
         seed: spec.train.seed,
     }
@@ -108,6 +108,7 @@ impl Run {
             images: train.len() as u64,
             batch: spec.train.batch.into(),
             exchange: spec.train.exchange,
+            rates: spec.train.rates(),
         };
         let material = Material {
             recipe: recipe.clone(),

@@ -1,0 +1,159 @@
+//! Trainings that lose a process in the middle, or gain a worker. Each job has so many rounds that
+//! it is far from its end when its first one is told of.
+
+use std::collections::BTreeSet;
+
+use serde_json::Value;
+
+use crate::cluster::{Cluster, Finished, Running, kill, number, text, wait_until};
+use crate::training::{Training, rounds};
+
+/// A cluster of one-CPU workers, as they told of themselves.
+fn cluster_of(workers: usize) -> (Cluster, Vec<Value>) {
+    let cluster = Cluster::with_workers(&[]);
+    let workers = (0..workers).map(|_| cluster.join(&["--cpus", "1"])).collect();
+    (cluster, workers)
+}
+
+/// Waits for a line of a job's JSON.
+fn wait_for_event(job: &Running, what: &str, choose: impl Fn(&Value) -> bool) -> Value {
+    job.wait_for(what, |line| serde_json::from_str(line).ok().filter(&choose))
+}
+
+/// Waits until a round is over.
+fn wait_for_round(job: &Running, round: u64) {
+    wait_for_event(job, "a round", |line| line["event"] == "round" && line["round"] == round);
+}
+
+/// Waits until a round is over that two replicas have trained.
+fn wait_for_both(job: &Running) {
+    wait_for_event(job, "a round with two replicas", |line| {
+        line["event"] == "round" && line["replicas"] == 2
+    });
+}
+
+/// The workers with the driver's and without.
+fn split_by_driver<'a>(job: &Running, workers: &'a [Value]) -> (&'a Value, &'a Value) {
+    let running = wait_for_event(job, "the driver's worker", |line| line["state"] == "running");
+    let has_driver = |worker: &&Value| text(worker, "worker") == text(&running, "worker");
+    let with = workers.iter().find(has_driver);
+    let without = workers.iter().find(|worker| !has_driver(worker));
+    (with.unwrap(), without.unwrap())
+}
+
+/// How many lines the driver has printed with this in them.
+fn said(finished: &Finished, piece: &str) -> usize {
+    let lines = finished.json_lines();
+    let printed = lines.iter().filter(|line| line["event"] == "output");
+    printed.filter_map(|line| line["text"].as_str()).map(|text| text.matches(piece).count()).sum()
+}
+
+/// Every round is there, once and in order.
+fn assert_rounds(finished: &Finished, expected: u64) {
+    let rounds: Vec<u64> =
+        rounds(finished).iter().filter_map(|round| round["round"].as_u64()).collect();
+    assert_eq!(rounds, (1..=expected).collect::<Vec<_>>(), "{finished}");
+}
+
+fn assert_one_loss(finished: &Finished) {
+    finished.assert_success();
+    assert_eq!(said(finished, "replica 1 is lost") + said(finished, "replica 2 is lost"), 1);
+    assert_eq!(said(finished, "is lost"), 1, "one line says what happened: {finished}");
+}
+
+#[test]
+fn every_strategy_goes_on_when_a_replica_is_killed() {
+    let (cluster, workers) = cluster_of(2);
+    for strategy in ["parameter_average", "fedavg", "allreduce", "gradient_master"] {
+        let training = Training::of(&[&format!("train.strategy={strategy}"), "train.replicas=2"]);
+        let job = training.start(&cluster, &["train.epochs=30"]);
+        let (_, other) = split_by_driver(&job, &workers);
+        wait_for_both(&job);
+        // Without the driver, a worker's only executor is its replica.
+        let replica = cluster.executors(number(other, "pid"));
+        assert_eq!(replica.len(), 1, "{:#?}", cluster.processes());
+        replica.into_iter().for_each(kill);
+        let finished = job.finish();
+        assert_one_loss(&finished);
+        assert_rounds(&finished, 30);
+    }
+}
+
+#[test]
+fn training_goes_on_with_what_is_left_of_the_cluster() {
+    for strategy in ["parameter_average", "allreduce"] {
+        let (cluster, workers) = cluster_of(2);
+        let training = Training::of(&[&format!("train.strategy={strategy}"), "train.replicas=2"]);
+        let job = training.start(&cluster, &["train.epochs=30"]);
+        let (_, other) = split_by_driver(&job, &workers);
+        wait_for_both(&job);
+        kill(number(other, "pid"));
+        let finished = job.finish();
+        assert_one_loss(&finished);
+        assert_rounds(&finished, 30);
+        assert_eq!(rounds(&finished)[29]["replicas"], 1, "{finished}");
+        assert!(training.model().is_file());
+    }
+}
+
+#[test]
+fn a_worker_that_joins_is_used() {
+    let (cluster, _) = cluster_of(1);
+    let training = Training::of(&["train.epochs=100000"]);
+    let job = training.start(&cluster, &[]);
+    wait_for_round(&job, 1);
+    cluster.join(&["--cpus", "1"]);
+    wait_for_both(&job);
+    cluster.run(&["stop", "job-1"]).assert_success();
+    let finished = job.finish();
+    finished.assert_failure("stopped");
+    assert_eq!(rounds(&finished)[0]["replicas"], 1);
+    assert_eq!(said(&finished, "replica 2 joined; 2 replicas work now"), 1, "{finished}");
+}
+
+#[test]
+fn a_killed_head_does_not_stop_a_training() {
+    let cluster = Cluster::new();
+    let head = cluster.start_head();
+    (0..2).for_each(|_| drop(cluster.join(&["--cpus", "1"])));
+    let training = Training::of(&["train.epochs=20"]);
+    let job = training.start(&cluster, &[]);
+    wait_for_round(&job, 1);
+    kill(number(&head, "pid"));
+    cluster.run(&["head", "start", "--listen", text(&head, "address")]).assert_success();
+    let finished = job.finish();
+    finished.assert_success();
+    assert_eq!(said(&finished, "is lost"), 0, "{finished}");
+    let jobs = cluster.run(&["jobs", "--json"]).json_lines();
+    assert_eq!(jobs.len(), 1);
+    assert_eq!(jobs[0]["state"], "succeeded");
+    // A worker tells a new head again what the old one has not confirmed: at least once.
+    for told in [finished, cluster.run(&["logs", "job-1", "--json"])] {
+        let rounds = rounds(&told).into_iter().filter_map(|round| round["round"].as_u64());
+        let rounds: BTreeSet<u64> = rounds.collect();
+        assert!(rounds.into_iter().eq(1..=20), "{told}");
+    }
+}
+
+#[test]
+fn a_driver_whose_worker_is_killed_goes_on_from_its_checkpoint() {
+    let (cluster, workers) = cluster_of(2);
+    // With one replica it matters for nothing where that is, so that the result must not differ.
+    let settings = ["train.strategy=allreduce", "train.replicas=1", "train.epochs=8"];
+    let (whole, broken) = (Training::of(&settings), Training::of(&settings));
+    let job = broken.start(&cluster, &[]);
+    let (driver, _) = split_by_driver(&job, &workers);
+    // The first round's checkpoint is older than the second round.
+    wait_for_round(&job, 2);
+    kill(number(driver, "pid"));
+    let finished = job.finish();
+    finished.assert_success();
+    assert_eq!(said(&finished, "the driver was restarted: going on from epoch"), 1, "{finished}");
+    assert_eq!(rounds(&finished).last().unwrap()["round"], 8);
+    whole.run(&cluster, &[]);
+    assert!(whole.parameters() == broken.parameters(), "not the same bits");
+    wait_until("the job's processes are gone", || {
+        let processes = cluster.processes();
+        if processes.len() == 2 { Ok(()) } else { Err(format!("{processes:#?}")) }
+    });
+}
