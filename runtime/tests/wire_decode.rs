@@ -9,7 +9,7 @@ use rdist::scheduler::outcome::{Cause, Outcome, TaskError};
 use rdist::scheduler::resource::Resources;
 use rdist::wire::client::{ClientReply, ClientRequest, JobProgress, JobStatus, Submission};
 use rdist::wire::cluster::{
-    HeadToWorker, Output, PeerFrame, Registration, StreamReply, StreamRequest, WorkerToHead,
+    HeadToWorker, Output, PeerFrame, Registration, Said, StreamReply, StreamRequest, WorkerToHead,
 };
 use rdist::wire::join::{JoinReply, JoinRequest, Role};
 use rdist::wire::{decode, encode};
@@ -83,7 +83,7 @@ fn samples() -> Vec<Vec<u8>> {
     let join = JoinRequest { role: Role::Worker, token: Some((1, [2; 16])), request: vec![3; 300] };
     vec![
         encode(&WorkerToHead::Register(registration)).into_vec(),
-        encode(&WorkerToHead::Output(output)).into_vec(),
+        encode(&WorkerToHead::Said { number: 7, said: Said::Output(output) }).into_vec(),
         encode(&WorkerToHead::Core(driver)).into_vec(),
         encode(&HeadToWorker::Core(died)).into_vec(),
         encode(&ClientRequest::Submit(submission)).into_vec(),

@@ -21,7 +21,7 @@ use super::journal::{Books, JournalError, NameRecord};
 use super::programs::Programs;
 use super::query::PendingQuery;
 use super::record::Standing;
-use super::updates::{UpdateFile, Watcher};
+use super::updates::{Origin, UpdateFile, Watcher};
 use super::workers::Session;
 use crate::config::Home;
 use crate::transport::link::{Caller, LinkEvent, LinkServer};
@@ -66,7 +66,7 @@ pub(super) enum Answer {
 pub(super) enum Outgoing {
     Worker { to: WorkerId, message: HeadToWorker },
     Forget(WorkerId),
-    Update { job: JobId, update: JobUpdate },
+    Update { job: JobId, update: JobUpdate, origin: Option<Origin> },
     JobEnded(JobId),
     Answer { reply: oneshot::Sender<Answer>, answer: Answer },
     Joined { reply: oneshot::Sender<Result<Peer, JoinRefusal>>, peer: Peer },
@@ -272,7 +272,7 @@ impl Daemon {
             match outgoing {
                 Outgoing::Worker { to, message } => self.send_now(to, &message),
                 Outgoing::Forget(worker) => self.links.forget(Peer::Worker(worker)),
-                Outgoing::Update { job, update } => self.append(job, &update),
+                Outgoing::Update { job, update, origin } => self.append(job, &update, origin),
                 Outgoing::JobEnded(job) => {
                     if let Some(mut file) = self.updates.remove(&job) {
                         file.end();

@@ -5,9 +5,9 @@ use rdist_scheduler::id::JobId;
 
 use super::daemon::{Daemon, Outgoing, now_ms};
 use super::record::JobRecord;
-use super::updates::{UpdateFile, Watcher, path_of};
+use super::updates::{Origin, UpdateFile, Watcher, path_of};
 use crate::wire::client::{ClientRefusal, ClientReply, JobProgress, JobUpdate, Submission};
-use crate::wire::cluster::{JobInfo, Output};
+use crate::wire::cluster::{JobInfo, Output, Said};
 
 /// Longest event of a driver; longer ones are dropped.
 const MAX_EVENT_BYTES: usize = 4 << 20;
@@ -95,13 +95,21 @@ impl Daemon {
         }
         tracing::info!(%job, state = state.word(), attempt, "a job changed");
         let update = JobUpdate::State { at: now, attempt, state };
-        self.outbox.push(Outgoing::Update { job, update });
+        self.outbox.push(Outgoing::Update { job, update, origin: None });
         if ended {
             self.outbox.push(Outgoing::JobEnded(job));
         }
     }
 
-    pub(super) fn output(&mut self, output: Output) {
+    /// What a job said on a worker.
+    pub(super) fn told_by(&mut self, origin: Origin, said: Said) {
+        match said {
+            Said::Output(output) => self.output(origin, output),
+            Said::Event { job, json } => self.job_event(origin, job, &json),
+        }
+    }
+
+    fn output(&mut self, origin: Origin, output: Output) {
         let update = JobUpdate::Output {
             at: now_ms(),
             worker: output.worker.0,
@@ -110,10 +118,10 @@ impl Daemon {
             stderr: output.stderr,
             text: output.text,
         };
-        self.said(output.job, update);
+        self.said(output.job, update, origin);
     }
 
-    pub(super) fn job_event(&mut self, job: JobId, json: &str) {
+    fn job_event(&mut self, origin: Origin, job: JobId, json: &str) {
         let event = match serde_json::from_str::<serde_json::Value>(json) {
             Ok(event) if json.len() <= MAX_EVENT_BYTES => event,
             Ok(_) => return tracing::warn!(%job, len = json.len(), "an event is too long"),
@@ -124,25 +132,25 @@ impl Daemon {
         {
             record.metrics = Some(metrics.to_string());
         }
-        self.said(job, JobUpdate::Event { at: now_ms(), event });
+        self.said(job, JobUpdate::Event { at: now_ms(), event }, origin);
     }
 
-    fn said(&mut self, job: JobId, update: JobUpdate) {
+    fn said(&mut self, job: JobId, update: JobUpdate, origin: Origin) {
         if self.books.jobs().contains_key(&job) {
-            self.outbox.push(Outgoing::Update { job, update });
+            self.outbox.push(Outgoing::Update { job, update, origin: Some(origin) });
         }
     }
 
     /// Appends to the job's file. What cannot be written is lost, which the head's log says.
-    pub(super) fn append(&mut self, job: JobId, update: &JobUpdate) {
+    pub(super) fn append(&mut self, job: JobId, update: &JobUpdate, origin: Option<Origin>) {
         let open = self.updates.contains_key(&job);
         let over = self.books.jobs().get(&job).is_none_or(|record| record.state.is_ended());
         let result = if over && !open {
             // Last words: nobody waits for more of them.
             UpdateFile::open(path_of(&self.updates_folder, job))
-                .and_then(|mut file| file.append(update))
+                .and_then(|mut file| file.append(update, origin))
         } else {
-            self.file(job).and_then(|file| file.append(update))
+            self.file(job).and_then(|file| file.append(update, origin))
         };
         if let Err(error) = result {
             tracing::error!(%job, %error, "what a job said cannot be written");

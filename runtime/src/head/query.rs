@@ -1,6 +1,6 @@
 //! Questions that the workers answer: asked of all, merged, answered in time with what there is.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 use std::time::Duration;
 
 use rdist_scheduler::id::{JobId, TaskId, WorkerId};
@@ -18,7 +18,8 @@ const PATIENCE: Duration = Duration::from_secs(5);
 /// A question under way.
 pub(super) struct PendingQuery {
     waiting: BTreeSet<WorkerId>,
-    rows: Vec<Value>,
+    /// With who told them.
+    rows: Vec<(WorkerId, Value)>,
     /// The head's own answer, for an explanation.
     explanation: Option<Map<String, Value>>,
     reply: oneshot::Sender<Answer>,
@@ -139,7 +140,7 @@ impl Daemon {
             if let Value::Object(fields) = &mut row {
                 fields.entry("worker").or_insert_with(|| worker.to_string().into());
             }
-            pending.rows.push(row);
+            pending.rows.push((worker, row));
         }
         self.finish_query_if_complete(request);
     }
@@ -172,7 +173,8 @@ impl Daemon {
 
     fn finish_query(&mut self, request: u64) {
         let Some(pending) = self.queries.remove(&request) else { return };
-        let PendingQuery { mut rows, explanation, reply, .. } = pending;
+        let PendingQuery { rows, explanation, reply, .. } = pending;
+        let mut rows = merge(rows);
         let json = match explanation {
             Some(mut explanation) => {
                 explanation.insert("workers".to_owned(), Value::Array(rows));
@@ -189,5 +191,62 @@ impl Daemon {
         };
         let answer = Answer::Reply(ClientReply::Json(json));
         self.outbox.push(Outgoing::Answer { reply, answer });
+    }
+}
+
+/// One row for each task, actor and object: its owner and its host may both have told of it.
+fn merge(rows: Vec<(WorkerId, Value)>) -> Vec<Value> {
+    let mut merged = Vec::with_capacity(rows.len());
+    let mut places = HashMap::new();
+    for (told_by, row) in rows {
+        let id = ["task", "actor", "object"].iter().find_map(|field| row[field].as_str());
+        let place = match id {
+            Some(id) => *places.entry(id.to_owned()).or_insert(merged.len()),
+            None => merged.len(),
+        };
+        if place == merged.len() {
+            merged.push(row);
+        } else if knows_best(told_by, &row) {
+            merged[place] = row;
+        }
+    }
+    merged
+}
+
+/// Where a task is, its state is known; all else the owner knows best.
+fn knows_best(told_by: WorkerId, row: &Value) -> bool {
+    let field = if row["task"].is_string() { "worker" } else { "owner" };
+    row[field].as_str() == Some(&told_by.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_thing_that_two_workers_tell_of_has_one_row() {
+        let (one, two) = (WorkerId(1), WorkerId(2));
+        let task = |state: &str| {
+            json!({"task": "t", "owner": "worker-1", "worker": "worker-2",
+                                        "state": state})
+        };
+        let actor = |name: Value| {
+            json!({"actor": "a", "owner": "worker-1", "worker": "worker-2",
+                                         "name": name})
+        };
+        let rows = [
+            (one, task("placed")),
+            (two, task("running")),
+            (two, actor(Value::Null)),
+            (one, actor("counter".into())),
+            (one, json!({"id": "t", "reason": "no room"})),
+            (two, json!({"id": "t", "reason": "it runs"})),
+        ];
+        let forth = merge(rows.to_vec());
+        assert_eq!(forth[..2], [task("running"), actor("counter".into())]);
+        assert_eq!(forth.len(), 4);
+        let back = merge(rows.into_iter().rev().collect());
+        assert!(back.contains(&task("running")) && back.contains(&actor("counter".into())));
+        assert_eq!(back.len(), 4);
     }
 }

@@ -4,12 +4,17 @@
 //! A watcher reads the file itself up to the length that it knows, then waits for a larger one: so
 //! nothing is missed or doubled between history and the present, and a slow watcher costs no
 //! memory here.
+//!
+//! A worker tells a new head again what the old one had not confirmed. Each line of a worker keeps
+//! the number that the worker gave it, so that it is written once.
 
+use std::collections::HashMap;
 use std::fs::{File, OpenOptions};
-use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::io::{self, BufRead, BufReader, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
-use rdist_scheduler::id::JobId;
+use rdist_scheduler::id::{JobId, WorkerId};
+use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 
 use crate::wire::client::JobUpdate;
@@ -24,11 +29,37 @@ struct Progress {
     ended: bool,
 }
 
+/// Who told an update: the worker, and the number that it gave to it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Origin {
+    pub(super) worker: WorkerId,
+    pub(super) number: u64,
+}
+
+/// A line of the file.
+#[derive(Serialize)]
+struct Line<'a> {
+    #[serde(flatten)]
+    update: &'a JobUpdate,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    told: Option<Told>,
+}
+
+/// The part of a line that says where it is from: the worker's number, and its own.
+#[derive(Deserialize)]
+struct LineOrigin {
+    told: Option<Told>,
+}
+
+type Told = (u64, u64);
+
 /// The writing end.
 #[derive(Debug)]
 pub(super) struct UpdateFile {
     path: PathBuf,
     file: File,
+    /// The last number of each worker.
+    heard: HashMap<u64, u64>,
     progress: watch::Sender<Progress>,
 }
 
@@ -44,16 +75,25 @@ impl UpdateFile {
             OpenOptions::new().read(true).write(true).create(true).truncate(false).open(&path)?;
         let len = whole_lines(&mut file)?;
         file.set_len(len)?;
+        file.rewind()?;
+        let heard = heard(&file)?;
         file.seek(SeekFrom::Start(len))?;
         let (progress, _) = watch::channel(Progress { len, ended: false });
-        Ok(Self { path, file, progress })
+        Ok(Self { path, file, heard, progress })
     }
 
-    /// Appends an update.
-    pub(super) fn append(&mut self, update: &JobUpdate) -> io::Result<()> {
-        let mut line = serde_json::to_vec(update).map_err(io::Error::other)?;
+    /// Appends an update, unless its worker has told it before.
+    pub(super) fn append(&mut self, update: &JobUpdate, origin: Option<Origin>) -> io::Result<()> {
+        let told = origin.map(|Origin { worker, number }| (worker.0, number));
+        if let Some((worker, number)) = told
+            && self.heard.get(&worker).is_some_and(|last| number <= *last)
+        {
+            return Ok(());
+        }
+        let mut line = serde_json::to_vec(&Line { update, told }).map_err(io::Error::other)?;
         line.push(b'\n');
         self.file.write_all(&line)?;
+        self.heard.extend(told);
         self.progress.send_modify(|progress| progress.len += line.len() as u64);
         Ok(())
     }
@@ -70,6 +110,17 @@ impl UpdateFile {
         let first = if from_start { Vec::new() } else { first };
         Watcher { path: self.path.clone(), at, first, progress: Some(progress) }
     }
+}
+
+/// The last number of each worker in a file.
+fn heard(file: &File) -> io::Result<HashMap<u64, u64>> {
+    let mut heard = HashMap::new();
+    for line in BufReader::with_capacity(PIECE_BYTES, file).split(b'\n') {
+        // A line that somebody has damaged says nothing of where it is from.
+        let origin = serde_json::from_slice(&line?).ok();
+        heard.extend(origin.and_then(|LineOrigin { told }| told));
+    }
+    Ok(heard)
 }
 
 /// Length up to the last line feed.
@@ -155,13 +206,34 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = path_of(folder.path(), JobId(3));
         let update = JobUpdate::State { at: 1, attempt: 0, state: JobProgress::Succeeded };
-        UpdateFile::open(path.clone()).unwrap().append(&update).unwrap();
+        UpdateFile::open(path.clone()).unwrap().append(&update, None).unwrap();
         let whole = std::fs::read(&path).unwrap();
         let mut torn = whole.clone();
         torn.extend(vec![b'x'; PIECE_BYTES * 2]);
         std::fs::write(&path, &torn).unwrap();
-        UpdateFile::open(path.clone()).unwrap().append(&update).unwrap();
+        UpdateFile::open(path.clone()).unwrap().append(&update, None).unwrap();
         assert_eq!(std::fs::read(&path).unwrap(), whole.repeat(2));
+    }
+
+    #[test]
+    fn what_a_worker_tells_again_is_written_once() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = path_of(folder.path(), JobId(3));
+        let event = |n: u64| JobUpdate::Event { at: 1, event: n.into() };
+        let by = |worker, number| Some(Origin { worker: WorkerId(worker), number });
+        let mut file = UpdateFile::open(path.clone()).unwrap();
+        file.append(&event(1), by(1, 7)).unwrap();
+        file.append(&event(2), by(2, 5)).unwrap();
+        file.append(&event(1), by(1, 7)).unwrap();
+        drop(file);
+        let mut file = UpdateFile::open(path.clone()).unwrap();
+        file.append(&event(1), by(1, 7)).unwrap();
+        file.append(&event(3), by(1, 9)).unwrap();
+        file.append(&event(4), by(2, 6)).unwrap();
+        let text = std::fs::read_to_string(&path).unwrap();
+        let lines: Vec<JobUpdate> =
+            text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+        assert_eq!(lines, [1, 2, 3, 4].map(event));
     }
 
     #[test]

@@ -11,12 +11,13 @@ use tokio::time::Instant;
 
 use super::daemon::{Daemon, Outgoing, now_ms};
 use super::record::{Standing, WorkerRecord};
+use super::updates::Origin;
 use crate::transfer;
 use crate::transport::link::LinkEvent;
 use crate::transport::quic::close;
 use crate::transport::{Connection, Peer, Token, TokenRecord, TokenTerms};
 use crate::wire;
-use crate::wire::cluster::{HeadToWorker, Registration, StreamRequest, WorkerToHead};
+use crate::wire::cluster::{HeadToWorker, Registration, Said, StreamRequest, WorkerToHead};
 use crate::wire::join::{JoinRefusal, JoinRequest, Role};
 
 /// A worker that has registered.
@@ -139,8 +140,8 @@ impl Daemon {
         }
         if !self.sessions.contains_key(&worker) {
             // Last words of a worker that was given up, or logs from before its registration.
-            if let WorkerToHead::Output(output) = message {
-                self.output(output);
+            if let WorkerToHead::Said { number, said: said @ Said::Output(_) } = message {
+                self.told_by(Origin { worker, number }, said);
             }
             return;
         }
@@ -150,8 +151,7 @@ impl Daemon {
                 self.tell(ClusterEvent::FromWorker { from: worker, message });
             }
             WorkerToHead::JobWanted(job) => self.send_job(worker, job),
-            WorkerToHead::Output(output) => self.output(output),
-            WorkerToHead::Event { job, json } => self.job_event(job, &json),
+            WorkerToHead::Said { number, said } => self.told_by(Origin { worker, number }, said),
             WorkerToHead::Answer { request, json } => self.query_answered(worker, request, &json),
             WorkerToHead::Leaving => self.worker_gone(worker, "it left", Standing::Gone),
         }

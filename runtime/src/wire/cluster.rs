@@ -28,14 +28,13 @@ pub enum WorkerToHead {
     Core(ToHead),
     /// What is known of a job is wanted.
     JobWanted(JobId),
-    /// Output of a job's processes.
-    Output(Output),
-    /// A driver's event for who submitted the job: one JSON object in text.
-    Event {
-        /// The job.
-        job: JobId,
-        /// One JSON object.
-        json: String,
+    /// Something that a job said, for who follows it.
+    Said {
+        /// Grows by one with each that this worker sends; a head that finds the number in the
+        /// job's file already has been told before it was killed.
+        number: u64,
+        /// What.
+        said: Said,
     },
     /// Answer to a `Query`: JSON text.
     Answer {
@@ -67,6 +66,20 @@ pub struct Registration {
     pub store_bytes: u64,
     /// What a head had assigned to it.
     pub held: Held,
+}
+
+/// What a job says.
+#[derive(Debug, Clone, PartialEq, Eq, Archive, Serialize, Deserialize)]
+pub enum Said {
+    /// Output of one of its processes.
+    Output(Output),
+    /// An event of its driver.
+    Event {
+        /// The job.
+        job: JobId,
+        /// One JSON object.
+        json: String,
+    },
 }
 
 /// Some lines of output.

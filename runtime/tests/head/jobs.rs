@@ -3,7 +3,7 @@
 use rdist::client::{ClientError, ClientRefusal, JobProgress, JobUpdate};
 use rdist::scheduler::id::{JobId, WorkerId};
 use rdist::transport::frame;
-use rdist::wire::cluster::{HeadToWorker, StreamReply, StreamRequest, WorkerToHead};
+use rdist::wire::cluster::{HeadToWorker, Said, StreamReply, StreamRequest};
 
 use crate::worker::Worker;
 use crate::{Place, within};
@@ -63,7 +63,7 @@ async fn a_job_goes_from_submission_to_its_metrics() {
 
     worker.say(job, "hello\n");
     for json in [r#"{"event":"epoch","metrics":{"loss":2}}"#, r#"{"metrics":{"loss":1}}"#, "no"] {
-        worker.send(&WorkerToHead::Event { job, json: json.to_owned() });
+        worker.tell(Said::Event { job, json: json.to_owned() });
     }
     worker.finish_driver(job, attempt);
     let updates = all(live).await;

@@ -1,6 +1,7 @@
 //! A worker that does what a test says.
 
 use std::net::SocketAddr;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use rdist::config::Home;
@@ -10,7 +11,7 @@ use rdist::scheduler::outcome::{Outcome, Returned};
 use rdist::scheduler::resource::Resources;
 use rdist::transport::link::{self, LinkEvent, LinkHandle, Opening};
 use rdist::transport::{Connection, Endpoint, Entrance, Identity, Peer, Tuning};
-use rdist::wire::cluster::{HeadToWorker, Output, Registration, WorkerToHead};
+use rdist::wire::cluster::{HeadToWorker, Output, Registration, Said, WorkerToHead};
 use rdist::wire::{decode, encode};
 use tokio::sync::mpsc;
 
@@ -20,6 +21,7 @@ pub(crate) struct Worker {
     pub(crate) id: WorkerId,
     pub(crate) endpoint: Endpoint,
     pub(crate) link: LinkHandle,
+    next_number: AtomicU64,
     pub(crate) held: Held,
     pub(crate) connection: Option<Connection>,
     events: mpsc::UnboundedReceiver<LinkEvent>,
@@ -53,7 +55,8 @@ impl Worker {
         let target = entrance.target();
         let link = link::dial(&endpoint, target, Peer::Head, Opening::Announced, sink);
         let (id, held) = (identity.worker().unwrap(), Held::default());
-        Self { id, endpoint, link, held, connection: None, events }
+        let next_number = AtomicU64::new(1);
+        Self { id, endpoint, link, next_number, held, connection: None, events }
     }
 
     pub(crate) fn send(&self, message: &WorkerToHead) {
@@ -144,7 +147,12 @@ impl Worker {
             stderr: false,
             text: text.to_owned(),
         };
-        let frame = encode(&WorkerToHead::Output(output)).into_vec();
+        self.tell(Said::Output(output));
+    }
+
+    pub(crate) fn tell(&self, said: Said) {
+        let number = self.next_number.fetch_add(1, Ordering::Relaxed);
+        let frame = encode(&WorkerToHead::Said { number, said }).into_vec();
         self.link.send_lasting(frame).unwrap();
     }
 }

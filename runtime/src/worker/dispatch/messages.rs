@@ -10,9 +10,10 @@ use rdist_scheduler::spec::{TaskKind, TaskSpec};
 
 use super::Dispatch;
 use crate::store::Stored;
-use crate::wire::cluster::WorkerToHead;
+use crate::wire::cluster::Said;
 use crate::wire::decode;
 use crate::wire::executor::{FromExecutor, MAX_BODY_BYTES, MAX_INLINE_BYTES, Value};
+use crate::worker::network::Command;
 
 impl Dispatch {
     /// Handles the next message of `id`. Returns whether there was one.
@@ -92,7 +93,8 @@ impl Dispatch {
             }
             FromExecutor::Event(json) => {
                 if let Some(executor) = self.executors.get(&by) {
-                    self.network.to_head(&WorkerToHead::Event { job: executor.job, json });
+                    let said = Said::Event { job: executor.job, json };
+                    self.network.command(Command::Say(said));
                 }
             }
         }

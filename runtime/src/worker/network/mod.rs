@@ -26,7 +26,7 @@ use crate::store::Incoming;
 use crate::transfer::{reachable, read_request, serve_bytes, serve_here, serve_nothing};
 use crate::transport::link::{LinkEvent, LinkServer, ServerSink, receive_caller};
 use crate::transport::{Arrival, Connection, Endpoint, Entrance, Peer, Tuning};
-use crate::wire::cluster::{JobInfo, PeerFrame, StreamRequest, WorkerToHead};
+use crate::wire::cluster::{JobInfo, PeerFrame, Said, StreamRequest, WorkerToHead};
 use crate::wire::{decode, encode};
 use peers::Peers;
 use processes::Launcher;
@@ -36,7 +36,9 @@ use uplink::Uplink;
 #[derive(Debug)]
 pub(super) enum Command {
     /// Say something to the head.
-    ToHead { frame: Vec<u8>, lasting: bool },
+    ToHead(Vec<u8>),
+    /// Tell the head what a job said.
+    Say(Said),
     /// Say who this worker is, to a head that does not know.
     Register { meeting: u64, frame: Vec<u8> },
     /// Say something to another worker.
@@ -77,11 +79,8 @@ impl Network {
         let _ = self.commands.send(command);
     }
 
-    /// Output and events are worth telling also to a head that has forgotten everything; all
-    /// else the core tells again by itself.
     pub(super) fn to_head(&self, message: &WorkerToHead) {
-        let lasting = matches!(message, WorkerToHead::Output(_) | WorkerToHead::Event { .. });
-        self.command(Command::ToHead { frame: encode(message).into_vec(), lasting });
+        self.command(Command::ToHead(encode(message).into_vec()));
     }
 
     pub(super) fn to_peer(&self, to: WorkerId, frame: &PeerFrame) {
@@ -200,7 +199,8 @@ async fn run(shared: Rc<Shared>, mut commands: mpsc::UnboundedReceiver<Command>)
 
 fn carry_out(shared: &Rc<Shared>, command: Command) {
     match command {
-        Command::ToHead { frame, lasting } => shared.uplink.send(frame, lasting),
+        Command::ToHead(frame) => shared.uplink.send(frame),
+        Command::Say(said) => shared.uplink.say(said),
         Command::Register { meeting, frame } => shared.uplink.begin(meeting, frame),
         Command::ToPeer { to, frame } => shared.peers.borrow_mut().send(to, frame),
         Command::Member { worker, address } => {

@@ -8,8 +8,7 @@ use tokio::sync::{Mutex, mpsc};
 use super::Command;
 use super::uplink::Uplink;
 use crate::transfer;
-use crate::wire::cluster::{JobInfo, Output, ProgramHash, WorkerToHead};
-use crate::wire::encode;
+use crate::wire::cluster::{JobInfo, Output, ProgramHash, Said};
 use crate::worker::inbox::{Inbox, Note};
 use crate::worker::launch::{self, Launch, Processes};
 
@@ -40,9 +39,8 @@ impl Launcher {
             Ok(program) => {
                 let commands = self.commands.clone();
                 let output = move |output: Output| {
-                    let frame = encode(&WorkerToHead::Output(output)).into_vec();
                     // The receiver lives as long as this thread's loop.
-                    let _ = commands.send(Command::ToHead { frame, lasting: true });
+                    let _ = commands.send(Command::Say(Said::Output(output)));
                 };
                 launch::run(launch, job, &program, &self.processes, output).await
             }

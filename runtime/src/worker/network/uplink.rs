@@ -1,17 +1,21 @@
 //! The link to the head.
 
+use std::cell::Cell;
+
 use tokio::sync::watch;
 
 use crate::transport::link::{LinkEvent, LinkHandle, Opening, dial};
 use crate::transport::{Connection, Endpoint, Peer, Target};
-use crate::wire::cluster::HeadToWorker;
-use crate::wire::decode;
+use crate::wire::cluster::{HeadToWorker, Said, WorkerToHead};
+use crate::wire::{decode, encode};
 use crate::worker::inbox::{Inbox, Note};
 
 /// See the module's text.
 pub(super) struct Uplink {
     link: LinkHandle,
     connection: watch::Receiver<Option<Connection>>,
+    /// Of what jobs say here.
+    next_number: Cell<u64>,
 }
 
 impl Uplink {
@@ -36,13 +40,23 @@ impl Uplink {
                 LinkEvent::Unreachable(error) => tracing::debug!(%error, "the head is unreachable"),
                 LinkEvent::Forgotten => {}
             });
-        Self { link, connection }
+        Self { link, connection, next_number: Cell::new(1) }
     }
 
-    pub(super) fn send(&self, frame: Vec<u8>, lasting: bool) {
-        let sent = if lasting { self.link.send_lasting(frame) } else { self.link.send(frame) };
-        if let Err(error) = sent {
+    pub(super) fn send(&self, frame: Vec<u8>) {
+        if let Err(error) = self.link.send(frame) {
             tracing::warn!(%error, "a message to the head is dropped");
+        }
+    }
+
+    /// What a job said is worth telling also to a head that has forgotten everything; all else
+    /// the core tells again by itself.
+    pub(super) fn say(&self, said: Said) {
+        let number = self.next_number.get();
+        self.next_number.set(number + 1);
+        let frame = encode(&WorkerToHead::Said { number, said }).into_vec();
+        if let Err(error) = self.link.send_lasting(frame) {
+            tracing::warn!(%error, "words of a job are dropped");
         }
     }
 
