@@ -214,10 +214,11 @@ fn show(
     update: &JobUpdate,
 ) -> anyhow::Result<Option<Standing>> {
     match update {
-        JobUpdate::Output { at, worker, source, stderr, text, .. } => {
+        JobUpdate::Output { at, worker, source, task, stderr, text } => {
             clock.seconds(*at);
             let worker = WorkerId(*worker).to_string();
-            follower.lines(Lines { source, worker: &worker, stderr: *stderr, text })?;
+            let task = task.as_deref();
+            follower.lines(Lines { source, worker: &worker, task, stderr: *stderr, text })?;
         }
         JobUpdate::Event { at, event } => {
             clock.seconds(*at);

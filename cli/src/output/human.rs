@@ -137,9 +137,16 @@ mod tests {
     #[test]
     fn the_drivers_output_is_left_as_it_is_and_a_tasks_output_says_where_it_is_from() {
         let (out, err) = shown(|human| {
-            let driver = Lines { source: "driver", worker: "w", stderr: false, text: "3.14\n" };
+            let driver =
+                Lines { source: "driver", worker: "w", task: None, stderr: false, text: "3.14\n" };
             human.lines("job-1", driver).unwrap();
-            let task = Lines { source: "pool", worker: "worker-2", stderr: true, text: "a\nb\n" };
+            let task = Lines {
+                source: "pool",
+                worker: "worker-2",
+                task: None,
+                stderr: true,
+                text: "a\nb\n",
+            };
             human.lines("job-1", task).unwrap();
         });
         assert_eq!(out, "3.14\n");

@@ -41,7 +41,7 @@ impl<W: Write> Reporter for Json<W> {
         let stream = if lines.stderr { "stderr" } else { "stdout" };
         self.line(&json!({
             "event": "output", "job": job, "source": lines.source, "worker": lines.worker,
-            "stream": stream, "text": lines.text,
+            "task": lines.task, "stream": stream, "text": lines.text,
         }))
     }
 
@@ -97,8 +97,10 @@ mod tests {
 
     #[test]
     fn output_stays_on_one_line() {
-        let lines = Lines { source: "driver", worker: "worker-1", stderr: true, text: "a\nb\n" };
+        let (source, worker, task) = ("driver", "worker-1", Some("task-1"));
+        let lines = Lines { source, worker, task, stderr: true, text: "a\nb\n" };
         let line = shown(|json| json.lines("job-3", lines));
         assert_eq!((&line["stream"], &line["text"]), (&"stderr".into(), &"a\nb\n".into()));
+        assert_eq!(line["task"], "task-1");
     }
 }

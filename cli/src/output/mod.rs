@@ -20,6 +20,8 @@ pub(crate) struct Lines<'a> {
     pub source: &'a str,
     /// On which worker.
     pub worker: &'a str,
+    /// Which task, where that is known.
+    pub task: Option<&'a str>,
     /// To standard error instead of standard output.
     pub stderr: bool,
     /// Whole lines, each ended by a line feed.

@@ -201,3 +201,22 @@ fn a_stopped_job_leaves_no_process() {
     });
     cluster.run(&["stop", "job-77"]).assert_failure("job-77");
 }
+
+/// Tasks run beside each other in one process, and its lines are told apart all the same.
+#[test]
+fn every_line_says_which_task_printed_it() {
+    let cluster = Cluster::with_workers(&[3]);
+    let finished = cluster.run(&["submit", &faults(), "--json", "--", "print", "6"]);
+    finished.assert_success();
+    let mut seen = std::collections::BTreeMap::<String, usize>::new();
+    for line in finished.json_lines().iter().filter(|line| line["event"] == "output") {
+        let task = line["task"].as_str().unwrap_or_else(|| panic!("whose is {line}?"));
+        for text in line["text"].as_str().unwrap().lines() {
+            assert_eq!(text, format!("I am {task}"));
+            *seen.entry(task.to_owned()).or_default() += 1;
+        }
+    }
+    let mut counts: Vec<usize> = seen.into_values().collect();
+    counts.sort_unstable();
+    assert_eq!(counts, [1, 400, 400, 400, 400, 400, 400]);
+}

@@ -35,6 +35,15 @@ fn waits_for(file: String) -> u64 {
     7
 }
 
+/// Prints its own id on both streams, again and again.
+#[rdist::task]
+fn prints(cx: &Context, times: u64) {
+    for _ in 0..times {
+        println!("I am {}", cx.task_id());
+        eprintln!("I am {}", cx.task_id());
+    }
+}
+
 #[rdist::task]
 fn gpu_only(x: u64) -> u64 {
     x
@@ -53,6 +62,12 @@ async fn main(cx: Driver) -> Result<()> {
                 sum += object.await?;
             }
             println!("sum {sum}");
+        }
+        ["print", tasks] => {
+            let tasks: u64 = tasks.parse().unwrap();
+            let all: Vec<_> = (0..tasks).map(|_| prints.submit(&cx, 200)).collect();
+            cx.get_all(&all)?;
+            println!("I am {}", cx.task_id());
         }
         ["panic"] => println!("{}", panics.submit(&cx, 3).await?),
         ["error"] => println!("{}", returns_an_error.submit(&cx, 4).await?),

@@ -21,6 +21,7 @@ use super::options::TaskOptions;
 use super::value::Value;
 use super::writing::Writing;
 use crate::executor::objects::Held;
+use crate::executor::output::set_writer;
 use crate::executor::process::{Encoded, Process};
 use crate::executor::run::Running;
 use crate::executor::wait::{Parker, thread_waker};
@@ -219,7 +220,9 @@ impl Context {
     /// Runs `code` with this context as the thread's current one.
     pub(crate) fn scope<R>(&self, code: impl FnOnce() -> R) -> R {
         let outer = CURRENT.replace(Some(self.clone()));
+        let writer = set_writer(Some(self.task_id()));
         let result = code();
+        set_writer(writer);
         drop(CURRENT.replace(outer));
         result
     }

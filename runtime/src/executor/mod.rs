@@ -19,6 +19,7 @@ pub(crate) mod launch;
 pub(crate) mod mailbox;
 pub(crate) mod objects;
 pub(crate) mod outbox;
+pub(crate) mod output;
 pub(crate) mod panic;
 pub(crate) mod process;
 pub(crate) mod registry;

@@ -103,6 +103,7 @@ impl Process {
         // Safety: see above.
         let fd = unsafe { OwnedFd::from_raw_fd(number) };
         let process = Self::welcome(LocalSocket::from_fd(fd))?;
+        super::output::start_marks();
         if PROCESS.set(process).is_err() {
             return Err(ConnectError::Twice);
         }

@@ -192,3 +192,34 @@ pub enum SocketMessage {
         reason: String,
     },
 }
+
+/// First byte of a mark in an executor's output; no text has it (it is ASCII's record separator).
+pub const MARK: u8 = 0x1e;
+/// Length of a mark: its first byte and 32 hexadecimal digits.
+pub const MARK_BYTES: usize = 33;
+
+/// What an executor puts before bytes that another task prints than the bytes before. Zeros: it is
+/// not known whose the bytes are.
+pub fn mark_output(task: Option<TaskId>) -> [u8; MARK_BYTES] {
+    let mut mark = [b'0'; MARK_BYTES];
+    mark[0] = MARK;
+    if let Some(task) = task {
+        let name = task.to_string();
+        if let Some(digits) = name.as_bytes().last_chunk::<{ MARK_BYTES - 1 }>() {
+            mark[1..].copy_from_slice(digits);
+        }
+    }
+    mark
+}
+
+/// Whose the bytes after a mark are; an error where it is no mark.
+pub fn read_mark(mark: &[u8; MARK_BYTES]) -> Result<Option<TaskId>, NoMark> {
+    let digits = std::str::from_utf8(&mark[1..]).map_err(|_| NoMark)?;
+    let task: TaskId = digits.parse().map_err(|_| NoMark)?;
+    Ok(Some(task).filter(|task| *task != TaskId::default()))
+}
+
+/// Bytes that look like a mark in an executor's output, and are none.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("no mark")]
+pub struct NoMark;

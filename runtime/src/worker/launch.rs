@@ -4,7 +4,7 @@
 //! the thread that started it ends (`PR_SET_PDEATHSIG`), so that a worker killed with -9 leaves no
 //! process behind. What an executor is for, and when it starts and ends, is the core's decision.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::HashMap;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
@@ -14,19 +14,15 @@ use std::time::Duration;
 
 use rdist_scheduler::id::{ExecutorId, JobId, WorkerId};
 use rdist_scheduler::outcome::Death;
-use tokio::io::{AsyncRead, AsyncReadExt};
 use tokio::process::{Child, Command};
 
+use super::output::{OutputReader, Tail};
 use crate::executor::EXECUTOR_FD;
 use crate::wire::cluster::{JobInfo, Output};
 
 /// How long output may go on to arrive after its process has ended: a grandchild may hold the
 /// pipe open for ever.
 const OUTPUT_GRACE: Duration = Duration::from_millis(200);
-/// Lines of standard error that are kept to say why a process died.
-const STDERR_LINES: usize = 20;
-/// Largest piece of output that travels at once.
-const OUTPUT_BYTES: usize = 32 << 10;
 
 /// An executor to start.
 #[derive(Debug)]
@@ -54,7 +50,7 @@ pub(super) async fn run(
     output: impl Fn(Output) + Clone + 'static,
 ) -> Death {
     let (executor, job) = (launch.executor, launch.job);
-    let writer = LineWriter::new(job, launch.worker, launch.source, output);
+    let reader = OutputReader::new(job, launch.worker, launch.source, output);
     let mut child = match spawn(launch, info, program) {
         Ok(child) => child,
         Err(error) => {
@@ -65,9 +61,9 @@ pub(super) async fn run(
     if let (Some(pid), Ok(mut processes)) = (child.id(), processes.lock()) {
         processes.insert(executor, pid);
     }
-    let tail = Arc::new(Mutex::new(VecDeque::new()));
-    let stdout = child.stdout.take().map(|pipe| writer.clone().forward(pipe, false, None));
-    let stderr = child.stderr.take().map(|pipe| writer.forward(pipe, true, Some(tail.clone())));
+    let tail = Tail::default();
+    let stdout = child.stdout.take().map(|pipe| reader.clone().forward(pipe, false, None));
+    let stderr = child.stderr.take().map(|pipe| reader.forward(pipe, true, Some(tail.clone())));
     let reading = tokio::task::spawn_local(async move {
         tokio::join!(optional(stdout), optional(stderr));
     });
@@ -79,8 +75,7 @@ pub(super) async fn run(
     if tokio::time::timeout(OUTPUT_GRACE, reading).await.is_err() {
         abort.abort();
     }
-    let stderr = tail.lock().map(|lines| Vec::from_iter(lines.iter().cloned()).join("\n"));
-    death(status, stderr.unwrap_or_default())
+    death(status, tail.text())
 }
 
 async fn optional(work: Option<impl Future<Output = ()>>) {
@@ -144,59 +139,5 @@ pub(super) fn kill(processes: &Processes, executor: ExecutorId) {
         // It may have ended by itself meanwhile; its entry is removed only after it was reaped,
         // so the number still names it.
         let _ = rustix::process::kill_process_group(group, rustix::process::Signal::KILL);
-    }
-}
-
-/// Cuts a byte stream into whole lines and hands them on.
-#[derive(Clone)]
-struct LineWriter<F> {
-    job: JobId,
-    worker: WorkerId,
-    source: &'static str,
-    output: F,
-}
-
-impl<F: Fn(Output)> LineWriter<F> {
-    fn new(job: JobId, worker: WorkerId, source: &'static str, output: F) -> Self {
-        Self { job, worker, source, output }
-    }
-
-    async fn forward(
-        self,
-        mut pipe: impl AsyncRead + Unpin,
-        stderr: bool,
-        tail: Option<Arc<Mutex<VecDeque<String>>>>,
-    ) {
-        let mut pending = Vec::with_capacity(OUTPUT_BYTES);
-        loop {
-            let read = pipe.read_buf(&mut pending).await.unwrap_or(0);
-            let whole = match pending.iter().rposition(|byte| *byte == b'\n') {
-                Some(last) if read > 0 && pending.len() < OUTPUT_BYTES => last + 1,
-                None if read > 0 && pending.len() < OUTPUT_BYTES => continue,
-                _ => pending.len(),
-            };
-            if whole > 0 {
-                self.lines(&pending[..whole], stderr, tail.as_deref());
-                pending.drain(..whole);
-            }
-            if read == 0 {
-                return;
-            }
-        }
-    }
-
-    fn lines(&self, bytes: &[u8], stderr: bool, tail: Option<&Mutex<VecDeque<String>>>) {
-        let mut text = String::from_utf8_lossy(bytes).into_owned();
-        if !text.ends_with('\n') {
-            text.push('\n');
-        }
-        if let Some(Ok(mut tail)) = tail.map(Mutex::lock) {
-            tail.extend(text.lines().map(str::to_owned));
-            while tail.len() > STDERR_LINES {
-                tail.pop_front();
-            }
-        }
-        let (job, worker, source) = (self.job, self.worker, self.source.to_owned());
-        (self.output)(Output { job, worker, task: None, source, stderr, text });
     }
 }

@@ -15,6 +15,7 @@ mod executor;
 mod inbox;
 mod launch;
 mod network;
+mod output;
 mod query;
 
 use std::collections::HashMap;
