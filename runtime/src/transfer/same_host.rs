@@ -8,7 +8,7 @@
 use std::fs::File;
 use std::io;
 use std::os::linux::fs::MetadataExt;
-use std::os::unix::fs::FileExt;
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::sync::LazyLock;
 
 use crate::wire::cluster::{HostId, Place};
@@ -37,8 +37,13 @@ pub(super) fn host() -> Option<HostId> {
 
 /// Fills `block` from another process's file. Lets the thread's other tasks in between pieces.
 pub(super) async fn read(place: &Place, block: &mut [u8]) -> io::Result<()> {
-    let file = File::open(format!("/proc/{}/fd/{}", place.process, place.descriptor))?;
-    if file.metadata()?.st_ino() != place.inode {
+    // Whatever else a peer may name, opening it must not block: a pipe would.
+    let file = File::options()
+        .read(true)
+        .custom_flags(libc::O_NONBLOCK)
+        .open(format!("/proc/{}/fd/{}", place.process, place.descriptor))?;
+    let found = file.metadata()?;
+    if !found.is_file() || found.st_ino() != place.inode {
         return Err(io::Error::new(io::ErrorKind::NotFound, "it is another file by now"));
     }
     let mut offset = place.offset;
@@ -76,5 +81,13 @@ mod tests {
             io::ErrorKind::UnexpectedEof
         );
         assert!(host().is_some());
+
+        let (reading, _writing) = io::pipe().unwrap();
+        let inode = File::from(std::os::fd::OwnedFd::from(reading.try_clone().unwrap()))
+            .metadata()
+            .unwrap()
+            .st_ino();
+        let pipe = Place { process, descriptor: reading.as_raw_fd(), inode, offset: 0, len: 6 };
+        assert_eq!(read(&pipe, &mut block).await.unwrap_err().kind(), io::ErrorKind::NotFound);
     }
 }
