@@ -100,12 +100,3 @@ fn the_error_of_the_main_function_is_the_jobs() {
 fn the_worker_s_end_is_the_processes_end() {
     worker::dies_with_its_worker();
 }
-
-/// Rates on an optimised build; run it by name with `--ignored --nocapture`.
-#[test]
-#[ignore = "measures"]
-fn rates() {
-    for line in passes("rates").events {
-        println!("{line}");
-    }
-}

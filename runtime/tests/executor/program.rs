@@ -1,7 +1,7 @@
 //! The program that the tests run: its tasks, its actors, and one driver for each scenario.
 
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use rdist::__private::{Failure, drive};
 use rdist::prelude::*;
@@ -23,7 +23,6 @@ pub(crate) fn main_of_scenario(cx: Driver) -> std::result::Result<(), Failure> {
         "threads" => threads(&cx),
         "burst" => burst(&cx)?,
         "events" => cx.emit(&serde_json::json!({ "epoch": 1, "loss": 0.5 })),
-        "rates" => rates(&cx)?,
         "fails" => return Err(Failure::Returned("x".parse::<u8>().unwrap_err().to_string())),
         other => panic!("no scenario {other:?}"),
     }
@@ -419,37 +418,5 @@ fn burst(cx: &Context) -> Result<()> {
     let text = "x".repeat(3_000);
     let all: Vec<_> = (0..3_000).map(|_| length.submit(cx, &text)).collect();
     assert_eq!(cx.get_all(&all)?.iter().sum::<u64>(), 9_000_000);
-    Ok(())
-}
-
-/// How often `step` runs in a second, in words.
-fn rate(cx: &Context, name: &str, count: u64, mut step: impl FnMut(u64)) {
-    let start = Instant::now();
-    (0..count).for_each(&mut step);
-    let per_second = count as f64 / start.elapsed().as_secs_f64();
-    cx.emit(&serde_json::json!({ "row": name, "per_second": per_second.round() }));
-}
-
-fn rates(cx: &Context) -> Result<()> {
-    let ready = square.submit(cx, 5);
-    ready.get()?;
-    rate(cx, "get_ready", 2_000_000, |_| assert_eq!(ready.get().unwrap(), 25));
-    rate(cx, "put_small", 200_000, |x| drop(cx.put(&x).unwrap()));
-    rate(cx, "submit_get", 20_000, |x| assert_eq!(square.submit(cx, x).get().unwrap(), x * x));
-    let start = Instant::now();
-    let all: Vec<_> = (0..50_000).map(|x| square.submit(cx, x)).collect();
-    let submitted = start.elapsed();
-    cx.get_all(&all)?;
-    let done = start.elapsed();
-    cx.emit(&serde_json::json!({
-        "row": "submit_burst", "per_second": (50_000.0 / submitted.as_secs_f64()).round(),
-        "done_per_second": (50_000.0 / done.as_secs_f64()).round(),
-    }));
-    let counter = Counter::spawn(cx, 0).get()?;
-    rate(cx, "actor_call", 20_000, |x| assert!(counter.add(1).call().get().unwrap() > x));
-    let data = vec![1.0_f32; 4 << 20];
-    let object = cx.put(&data)?;
-    rate(cx, "read_16mb", 100_000, |_| assert_eq!(object.read().unwrap().len(), 4 << 20));
-    rate(cx, "put_16mb", 20, |_| drop(cx.put(&data).unwrap()));
     Ok(())
 }
