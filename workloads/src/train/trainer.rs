@@ -339,20 +339,27 @@ mod tests {
 
     /// The claim of `allreduce`: n replicas with batch b are one with batch n x b. Adam divides a
     /// gradient by its own size, so that through a deep model it also blows up what is nothing but
-    /// rounding.
+    /// rounding: there it holds after a step, and no longer after four.
     #[test]
     fn two_halves_of_a_batch_give_the_whole_batchs_step() {
-        halves_against_whole(Architecture::Mlp, Rule::Adam);
-        halves_against_whole(Architecture::DeepMlp, Rule::Sgd);
+        for (architecture, rule, steps) in [
+            (Architecture::Mlp, Rule::Adam, 4),
+            (Architecture::DeepMlp, Rule::Sgd, 4),
+            (Architecture::DeepMlp, Rule::Adam, 1),
+        ] {
+            let furthest = halves_from_whole(architecture, rule, steps);
+            assert!(furthest < 1e-5, "{architecture:?}, {rule:?}, {steps} steps: {furthest}");
+        }
     }
 
-    fn halves_against_whole(architecture: Architecture, rule: Rule) {
+    /// How far apart the furthest parameters are.
+    fn halves_from_whole(architecture: Architecture, rule: Rule, steps: usize) -> f32 {
         let train = synthetic::draw(512, 1);
         let work = |from, to| Work { order: 0, from, to, among: (0, 512) };
         let recipe = Recipe { rule, ..recipe(architecture, 0.0) };
         let mut whole = Trainer::new(recipe.clone());
         let mut halves = [(); 2].map(|()| Trainer::new(recipe.clone()));
-        for from in (0..512).step_by(128) {
+        for from in (0..512).step_by(128).take(steps) {
             whole.compute_gradient((&train).into(), &work(from, from + 128));
             let gradient = whole.last_gradient().clone();
             whole.step(&[&gradient], 1e-3);
@@ -368,12 +375,8 @@ mod tests {
             halves.iter_mut().for_each(|half| half.step(&gradients, 1e-3));
             assert!(halves[0].parameters() == halves[1].parameters());
         }
-        let furthest = whole
-            .parameters()
-            .iter()
-            .zip(halves[0].parameters())
-            .fold(0.0_f32, |furthest, (a, b)| furthest.max((a - b).abs()));
-        assert!(furthest < 1e-5, "{furthest}");
+        let pairs = whole.parameters().iter().zip(halves[0].parameters());
+        pairs.fold(0.0_f32, |furthest, (a, b)| furthest.max((a - b).abs()))
     }
 
     #[test]
