@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use rdist::config::HeadConfig;
 
 use crate::units::{self, Pair};
 
@@ -41,7 +42,8 @@ pub(crate) enum Command {
     #[command(
         after_help = "Examples:\n  rdist submit workloads/mnist.toml --set train.epochs=2\n  \
                             rdist submit workloads/mnist.toml --data ~/data\n  \
-                            rdist submit ./target/release/examples/pi -- 1000000\n\n\
+                            rdist submit ./target/release/examples/pi -- 1000000\n  \
+                            rdist submit ./my_program --working-dir . --env LOG=debug\n\n\
                             Ctrl-C lets the job go on and says how to see it again.\n\
                             The exit status is 0 only when the job succeeded."
     )]
@@ -135,6 +137,9 @@ pub(crate) struct HeadStart {
     /// A worker that is silent for this long is lost.
     #[arg(long, value_name = "TIME", default_value = "3s", value_parser = units::duration)]
     pub dead_after: Duration,
+    /// So many jobs are remembered after their end, with their logs.
+    #[arg(long, value_name = "N", default_value_t = HeadConfig::KEPT_JOBS)]
+    pub keep_jobs: usize,
     #[command(flatten)]
     pub daemon: Daemon,
 }
@@ -257,6 +262,15 @@ pub(crate) struct Submit {
     /// start with RDIST_ or AWS_ are passed on by themselves.
     #[arg(long = "env", value_name = "NAME[=VALUE]")]
     pub environment: Vec<String>,
+    /// Send this folder along: the job's processes start in a copy of it, on every worker. What
+    /// `.gitignore` and `.rdistignore` name stays here, and of what changed since the last submit
+    /// only that is sent. The copies are removed when the job has ended.
+    #[arg(long, value_name = "DIR", help_heading = "Files")]
+    pub working_dir: Option<PathBuf>,
+    /// Refuse a working folder with more bytes than this.
+    #[arg(long, value_name = "SIZE", default_value = "1GiB", value_parser = units::bytes,
+          help_heading = "Files")]
+    pub working_dir_limit: u64,
     /// Return as soon as the job is accepted.
     #[arg(short, long)]
     pub detach: bool,

@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use rdist_scheduler::id::WorkerId;
 use rdist_scheduler::resource::Resources;
 
 /// The folder that holds all state of one cluster on this machine: `RDIST_HOME`, else
@@ -14,8 +15,8 @@ use rdist_scheduler::resource::Resources;
 /// head.json        address and process id of the head that runs  (only `head` writes)
 /// join.token       a token for workers of the same user          (only `head` writes)
 /// client.pem       certificate and key of local clients           (only `head` writes)
-/// programs/HASH    programs, by content
-/// workers/ID/      each worker's own: identity, process id, log, spill
+/// blobs/HASH       programs and files of jobs, by content
+/// workers/ID/      each worker's own: folders of jobs, spill
 /// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Home(PathBuf);
@@ -58,14 +59,19 @@ impl Home {
         self.0.join("client.pem")
     }
 
-    /// Programs by content hash.
-    pub fn programs(&self) -> PathBuf {
-        self.0.join("programs")
+    /// Programs and files of jobs, by content hash.
+    pub fn blobs(&self) -> PathBuf {
+        self.0.join("blobs")
     }
 
     /// Folders of workers.
     pub fn workers(&self) -> PathBuf {
         self.0.join("workers")
+    }
+
+    /// A worker's own folder.
+    pub fn worker(&self, worker: WorkerId) -> PathBuf {
+        self.workers().join(worker.0.to_string())
     }
 }
 
@@ -78,16 +84,21 @@ pub struct HeadConfig {
     pub listen: SocketAddr,
     /// A worker that is silent for so long is lost.
     pub dead_after: Duration,
+    /// So many jobs are remembered after their end, with all that they said.
+    pub kept_jobs: usize,
 }
 
 impl HeadConfig {
     /// Port that is used when none is named.
     pub const PORT: u16 = 7420;
 
-    /// Defaults: all addresses, [`Self::PORT`], 3 s.
+    /// Ended jobs that are remembered when nothing else is said.
+    pub const KEPT_JOBS: usize = 1_000;
+
+    /// Defaults: all addresses, [`Self::PORT`], 3 s, [`Self::KEPT_JOBS`].
     pub fn new(home: Home) -> Self {
         let listen = SocketAddr::from(([0, 0, 0, 0], Self::PORT));
-        Self { home, listen, dead_after: Duration::from_secs(3) }
+        Self { home, listen, dead_after: Duration::from_secs(3), kept_jobs: Self::KEPT_JOBS }
     }
 }
 

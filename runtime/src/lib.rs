@@ -63,7 +63,7 @@ pub use api::options::{Placement, TaskOptions};
 pub use api::value::Value;
 pub use api::view::View;
 pub use api::writing::Writing;
-pub use executor::{ABANDONED_STATUS, EXECUTOR_FD};
+pub use executor::{ABANDONED_STATUS, DRIVER_FILES, EXECUTOR_FD, SCRATCH};
 
 /// A view by its short name: `object.read()?` is a `Ref<T>`.
 pub type Ref<T> = View<T>;

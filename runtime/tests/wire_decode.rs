@@ -65,6 +65,7 @@ fn samples() -> Vec<Vec<u8>> {
         arguments: vec!["--one".to_owned(), "two and more than that".to_owned()],
         environment: vec![("KEY".to_owned(), "value".to_owned())],
         working_directory: "/somewhere/else".to_owned(),
+        files: rdist::wire::files::JobFiles { working: Some([3; 32]), driver: None },
     };
     let status = JobStatus {
         job,

@@ -83,6 +83,7 @@ async fn follow(home: &Home, plan: &Plan, report: &Report) -> anyhow::Result<Exi
             arguments: plan.to_arguments(),
             environment: Vec::new(),
             working_directory: home.path().display().to_string(),
+            ..Default::default()
         })
         .await?;
     let mut updates = client.watch(job, true).await?;

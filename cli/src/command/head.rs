@@ -26,10 +26,11 @@ pub(super) fn start(start: &HeadStart, json: bool) -> anyhow::Result<()> {
     }
     let listen = format!("--listen={}", start.listen);
     let dead_after = format!("--dead-after={}ms", start.dead_after.as_millis());
+    let keep_jobs = format!("--keep-jobs={}", start.keep_jobs);
     let started = daemon::start_in_background(Start {
         name: "head",
         home: &home,
-        arguments: vec!["head".to_owned(), "start".to_owned(), listen, dead_after],
+        arguments: vec!["head".to_owned(), "start".to_owned(), listen, dead_after, keep_jobs],
         input: None,
         log: Some("head"),
     })?;
@@ -47,6 +48,7 @@ fn serve(home: Home, start: &HeadStart) -> anyhow::Result<Serving> {
     let mut config = HeadConfig::new(home);
     config.listen = start.listen;
     config.dead_after = start.dead_after;
+    config.kept_jobs = start.keep_jobs;
     let handle = Head::start(config)?;
     let ready = json!({
         "event": "head_ready",

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::Context as _;
-use rdist::client::{Client, JobProgress, JobRequest};
+use rdist::client::{Client, Files, JobProgress, JobRequest};
 use rdist::scheduler::id::JobId;
 
 use super::session;
@@ -45,6 +45,8 @@ fn prepare(submit: &Submit) -> anyhow::Result<JobRequest> {
     } else {
         program::plain(&submit.file, &submit.arguments, &submit.set)?
     };
+    let files = submit.working_dir.as_deref();
+    let files = files.map(|folder| Files::of_folder(folder, submit.working_dir_limit));
     let folder: PathBuf = std::env::current_dir().context("the current folder is gone")?;
     Ok(JobRequest {
         name: submit.name.clone().unwrap_or(program.name),
@@ -52,6 +54,8 @@ fn prepare(submit: &Submit) -> anyhow::Result<JobRequest> {
         arguments: program.arguments,
         environment,
         working_directory: folder.to_string_lossy().into_owned(),
+        files: files.transpose()?,
+        driver_files: None,
     })
 }
 

@@ -9,6 +9,7 @@ mod bench;
 mod cluster;
 mod commands;
 mod daemons;
+mod files;
 mod jobs;
 mod training;
 mod training_faults;

@@ -44,6 +44,13 @@ fn prints(cx: &Context, times: u64) {
     }
 }
 
+/// The text of a file in the folder where it runs, and that folder.
+#[rdist::task]
+fn reads(file: String) -> Result<(String, String), std::io::Error> {
+    let folder = std::env::current_dir()?.display().to_string();
+    Ok((std::fs::read_to_string(file)?, folder))
+}
+
 #[rdist::task]
 fn gpu_only(x: u64) -> u64 {
     x
@@ -81,6 +88,14 @@ async fn main(cx: Driver) -> Result<()> {
             println!("driver-pid {}", std::process::id());
             let value = waits_for.with().retries(3).submit(&cx, (*file).to_owned()).await?;
             println!("value {value}");
+        }
+        ["read", file, workers @ ..] => {
+            for worker in workers {
+                let placement = Placement::on(worker.parse().unwrap());
+                let task = reads.with().strategy(placement);
+                let (text, folder) = task.submit(&cx, (*file).to_owned()).await?;
+                println!("{folder}: {}", text.trim());
+            }
         }
         ["gpus", n] => {
             let n: f64 = n.parse().unwrap();

@@ -3,10 +3,11 @@
 //! [`Client`] is one connection to the head; each request is a stream of its own, so that they do
 //! not wait for each other. Not here: what is printed (`cli`), and what jobs do (`prelude`).
 
+mod files;
 mod stream;
+mod upload;
 
-use std::fs::File;
-use std::io::{self, Read};
+use std::io;
 use std::path::{Path, PathBuf};
 
 use rdist_scheduler::id::{JobId, WorkerId};
@@ -24,12 +25,11 @@ pub use crate::wire::client::{
     WorkerStatus,
 };
 use crate::wire::client::{ClientReply, ClientRequest, MAX_REPLY_BYTES, Submission};
-use crate::wire::cluster::ProgramHash;
+use crate::wire::files::{BlobHash, JobFiles};
 pub use crate::wire::join::Role;
+pub use files::{Files, FilesError};
 pub use stream::{JobStream, WatchError};
-
-/// Largest piece of a program that is read at once.
-const PIECE_BYTES: usize = 1 << 20;
+use upload::{Blob, Bytes, KnownHashes};
 
 /// A request failed.
 #[derive(Debug, thiserror::Error)]
@@ -64,6 +64,9 @@ pub enum ClientError {
         /// What happened.
         reason: String,
     },
+    /// The job's files cannot be taken.
+    #[error(transparent)]
+    Files(#[from] FilesError),
     /// The head said no.
     #[error("{0}")]
     Refused(ClientRefusal),
@@ -76,9 +79,9 @@ pub enum ClientError {
         /// Which head.
         address: String,
     },
-    /// The program cannot be read.
-    #[error("cannot read the program {}: {source}", path.display())]
-    Program {
+    /// The program, or a file of the job, cannot be read.
+    #[error("cannot read {}: {source}", path.display())]
+    File {
         /// Where.
         path: PathBuf,
         /// Why not.
@@ -87,7 +90,7 @@ pub enum ClientError {
 }
 
 /// A job-to-be.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct JobRequest {
     /// For people.
     pub name: String,
@@ -97,8 +100,12 @@ pub struct JobRequest {
     pub arguments: Vec<String>,
     /// Environment variables, added to the workers'.
     pub environment: Vec<(String, String)>,
-    /// Where relative paths start, if that folder exists on the worker.
+    /// Where relative paths start, if that folder exists on the worker and there are no `files`.
     pub working_directory: String,
+    /// A folder that travels with the job: its processes start in a copy of it, one on each worker.
+    pub files: Option<Files>,
+    /// Files for the driver alone, in the folder that its variable `RDIST_DRIVER_FILES` names.
+    pub driver_files: Option<Files>,
 }
 
 /// A connection to a head. Needs a tokio runtime with time and I/O.
@@ -107,6 +114,8 @@ pub struct Client {
     endpoint: Endpoint,
     connection: Connection,
     address: String,
+    /// The file that remembers hashes of programs.
+    hashes: Option<PathBuf>,
 }
 
 impl Client {
@@ -117,7 +126,8 @@ impl Client {
             return Err(ClientError::HeadDied { home: home.path().to_owned() });
         }
         let identity = Identity::load(&home.client_identity())?;
-        Self::dial(file.address, &identity).await
+        let client = Self::dial(file.address, &identity).await?;
+        Ok(Self { hashes: Some(home.path().join("hashes.json")), ..client })
     }
 
     /// Connects to a head elsewhere: joins with a token, then dials.
@@ -130,7 +140,7 @@ impl Client {
     pub async fn dial(address: String, identity: &Identity) -> Result<Self, ClientError> {
         let endpoint = Endpoint::dialer(identity, Tuning::default())?;
         let connection = endpoint.connect(&address, Peer::Head).await?;
-        Ok(Self { endpoint, connection, address })
+        Ok(Self { endpoint, connection, address, hashes: None })
     }
 
     /// Where the head is.
@@ -138,15 +148,25 @@ impl Client {
         &self.address
     }
 
-    /// Submits a job; it is durable when this returns. The program is sent if the head lacks it.
+    /// Submits a job; it is durable when this returns. Of its program and its files, what the head
+    /// lacks is sent.
     pub async fn submit(&self, request: JobRequest) -> Result<JobId, ClientError> {
-        let program = self.upload(&request.program).await?;
+        let mut blobs = vec![self.program(&request.program)?];
+        let program = blobs[0].hash;
+        let mut seal = |files: Option<Files>| -> Result<Option<BlobHash>, ClientError> {
+            let Some(files) = files else { return Ok(None) };
+            blobs.extend(files.seal()?);
+            Ok(blobs.last().map(|manifest| manifest.hash))
+        };
+        let files = JobFiles { working: seal(request.files)?, driver: seal(request.driver_files)? };
+        self.send_lacking(blobs).await?;
         let submission = Submission {
             name: request.name,
             program,
             arguments: request.arguments,
             environment: request.environment,
             working_directory: request.working_directory,
+            files,
         };
         match self.ask(ClientRequest::Submit(submission)).await? {
             ClientReply::Submitted(job) => Ok(job),
@@ -155,29 +175,21 @@ impl Client {
     }
 
     /// Sends a program if the head lacks it; gives its hash.
-    pub async fn upload(&self, path: &Path) -> Result<ProgramHash, ClientError> {
-        let failed = |source| ClientError::Program { path: path.to_owned(), source };
-        let (program, bytes) = hash(path).map_err(failed)?;
-        match self.ask(ClientRequest::ProgramKnown(program)).await? {
-            ClientReply::Known(true) => return Ok(program),
-            ClientReply::Known(false) => {}
-            other => return Err(self.unexpected(other)),
-        }
-        let (mut send, receive) = self.open(&ClientRequest::Upload { program, bytes }).await?;
-        let mut file = File::open(path).map_err(failed)?;
-        let mut piece = vec![0; PIECE_BYTES];
-        loop {
-            let count = file.read(&mut piece).map_err(failed)?;
-            // A head that refuses stops reading and says why.
-            if count == 0 || send.write_all(&piece[..count]).await.is_err() {
-                break;
-            }
-        }
-        let _ = send.finish();
-        match self.reply(receive).await? {
-            ClientReply::Done => Ok(program),
-            other => Err(self.unexpected(other)),
-        }
+    pub async fn upload(&self, path: &Path) -> Result<BlobHash, ClientError> {
+        let program = self.program(path)?;
+        let hash = program.hash;
+        self.send_lacking(vec![program]).await?;
+        Ok(hash)
+    }
+
+    fn program(&self, path: &Path) -> Result<Blob, ClientError> {
+        let hashed = match &self.hashes {
+            Some(memory) => KnownHashes::hash(memory, path),
+            None => upload::hash(path),
+        };
+        let (hash, len) =
+            hashed.map_err(|source| ClientError::File { path: path.to_owned(), source })?;
+        Ok(Blob { hash, len, bytes: Bytes::File(path.to_owned()) })
     }
 
     /// What a job says: from its first word, or from now on.
@@ -338,21 +350,5 @@ impl Client {
             ClientReply::Refused(refusal) => ClientError::Refused(refusal),
             _ => ClientError::Answer { address: self.address.clone() },
         }
-    }
-}
-
-/// Hash and length of a file.
-fn hash(path: &Path) -> io::Result<(ProgramHash, u64)> {
-    let mut hasher = blake3::Hasher::new();
-    let mut file = File::open(path)?;
-    if !file.metadata()?.is_file() {
-        return Err(io::Error::new(io::ErrorKind::InvalidInput, "it is no file"));
-    }
-    let mut piece = vec![0; PIECE_BYTES];
-    loop {
-        match file.read(&mut piece)? {
-            0 => return Ok((*hasher.finalize().as_bytes(), hasher.count())),
-            count => hasher.update(&piece[..count]),
-        };
     }
 }

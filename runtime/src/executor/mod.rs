@@ -31,6 +31,13 @@ pub(crate) mod wait;
 /// Environment variable with the number of the inherited socket.
 pub const EXECUTOR_FD: &str = "RDIST_EXECUTOR_FD";
 
+/// Environment variable with a folder of the job's own on its worker, where tasks may make folders;
+/// it is removed when the job has ended.
+pub const SCRATCH: &str = "RDIST_SCRATCH";
+
+/// Environment variable of a driver with the folder of the files that came for it alone.
+pub const DRIVER_FILES: &str = "RDIST_DRIVER_FILES";
+
 /// Exit status of an executor that cannot go on.
 pub const ABANDONED_STATUS: i32 = 70;
 

@@ -118,6 +118,7 @@ fn request() -> Result<JobRequest, SubmissionError> {
         arguments: std::env::args_os().skip(1).map(text).collect(),
         environment: environment.collect(),
         working_directory: text(folder.into_os_string()),
+        ..Default::default()
     })
 }
 

@@ -17,8 +17,8 @@ use rdist_scheduler::time::Timestamp;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 
+use super::blobs::Blobs;
 use super::journal::{Books, JournalError, NameRecord};
-use super::programs::Programs;
 use super::query::PendingQuery;
 use super::record::Standing;
 use super::updates::{Origin, UpdateFile, Watcher};
@@ -92,7 +92,7 @@ pub(super) struct Daemon {
     pub(super) sessions: BTreeMap<WorkerId, Session>,
     /// Where workers' packets come from.
     pub(super) remotes: BTreeMap<WorkerId, IpAddr>,
-    pub(super) programs: Programs,
+    pub(super) blobs: Blobs,
     pub(super) updates: HashMap<JobId, UpdateFile>,
     pub(super) updates_folder: PathBuf,
     pub(super) queries: BTreeMap<u64, PendingQuery>,
@@ -100,6 +100,7 @@ pub(super) struct Daemon {
     pub(super) outbox: Vec<Outgoing>,
     pub(super) ending: Option<Ending>,
     pub(super) dead_after: Duration,
+    pub(super) kept_jobs: usize,
     pub(super) epoch: u64,
     pub(super) started: Instant,
     /// Workers without a connection, and when they are lost.
@@ -115,6 +116,7 @@ pub(super) struct Parts {
     pub(super) books: Books,
     pub(super) links: LinkServer,
     pub(super) dead_after: Duration,
+    pub(super) kept_jobs: usize,
     pub(super) epoch: u64,
 }
 
@@ -135,7 +137,7 @@ impl Daemon {
             parts.books.workers().values().filter(|worker| worker.standing == Standing::Member);
         let missing = members.map(|worker| (worker.worker, started + grace)).collect();
         Self {
-            programs: Programs::at(parts.home.programs()),
+            blobs: Blobs::at(parts.home.blobs()),
             updates_folder: parts.home.head().join("jobs"),
             home: parts.home,
             address: parts.address,
@@ -151,6 +153,7 @@ impl Daemon {
             outbox: Vec::new(),
             ending: None,
             dead_after: parts.dead_after,
+            kept_jobs: parts.kept_jobs,
             epoch: parts.epoch,
             started,
             missing,
@@ -164,6 +167,7 @@ impl Daemon {
         mut inputs: mpsc::UnboundedReceiver<Input>,
     ) -> Result<Ending, JournalError> {
         self.restore();
+        self.forget_old_jobs();
         loop {
             self.finish_turn()?;
             if let Some(ending) = self.ending {

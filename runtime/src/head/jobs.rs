@@ -14,8 +14,8 @@ const MAX_EVENT_BYTES: usize = 4 << 20;
 
 impl Daemon {
     pub(super) fn submit(&mut self, submission: Submission) -> ClientReply {
-        if !self.programs.has(&submission.program) {
-            return ClientReply::Refused(ClientRefusal::ProgramMissing);
+        if let Err(refusal) = self.blobs.check(&submission.program, &submission.files) {
+            return ClientReply::Refused(refusal);
         }
         let Ok(number) = u32::try_from(self.books.count("job")) else {
             let reason = "it has used up all numbers for jobs".to_owned();
@@ -29,6 +29,7 @@ impl Daemon {
             arguments: submission.arguments,
             environment: submission.environment,
             working_directory: submission.working_directory,
+            files: submission.files,
         };
         let record = JobRecord {
             info,
@@ -98,7 +99,34 @@ impl Daemon {
         self.outbox.push(Outgoing::Update { job, update, origin: None });
         if ended {
             self.outbox.push(Outgoing::JobEnded(job));
+            self.forget_old_jobs();
         }
+    }
+
+    /// The history is bounded: the oldest ended jobs go, with all that they said and, in a thread
+    /// that may wait for the disk, with the programs and files that nobody else needs.
+    pub(super) fn forget_old_jobs(&mut self) {
+        let gone = self.books.forget_jobs(self.kept_jobs);
+        if gone.is_empty() {
+            return;
+        }
+        for job in gone {
+            self.updates.remove(&job);
+            let path = path_of(&self.updates_folder, job);
+            match std::fs::remove_file(&path) {
+                Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                    tracing::warn!(%job, %error, "what an old job said cannot be removed");
+                }
+                _ => tracing::debug!(%job, "an old job is forgotten"),
+            }
+        }
+        let jobs = self.books.jobs().values().map(|job| (job.info.program, job.info.files));
+        let (jobs, blobs) = (Vec::from_iter(jobs), self.blobs.clone());
+        tokio::task::spawn_blocking(move || {
+            if let Err(error) = blobs.clean(jobs.into_iter()) {
+                tracing::warn!(%error, "programs that no job needs cannot be removed");
+            }
+        });
     }
 
     /// What a job said on a worker.

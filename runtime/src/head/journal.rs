@@ -16,7 +16,7 @@ use crate::transport::TokenRecord;
 use crate::wire;
 
 /// Layout of the records; grows with every change of one.
-const FORMAT: u64 = 1;
+const FORMAT: u64 = 2;
 
 /// A table of the store.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -264,6 +264,18 @@ impl Books {
             let bytes = wire::encode(record);
             self.write(Table::Jobs, &job.0.to_be_bytes(), Some(&bytes));
         }
+    }
+
+    /// Removes the ended jobs but for the last `kept` of them; gives those that are gone.
+    pub fn forget_jobs(&mut self, kept: usize) -> Vec<JobId> {
+        let ended = self.jobs.iter().filter(|(_, job)| job.state.is_ended());
+        let ended: Vec<JobId> = ended.map(|(job, _)| *job).collect();
+        let gone = ended[..ended.len().saturating_sub(kept)].to_vec();
+        for job in &gone {
+            self.jobs.remove(job);
+            self.write(Table::Jobs, &job.0.to_be_bytes(), None);
+        }
+        gone
     }
 
     /// All tokens by id.

@@ -9,10 +9,10 @@
 //! `journal` and `record` what it remembers. Where tasks run is decided by
 //! `rdist_scheduler::cluster`.
 
+mod blobs;
 mod daemon;
 mod jobs;
 pub mod journal;
-mod programs;
 mod query;
 pub mod record;
 mod request;
@@ -39,9 +39,9 @@ use crate::transport::{
 };
 use crate::wire::PROTOCOL_VERSION;
 use crate::wire::join::{JoinRefusal, Role};
+use blobs::Blobs;
 use daemon::{Daemon, Ending, Input, Parts};
 use journal::{Books, JournalError, SledStore};
-use programs::Programs;
 use request::Clients;
 
 /// A head that ends waits so long for others to hear of it.
@@ -220,16 +220,13 @@ async fn run(
         books,
         links,
         dead_after: config.dead_after,
+        kept_jobs: config.kept_jobs,
         epoch,
     });
     let token = publish(&mut daemon, &listen.to_string())?;
     let requests = Arc::new(Semaphore::new(REQUESTS as usize));
-    let acceptor = Acceptor {
-        inputs,
-        authority,
-        programs: Programs::at(home.programs()),
-        requests: requests.clone(),
-    };
+    let acceptor =
+        Acceptor { inputs, authority, blobs: Blobs::at(home.blobs()), requests: requests.clone() };
     tokio::spawn(accept(endpoint.clone(), Arc::new(acceptor)));
     tracing::info!(address, epoch, "the head is ready");
     // The starter may be gone.
@@ -246,7 +243,7 @@ async fn run(
 
 /// Makes the folders and takes the lock, which is held until the file is closed.
 fn prepare(home: &Home) -> Result<File, HeadError> {
-    for folder in [home.path().to_owned(), home.head(), home.head().join("jobs"), home.programs()] {
+    for folder in [home.path().to_owned(), home.head(), home.head().join("jobs"), home.blobs()] {
         fs::DirBuilder::new()
             .recursive(true)
             .mode(0o700)
@@ -314,7 +311,7 @@ fn publish(daemon: &mut Daemon, listen: &str) -> Result<Token, HeadError> {
 struct Acceptor {
     inputs: mpsc::UnboundedSender<Input>,
     authority: Arc<Authority>,
-    programs: Programs,
+    blobs: Blobs,
     requests: Arc<Semaphore>,
 }
 
@@ -342,7 +339,7 @@ impl Acceptor {
             Peer::Client | Peer::ReadOnly => {
                 let clients = Clients {
                     inputs: self.inputs.clone(),
-                    programs: self.programs.clone(),
+                    blobs: self.blobs.clone(),
                     requests: self.requests.clone(),
                 };
                 clients.serve(connection).await;

@@ -6,8 +6,8 @@ use rdist_scheduler::cluster::ClusterEvent;
 use rdist_scheduler::id::{JobId, WorkerId};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 
+use super::blobs::Blobs;
 use super::daemon::{Answer, Daemon, Ending, Input, Outgoing};
-use super::programs::Programs;
 use super::record::Standing;
 use crate::transport::quic::close;
 use crate::transport::{Connection, Peer, TokenTerms, frame};
@@ -22,7 +22,7 @@ use crate::wire::cluster::HeadToWorker;
 #[derive(Clone)]
 pub(super) struct Clients {
     pub(super) inputs: mpsc::UnboundedSender<Input>,
-    pub(super) programs: Programs,
+    pub(super) blobs: Blobs,
     /// One permit for each request under way.
     pub(super) requests: Arc<Semaphore>,
 }
@@ -84,8 +84,8 @@ impl ClientStream {
         if self.connection.peer() != Peer::Client && request.changes() {
             return refused(ClientRefusal::ReadOnly);
         }
-        if let ClientRequest::Upload { program, bytes } = request {
-            return match self.shared.programs.receive(&mut self.receive, program, bytes).await {
+        if let ClientRequest::Upload(blobs) = request {
+            return match self.shared.blobs.receive(&mut self.receive, &blobs).await {
                 Ok(()) => Answer::Reply(ClientReply::Done),
                 Err(refusal) => refused(refusal),
             };
@@ -123,7 +123,7 @@ impl Daemon {
 
     fn answer(&mut self, request: ClientRequest) -> ClientReply {
         match request {
-            ClientRequest::ProgramKnown(program) => ClientReply::Known(self.programs.has(&program)),
+            ClientRequest::Lacking(blobs) => ClientReply::Lacking(self.blobs.lacking(&blobs)),
             ClientRequest::Submit(submission) => self.submit(submission),
             ClientRequest::Jobs => {
                 ClientReply::Jobs(self.books.jobs().values().map(|job| job.status()).collect())
@@ -144,7 +144,7 @@ impl Daemon {
             ClientRequest::TokenList => ClientReply::Tokens(self.tokens()),
             ClientRequest::TokenRevoke(id) => self.revoke(id),
             // Answered by the client's stream and by `request`.
-            ClientRequest::Upload { .. }
+            ClientRequest::Upload(_)
             | ClientRequest::List(_)
             | ClientRequest::Explain(_)
             | ClientRequest::Watch { .. } => {

@@ -22,6 +22,9 @@ use crate::wire::client::JobUpdate;
 /// Largest piece that a watcher reads at once.
 const PIECE_BYTES: usize = 256 << 10;
 
+/// A job that prints without end fills no disk: what goes beyond is dropped.
+const MAX_OUTPUT_BYTES: u64 = 1 << 30;
+
 /// How far a job's file has come.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Progress {
@@ -60,6 +63,10 @@ pub(super) struct UpdateFile {
     file: File,
     /// The last number of each worker.
     heard: HashMap<u64, u64>,
+    /// Bytes up to which output is written.
+    limit: u64,
+    /// Output goes no further, which was told.
+    is_full: bool,
     progress: watch::Sender<Progress>,
 }
 
@@ -79,7 +86,7 @@ impl UpdateFile {
         let heard = heard(&file)?;
         file.seek(SeekFrom::Start(len))?;
         let (progress, _) = watch::channel(Progress { len, ended: false });
-        Ok(Self { path, file, heard, progress })
+        Ok(Self { path, file, heard, limit: MAX_OUTPUT_BYTES, is_full: false, progress })
     }
 
     /// Appends an update, unless its worker has told it before.
@@ -90,6 +97,20 @@ impl UpdateFile {
         {
             return Ok(());
         }
+        let len = self.progress.borrow().len;
+        let last_words;
+        let update = match update {
+            JobUpdate::Output { at, worker, source, task, .. } if len >= self.limit => {
+                if std::mem::replace(&mut self.is_full, true) {
+                    return Ok(());
+                }
+                let (at, worker, source, task) = (*at, *worker, source.clone(), task.clone());
+                let text = format!("rdist: after {len} bytes, this job's output is dropped\n");
+                last_words = JobUpdate::Output { at, worker, source, task, stderr: true, text };
+                &last_words
+            }
+            other => other,
+        };
         let mut line = serde_json::to_vec(&Line { update, told }).map_err(io::Error::other)?;
         line.push(b'\n');
         self.file.write_all(&line)?;
@@ -234,6 +255,30 @@ mod tests {
         let lines: Vec<JobUpdate> =
             text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
         assert_eq!(lines, [1, 2, 3, 4].map(event));
+    }
+
+    #[test]
+    fn output_without_end_is_dropped_and_the_end_is_told() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut file = UpdateFile::open(path_of(folder.path(), JobId(3))).unwrap();
+        file.limit = 1_000;
+        let output = |text: &str| JobUpdate::Output {
+            at: 1,
+            worker: 1,
+            source: "pool".to_owned(),
+            task: None,
+            stderr: false,
+            text: text.to_owned(),
+        };
+        for _ in 0..100 {
+            file.append(&output("a line of output\n"), None).unwrap();
+        }
+        let end = JobUpdate::State { at: 1, attempt: 0, state: JobProgress::Succeeded };
+        file.append(&end, None).unwrap();
+        let text = std::fs::read_to_string(&file.path).unwrap();
+        assert!(text.len() < 1_500, "{} bytes", text.len());
+        assert_eq!(text.matches("is dropped").count(), 1);
+        assert!(text.lines().last().unwrap().contains("succeeded"));
     }
 
     #[test]

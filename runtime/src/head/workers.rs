@@ -131,7 +131,7 @@ impl Daemon {
             self.missing.remove(&worker);
         }
         self.remotes.insert(worker, connection.remote_address().ip());
-        tokio::spawn(serve_programs(connection, self.programs.clone()));
+        tokio::spawn(serve_blobs(connection, self.blobs.clone()));
     }
 
     fn worker_message(&mut self, worker: WorkerId, message: WorkerToHead) {
@@ -246,16 +246,16 @@ fn reachable(address: &str, remote: Option<IpAddr>) -> String {
     }
 }
 
-/// Answers a worker's requests for programs, as long as the connection lives.
-async fn serve_programs(connection: Connection, programs: super::programs::Programs) {
+/// Answers a worker's requests for blobs, as long as the connection lives.
+async fn serve_blobs(connection: Connection, blobs: super::blobs::Blobs) {
     while let Ok((mut send, mut receive)) = connection.accept_bi().await {
-        let programs = programs.clone();
+        let blobs = blobs.clone();
         let peer = connection.peer();
         let connection = connection.clone();
         tokio::spawn(async move {
             let served = match transfer::read_request(&mut receive).await {
-                Ok(StreamRequest::Program(hash)) if programs.has(&hash) => {
-                    transfer::serve_file(&mut send, &programs.path(&hash)).await
+                Ok(StreamRequest::Blob(hash)) if blobs.has(&hash) => {
+                    transfer::serve_file(&mut send, &blobs.path(&hash)).await
                 }
                 Ok(_) => transfer::serve_nothing(&mut send).await,
                 Err(error) => {
@@ -264,7 +264,7 @@ async fn serve_programs(connection: Connection, programs: super::programs::Progr
                 }
             };
             if let Err(error) = served {
-                tracing::debug!(%peer, %error, "a program was not fetched whole");
+                tracing::debug!(%peer, %error, "a blob was not fetched whole");
             }
         });
     }

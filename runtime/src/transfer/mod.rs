@@ -1,4 +1,4 @@
-//! Moves the bytes of objects and programs over streams of their own, beside the link.
+//! Moves the bytes of objects and blobs over streams of their own, beside the link.
 //!
 //! The asker opens a bidirectional stream and writes one [`StreamRequest`]; the other side answers
 //! with one [`StreamReply`] and the bytes. An object goes from the source's mapping to the stream
@@ -14,7 +14,7 @@ mod pull;
 mod same_host;
 mod serve;
 
-pub(crate) use pull::{PullError, pull, pull_program};
+pub(crate) use pull::{PullError, pull, pull_blob};
 pub(crate) use serve::{
     reachable, read_request, serve_bytes, serve_file, serve_here, serve_nothing,
 };

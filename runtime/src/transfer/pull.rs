@@ -8,9 +8,8 @@ use tokio::io::AsyncWriteExt;
 use super::{MAX_HEADER_BYTES, StreamError, same_host};
 use crate::store::Incoming;
 use crate::transport::{Connection, frame};
-use crate::wire::cluster::{
-    HostId, MAX_PROGRAM_BYTES, Place, ProgramHash, StreamReply, StreamRequest,
-};
+use crate::wire::cluster::{HostId, MAX_BLOB_BYTES, Place, StreamReply, StreamRequest};
+use crate::wire::files::BlobHash;
 
 /// Largest piece that is read at once.
 const PIECE_BYTES: usize = 1 << 20;
@@ -79,19 +78,19 @@ async fn pull_from(
     }
 }
 
-/// Fetches a program into the file `path`, checks its hash, and makes it executable. The file
+/// Fetches a blob into the file `path`, checks its hash, and makes it executable. The file
 /// appears whole or not at all.
-pub(crate) async fn pull_program(
+pub(crate) async fn pull_blob(
     connection: &Connection,
-    hash: ProgramHash,
+    hash: BlobHash,
     path: &Path,
 ) -> Result<(), PullError> {
     let failed = |source| PullError::File { path: path.display().to_string(), source };
-    let (reply, _send, mut receive) = ask(connection, &StreamRequest::Program(hash)).await?;
+    let (reply, _send, mut receive) = ask(connection, &StreamRequest::Blob(hash)).await?;
     let len = match reply {
         StreamReply::Missing | StreamReply::Here(_) => return Err(PullError::Missing),
-        StreamReply::Bytes(len) if len > MAX_PROGRAM_BYTES => {
-            return Err(PullError::Size { found: len, expected: MAX_PROGRAM_BYTES });
+        StreamReply::Bytes(len) if len > MAX_BLOB_BYTES => {
+            return Err(PullError::Size { found: len, expected: MAX_BLOB_BYTES });
         }
         StreamReply::Bytes(len) => len,
     };

@@ -1,7 +1,7 @@
 //! Between a client and the head, over QUIC.
 //!
 //! ```text
-//! client ──ClientRequest [program's bytes]──► head     one bidirectional stream for each request
+//! client ──ClientRequest [bytes of blobs]───► head     one bidirectional stream for each request
 //! client ◄──ClientReply [bytes of updates]─── head
 //! ```
 //! Participants: somebody with a client's certificate, or a read-only one, which may only look
@@ -15,7 +15,7 @@ use rdist_scheduler::id::{JobId, WorkerId};
 use rdist_scheduler::resource::Resources;
 use rkyv::{Archive, Deserialize, Serialize};
 
-use super::cluster::ProgramHash;
+use super::files::{BlobHash, JobFiles};
 use super::join::Role;
 
 /// Largest request.
@@ -28,15 +28,10 @@ pub const MAX_UPDATE_BYTES: usize = 64 << 20;
 /// Client to head.
 #[derive(Debug, Clone, PartialEq, Eq, Archive, Serialize, Deserialize)]
 pub enum ClientRequest {
-    /// Does the head have this program? Answered by `Known`.
-    ProgramKnown(ProgramHash),
-    /// So many bytes of a program follow. Answered by `Done`.
-    Upload {
-        /// Their hash.
-        program: ProgramHash,
-        /// Their number.
-        bytes: u64,
-    },
+    /// Which of these blobs does the head lack? Answered by `Lacking`.
+    Lacking(Vec<BlobHash>),
+    /// The bytes of these blobs follow, so many of each. Answered by `Done` once all are durable.
+    Upload(Vec<(BlobHash, u64)>),
     /// Run a program that the head has. Answered by `Submitted` once the job is durable.
     Submit(Submission),
     /// All that a job says. Answered by `Watching` and the updates.
@@ -84,13 +79,11 @@ impl ClientRequest {
     /// Whether it takes more than looking.
     pub fn changes(&self) -> bool {
         match self {
-            Self::ProgramKnown(_)
-            | Self::Watch { .. }
-            | Self::Jobs
-            | Self::Status
-            | Self::List(_)
-            | Self::Explain(_) => false,
-            Self::Upload { .. }
+            Self::Watch { .. } | Self::Jobs | Self::Status | Self::List(_) | Self::Explain(_) => {
+                false
+            }
+            Self::Lacking(_)
+            | Self::Upload(_)
             | Self::Submit(_)
             | Self::StopJob(_)
             | Self::DrainWorker(_)
@@ -109,13 +102,15 @@ pub struct Submission {
     /// For people.
     pub name: String,
     /// What to run.
-    pub program: ProgramHash,
+    pub program: BlobHash,
     /// Its arguments, after the program's name.
     pub arguments: Vec<String>,
     /// Environment variables, added to the workers'.
     pub environment: Vec<(String, String)>,
-    /// Where relative paths start, if that folder exists on the worker.
+    /// Where relative paths start, if that folder exists on the worker; `files` goes before.
     pub working_directory: String,
+    /// Folders that travel with the job.
+    pub files: JobFiles,
 }
 
 /// What can be listed.
@@ -136,8 +131,8 @@ pub enum Listed {
 pub enum ClientReply {
     /// It is done, and durable.
     Done,
-    /// Whether it is known.
-    Known(bool),
+    /// Those that are lacking, each once.
+    Lacking(Vec<BlobHash>),
     /// The job.
     Submitted(JobId),
     /// Updates follow.
@@ -171,10 +166,16 @@ pub enum ClientRefusal {
     /// No such token.
     #[error("there is no token {0:016x}; `rdist token list` lists all")]
     NoToken(u64),
-    /// The program must be uploaded first.
-    #[error("the head does not have the program: upload it first")]
-    ProgramMissing,
-    /// The program did not arrive as it was announced.
+    /// The program, or a file of the job, must be uploaded first.
+    #[error("the head does not have {what}: upload it first")]
+    BlobMissing {
+        /// What the job needs it for.
+        what: String,
+    },
+    /// A manifest of the job's files that cannot be unpacked.
+    #[error("the list of the job's files is malformed: {0}")]
+    Files(String),
+    /// A blob did not arrive as it was announced.
     #[error("the upload failed: {0}")]
     Upload(String),
     /// The id means nothing.

@@ -11,13 +11,12 @@ use rdist_scheduler::message::{FromHead, Held, PeerMessage, ToHead};
 use rdist_scheduler::resource::Resources;
 use rkyv::{Archive, Deserialize, Serialize};
 
+use super::files::{BlobHash, JobFiles};
+
 /// Largest link frame.
 pub const MAX_LINK_FRAME_BYTES: usize = 16 << 20;
-/// Largest program.
-pub const MAX_PROGRAM_BYTES: u64 = 4 << 30;
-
-/// BLAKE3 hash of a program's bytes.
-pub type ProgramHash = [u8; 32];
+/// Largest blob: a program, or a file of a job.
+pub const MAX_BLOB_BYTES: u64 = 16 << 30;
 
 /// Worker to head.
 #[derive(Debug, Clone, PartialEq, Archive, Serialize, Deserialize)]
@@ -140,13 +139,15 @@ pub struct JobInfo {
     /// For people.
     pub name: String,
     /// What to run.
-    pub program: ProgramHash,
+    pub program: BlobHash,
     /// Its arguments, after the program's name.
     pub arguments: Vec<String>,
     /// Environment variables, added to the worker's.
     pub environment: Vec<(String, String)>,
-    /// Where relative paths start, if that folder exists on the worker.
+    /// Where relative paths start, if that folder exists on the worker; `files` goes before.
     pub working_directory: String,
+    /// Folders that travel with the job.
+    pub files: JobFiles,
 }
 
 /// What a person can ask about a worker.
@@ -174,8 +175,8 @@ pub struct PeerFrame {
 /// First frame of a stream that moves bytes.
 #[derive(Debug, Clone, PartialEq, Eq, Archive, Serialize, Deserialize)]
 pub enum StreamRequest {
-    /// The bytes of a program, from the head.
-    Program(ProgramHash),
+    /// The bytes of a blob, from the head.
+    Blob(BlobHash),
     /// The bytes of an object, from a worker that has a sealed copy.
     Object {
         /// Which.

@@ -3,6 +3,7 @@
 pub mod client;
 pub mod cluster;
 pub mod executor;
+pub mod files;
 pub mod join;
 
 use rkyv::api::high::{HighDeserializer, HighSerializer, HighValidator};

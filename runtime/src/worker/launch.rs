@@ -7,7 +7,7 @@
 use std::collections::HashMap;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::process::ExitStatusExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Stdio};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -17,7 +17,7 @@ use rdist_scheduler::outcome::Death;
 use tokio::process::{Child, Command};
 
 use super::output::{OutputReader, Tail};
-use crate::executor::EXECUTOR_FD;
+use crate::executor::{DRIVER_FILES, EXECUTOR_FD, SCRATCH};
 use crate::wire::cluster::{JobInfo, Output};
 
 /// How long output may go on to arrive after its process has ended: a grandchild may hold the
@@ -38,6 +38,26 @@ pub(super) struct Launch {
     pub source: &'static str,
 }
 
+impl Launch {
+    /// Whether it runs the job's main function.
+    pub(super) fn is_driver(&self) -> bool {
+        self.source == "driver"
+    }
+}
+
+/// What an executor finds on this machine.
+#[derive(Debug)]
+pub(super) struct Prepared {
+    /// What to run.
+    pub program: PathBuf,
+    /// The folder that came with the job, where its processes start.
+    pub working: Option<PathBuf>,
+    /// The files that came for the driver.
+    pub driver_files: Option<PathBuf>,
+    /// Where its tasks may make folders of their own.
+    pub scratch: PathBuf,
+}
+
 /// Processes that run, by executor. Shared with whoever kills them.
 pub(super) type Processes = Arc<Mutex<HashMap<ExecutorId, u32>>>;
 
@@ -45,16 +65,16 @@ pub(super) type Processes = Arc<Mutex<HashMap<ExecutorId, u32>>>;
 pub(super) async fn run(
     launch: Launch,
     info: &JobInfo,
-    program: &Path,
+    prepared: &Prepared,
     processes: &Processes,
     output: impl Fn(Output) + Clone + 'static,
 ) -> Death {
     let (executor, job) = (launch.executor, launch.job);
     let reader = OutputReader::new(job, launch.worker, launch.source, output);
-    let mut child = match spawn(launch, info, program) {
+    let mut child = match spawn(launch, info, prepared) {
         Ok(child) => child,
         Err(error) => {
-            let reason = format!("{}: {error}", program.display());
+            let reason = format!("{}: {error}", prepared.program.display());
             return Death::NotStarted { reason };
         }
     };
@@ -84,23 +104,31 @@ async fn optional(work: Option<impl Future<Output = ()>>) {
     }
 }
 
-fn spawn(launch: Launch, job: &JobInfo, program: &Path) -> std::io::Result<Child> {
+fn spawn(launch: Launch, job: &JobInfo, prepared: &Prepared) -> std::io::Result<Child> {
     let threads = launch.threads.max(1).to_string();
-    let mut command = Command::new(program);
+    let mut command = Command::new(&prepared.program);
     command
         .args(&job.arguments)
         .env("OMP_NUM_THREADS", &threads)
         // Two spinning OpenMP threads on a busy 2-core machine ran 34 times slower.
         .env("OMP_WAIT_POLICY", "PASSIVE")
         .envs(job.environment.iter().map(|(name, value)| (name, value)))
+        .env(SCRATCH, &prepared.scratch)
         .env(EXECUTOR_FD, launch.socket.as_raw_fd().to_string())
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .process_group(0)
         .kill_on_drop(true);
-    if Path::new(&job.working_directory).is_dir() {
-        command.current_dir(&job.working_directory);
+    if let Some(folder) = &prepared.driver_files {
+        command.env(DRIVER_FILES, folder);
+    }
+    match &prepared.working {
+        Some(folder) => drop(command.current_dir(folder)),
+        None if Path::new(&job.working_directory).is_dir() => {
+            command.current_dir(&job.working_directory);
+        }
+        None => {}
     }
     let (socket, parent) = (launch.socket.as_raw_fd(), std::process::id());
     // SAFETY: between fork and exec only async-signal-safe calls are made: prctl, getppid, fcntl.

@@ -118,11 +118,11 @@ async fn a_program_is_sent_once_and_workers_fetch_it() {
     let path = place.program(&content);
     let hash = client.upload(&path).await.unwrap();
     assert_eq!(hash, *blake3::hash(&content).as_bytes());
-    let stored = place.home.programs().join(blake3::Hash::from_bytes(hash).to_hex().as_str());
+    let stored = place.home.blobs().join(blake3::Hash::from_bytes(hash).to_hex().as_str());
     let before = std::fs::metadata(&stored).unwrap().modified().unwrap();
     client.upload(&path).await.unwrap();
     assert_eq!(std::fs::metadata(&stored).unwrap().modified().unwrap(), before);
-    assert_eq!(std::fs::read_dir(place.home.programs()).unwrap().count(), 1);
+    assert_eq!(std::fs::read_dir(place.home.blobs()).unwrap().count(), 1);
 
     let worker = Worker::join(&place.home).await;
     let connection = worker.connection.as_ref().unwrap();
@@ -132,10 +132,10 @@ async fn a_program_is_sent_once_and_workers_fetch_it() {
         let reply = frame::read::<StreamReply>(&mut receive, 1_000).await.unwrap().unwrap();
         (reply, receive.read_to_end(content.len()).await.unwrap())
     };
-    let (reply, bytes) = within(fetch(StreamRequest::Program(hash))).await;
+    let (reply, bytes) = within(fetch(StreamRequest::Blob(hash))).await;
     assert_eq!(reply, StreamReply::Bytes(content.len() as u64));
     assert!(bytes == content);
-    let (reply, _) = within(fetch(StreamRequest::Program([7; 32]))).await;
+    let (reply, _) = within(fetch(StreamRequest::Blob([7; 32]))).await;
     assert_eq!(reply, StreamReply::Missing);
 }
 
@@ -149,7 +149,7 @@ async fn a_program_that_is_not_there_is_an_error_with_its_path() {
     let error = client.submit(request).await.unwrap_err();
     assert!(error.to_string().contains("nothing here"), "{error}");
     let folder = client.upload(place.folder.path()).await.unwrap_err();
-    assert!(matches!(folder, ClientError::Program { .. }), "{folder}");
+    assert!(matches!(folder, ClientError::File { .. }), "{folder}");
 }
 
 #[tokio::test]

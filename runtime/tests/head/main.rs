@@ -3,6 +3,7 @@
 
 mod cluster;
 mod entry;
+mod files;
 mod jobs;
 mod restart;
 mod worker;
@@ -62,6 +63,7 @@ impl Place {
             arguments: vec!["--epochs".to_owned(), "2".to_owned()],
             environment: vec![("KEY".to_owned(), "value".to_owned())],
             working_directory: "/tmp".to_owned(),
+            ..Default::default()
         }
     }
 }

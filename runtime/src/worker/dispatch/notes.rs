@@ -83,6 +83,7 @@ impl Dispatch {
                 }
                 if let FromHead::JobEnded { job } = &message {
                     self.jobs.remove(job);
+                    self.network.command(Command::JobEnded(*job));
                     self.functions.retain(|(of, _), _| of != job);
                 }
                 self.tell(LocalEvent::FromHead(message));

@@ -5,6 +5,7 @@
 //! one-directional: each side dials the other for its own messages and its own pulls, so that no
 //! two of them ever have to agree on who calls.
 
+mod folders;
 mod peers;
 mod processes;
 mod uplink;
@@ -15,7 +16,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 
-use rdist_scheduler::id::{ObjectId, WorkerId};
+use rdist_scheduler::id::{JobId, ObjectId, WorkerId};
 use tokio::sync::mpsc;
 
 use super::inbox::{Inbox, Note, Served};
@@ -28,6 +29,7 @@ use crate::transport::link::{LinkEvent, LinkServer, ServerSink, receive_caller};
 use crate::transport::{Arrival, Connection, Endpoint, Entrance, Peer, Tuning};
 use crate::wire::cluster::{JobInfo, PeerFrame, Said, StreamRequest, WorkerToHead};
 use crate::wire::{decode, encode};
+use folders::Folders;
 use peers::Peers;
 use processes::Launcher;
 use uplink::Uplink;
@@ -51,6 +53,8 @@ pub(super) enum Command {
     Pull { object: ObjectId, from: WorkerId, block: Incoming },
     /// Start a process.
     Launch(Launch, Arc<JobInfo>),
+    /// What this worker keeps for the job is of no use any longer.
+    JobEnded(JobId),
     /// End.
     Stop,
 }
@@ -157,6 +161,8 @@ impl Shared {
         let endpoint = Endpoint::bind(config.listen, &identity, Tuning::default())?;
         let address =
             endpoint.local_address().map_err(|error| system("reading the port", error))?;
+        let folders = Folders::create(&config.home, worker)
+            .map_err(|error| system("making the worker's folder", error))?;
         let uplink = Uplink::dial(&endpoint, target, inbox.clone());
         let sink = listen_to_peers(inbox.clone());
         Ok(Self {
@@ -167,7 +173,7 @@ impl Shared {
             uplink,
             peers: RefCell::new(Peers::default()),
             callers: RefCell::new(LinkServer::new(sink)),
-            launcher: Launcher::new(config.home.programs(), inbox, processes, commands),
+            launcher: Launcher::new(config.home.blobs(), folders, inbox, processes, commands),
         })
     }
 }
@@ -192,6 +198,7 @@ async fn run(shared: Rc<Shared>, mut commands: mpsc::UnboundedReceiver<Command>)
         carry_out(&shared, command);
     }
     accepting.abort();
+    shared.launcher.remove_folders();
     shared.uplink.close().await;
     shared.endpoint.close("the worker has ended");
     shared.endpoint.wait_idle().await;
@@ -223,6 +230,7 @@ fn carry_out(shared: &Rc<Shared>, command: Command) {
                 shared.launcher.launch(launch, &job, &shared.uplink).await;
             });
         }
+        Command::JobEnded(job) => shared.launcher.job_ended(job),
         Command::Stop => {}
     }
 }
@@ -272,7 +280,7 @@ async fn answer(
             inbox.tell(Note::ObjectWanted { object, reply });
             answer.await.ok().flatten().map(|served| (served, host))
         }
-        StreamRequest::Program(_) => None,
+        StreamRequest::Blob(_) => None,
     };
     match served {
         None => serve_nothing(&mut send).await,

@@ -1,20 +1,27 @@
-//! Programs from the head, and the processes that run them.
+//! Programs and files from the head, and the processes that run them.
 
+use std::cell::RefCell;
 use std::path::{Path, PathBuf};
 
+use rdist_scheduler::id::JobId;
 use rdist_scheduler::outcome::Death;
 use tokio::sync::{Mutex, mpsc};
 
 use super::Command;
+use super::folders::Folders;
 use super::uplink::Uplink;
 use crate::transfer;
-use crate::wire::cluster::{JobInfo, Output, ProgramHash, Said};
+use crate::transport::Connection;
+use crate::wire;
+use crate::wire::cluster::{JobInfo, Output, Said};
+use crate::wire::files::{BlobHash, MAX_MANIFEST_BYTES, Manifest};
 use crate::worker::inbox::{Inbox, Note};
-use crate::worker::launch::{self, Launch, Processes};
+use crate::worker::launch::{self, Launch, Prepared, Processes};
 
 /// See the module's text.
 pub(super) struct Launcher {
-    programs: PathBuf,
+    blobs: PathBuf,
+    folders: RefCell<Folders>,
     inbox: Inbox,
     processes: Processes,
     commands: mpsc::UnboundedSender<Command>,
@@ -24,46 +31,112 @@ pub(super) struct Launcher {
 
 impl Launcher {
     pub(super) fn new(
-        programs: PathBuf,
+        blobs: PathBuf,
+        folders: Folders,
         inbox: Inbox,
         processes: Processes,
         commands: mpsc::UnboundedSender<Command>,
     ) -> Self {
-        Self { programs, inbox, processes, commands, fetching: Mutex::new(()) }
+        let (folders, fetching) = (RefCell::new(folders), Mutex::new(()));
+        Self { blobs, folders, inbox, processes, commands, fetching }
     }
 
     /// Runs an executor until it ends, and reports that.
     pub(super) async fn launch(&self, launch: Launch, job: &JobInfo, uplink: &Uplink) {
         let executor = launch.executor;
-        let death = match self.program(job.program, uplink).await {
-            Ok(program) => {
+        let death = match self.prepare(&launch, job, uplink).await {
+            Ok(prepared) => {
                 let commands = self.commands.clone();
                 let output = move |output: Output| {
                     // The receiver lives as long as this thread's loop.
                     let _ = commands.send(Command::Say(Said::Output(output)));
                 };
-                launch::run(launch, job, &program, &self.processes, output).await
+                launch::run(launch, job, &prepared, &self.processes, output).await
             }
             Err(reason) => Death::NotStarted { reason },
         };
         self.inbox.tell(Note::ExecutorEnded { executor, death });
     }
 
-    /// The program's file, fetched from the head if it is not here yet.
-    async fn program(&self, hash: ProgramHash, uplink: &Uplink) -> Result<PathBuf, String> {
-        let name = blake3::Hash::from_bytes(hash).to_hex();
-        let path = self.programs.join(name.as_str());
+    /// A job has ended: its folders are removed.
+    pub(super) fn job_ended(&self, job: JobId) {
+        tokio::task::spawn_blocking(self.folders.borrow_mut().job_ended(job));
+    }
+
+    /// The worker ends.
+    pub(super) fn remove_folders(&self) {
+        self.folders.borrow().remove_all();
+    }
+
+    /// The program's file and the job's folders, fetched from the head if they are not here yet.
+    async fn prepare(
+        &self,
+        launch: &Launch,
+        job: &JobInfo,
+        uplink: &Uplink,
+    ) -> Result<Prepared, String> {
         let _alone = self.fetching.lock().await;
+        let scratch = self.folders.borrow().scratch(job.job);
+        let scratch = scratch.map_err(|error| format!("no folder for the job: {error}"))?;
+        let program = self.fetch(job.program, "the program", uplink).await?;
+        let driver_files = job.files.driver.filter(|_| launch.is_driver());
+        let working = self.folder(job.job, job.files.working, uplink).await?;
+        let driver_files = self.folder(job.job, driver_files, uplink).await?;
+        Ok(Prepared { program, working, driver_files, scratch })
+    }
+
+    /// A version of a folder.
+    async fn folder(
+        &self,
+        job: JobId,
+        version: Option<BlobHash>,
+        uplink: &Uplink,
+    ) -> Result<Option<PathBuf>, String> {
+        let Some(version) = version else { return Ok(None) };
+        let (path, is_there) = self.folders.borrow_mut().claim(job, version);
+        if is_there {
+            return Ok(Some(path));
+        }
+        let failed = |what: &dyn std::fmt::Display| format!("the job's files: {what}");
+        let list = self.fetch(version, "the list of the job's files", uplink).await?;
+        let manifest = read_manifest(&list).await.map_err(|error| failed(&error))?;
+        for entry in &manifest.entries {
+            if let wire::files::Content::File { blob, .. } = entry.content {
+                self.fetch(blob, &entry.path, uplink).await?;
+            }
+        }
+        let unpacking = self.folders.borrow().unpacking(version, manifest);
+        match tokio::task::spawn_blocking(unpacking).await {
+            Ok(Ok(())) => Ok(Some(path)),
+            Ok(Err(error)) => Err(failed(&format!("{}: {error}", path.display()))),
+            Err(error) => Err(failed(&error)),
+        }
+    }
+
+    /// A blob's file. `what` is for people.
+    async fn fetch(&self, hash: BlobHash, what: &str, uplink: &Uplink) -> Result<PathBuf, String> {
+        let path = self.blobs.join(blake3::Hash::from_bytes(hash).to_hex().as_str());
         if is_file(&path).await {
             return Ok(path);
         }
-        let failed = |why: String| format!("the program {name} cannot be fetched: {why}");
-        let connection = uplink.connection().await;
-        let connection = connection.ok_or_else(|| failed("there is no head".to_owned()))?;
-        let pulled = transfer::pull_program(&connection, hash, &path).await;
-        pulled.map_err(|error| failed(error.to_string()))?;
+        let failed = |why: &dyn std::fmt::Display| format!("{what} cannot be fetched: {why}");
+        let connection: Option<Connection> = uplink.connection().await;
+        let connection = connection.ok_or_else(|| failed(&"there is no head"))?;
+        let pulled = transfer::pull_blob(&connection, hash, &path).await;
+        pulled.map_err(|error| failed(&error))?;
         Ok(path)
     }
+}
+
+async fn read_manifest(path: &Path) -> Result<Manifest, String> {
+    let len = tokio::fs::metadata(path).await.map_err(|error| error.to_string())?.len();
+    if len > MAX_MANIFEST_BYTES {
+        return Err(format!("a list of {len} bytes"));
+    }
+    let bytes = tokio::fs::read(path).await.map_err(|error| error.to_string())?;
+    let manifest: Manifest = wire::decode(&bytes).map_err(|error| error.to_string())?;
+    manifest.check().map_err(|error| error.to_string())?;
+    Ok(manifest)
 }
 
 async fn is_file(path: &Path) -> bool {
