@@ -50,7 +50,7 @@ pub mod transport;
 pub mod wire;
 pub mod worker;
 
-pub use rdist_macros::{actor, main, task, value};
+pub use rdist_macros::{actor, main, predicate, task, value};
 pub use rdist_scheduler as scheduler;
 pub use rkyv::{self, Archive, Deserialize, Serialize};
 
@@ -58,6 +58,7 @@ pub use api::actor::{Actor, ActorHandle, Call, Spawning, named_actor};
 pub use api::argument::{IntoArgument, Parameter};
 pub use api::context::{Context, Driver};
 pub use api::error::{Error, Result};
+pub use api::fault::{AnyError, ErrorPredicate, Fault};
 pub use api::object::{ObjectFuture, ObjectRef};
 pub use api::options::{Placement, TaskOptions};
 pub use api::value::Value;
@@ -79,7 +80,7 @@ pub mod __private {
     pub use crate::executor::launch::{execute, launch};
     pub use crate::executor::process::Encoded;
     pub use crate::executor::registry::{
-        ActorBody, Body, Function, MethodBody, TaskBody, function_id,
+        ActorBody, Body, Function, MethodBody, PredicateBody, TaskBody, function_id,
     };
     pub use crate::executor::run::DriverBody;
 

@@ -110,6 +110,11 @@ impl TaskId {
         }
     }
 
+    /// A number from 0 to 1, below 1, that follows from the id.
+    pub(crate) fn fraction(self) -> f64 {
+        (self.lo >> 11) as f64 / (1_u64 << 53) as f64
+    }
+
     /// The job that the task belongs to.
     pub fn job(self) -> JobId {
         JobId((self.hi >> 32) as u32)

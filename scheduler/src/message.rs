@@ -107,13 +107,31 @@ pub enum PeerMessage {
         /// The actor.
         actor: ActorId,
     },
-    /// From the owner of a task to where it runs.
+    /// From the owner of a task to where it runs, or will.
     Cancel {
         /// The task.
         task: TaskId,
-        /// Kill its executor instead of asking.
-        force: bool,
+        /// Which try; earlier ones, too.
+        attempt: u32,
+        /// How.
+        mode: CancelMode,
     },
+    /// The receiver owns `task`, and the sender refers to a result of it: cancel it.
+    CancelRequested {
+        /// The task.
+        task: TaskId,
+        /// How.
+        mode: CancelMode,
+    },
+}
+
+/// How a task is to be ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Archive, Serialize, Deserialize)]
+pub struct CancelMode {
+    /// Kill its process if it runs, instead of asking. Not for calls of actors.
+    pub force: bool,
+    /// And what it has submitted, and so on.
+    pub children: bool,
 }
 
 /// Where a value is.

@@ -2,6 +2,7 @@
 #![allow(missing_docs, reason = "rkyv derives archived fields without docs")]
 
 use core::fmt;
+use core::time::Duration;
 
 use rkyv::{Archive, Deserialize, Serialize};
 
@@ -15,6 +16,9 @@ pub enum Outcome {
     Returned(Vec<Returned>),
     /// It did not.
     Failed(TaskError),
+    /// It did not, in a way that its submitter wants tried again: its predicate has said so. The
+    /// owner of the task counts, and turns the last one into `Failed`.
+    Retryable(TaskError),
 }
 
 /// One value that a task returned.
@@ -62,6 +66,11 @@ pub enum Cause {
     ActorDied(Death),
     /// Somebody cancelled it, or stopped its job.
     Cancelled,
+    /// A try ran longer than the task's time limit, more often than retries allow.
+    TimedOut {
+        /// The limit.
+        limit: Duration,
+    },
     /// The value's owner is gone, and with it the knowledge of how to make the value again.
     OwnerDied,
     /// All copies are lost and it could not be made again.
@@ -96,6 +105,16 @@ pub enum Death {
         /// Why.
         reason: String,
     },
+    /// It was killed because it, or all of the machine, had too little memory.
+    OutOfMemory {
+        /// What happened, with figures in bytes.
+        reason: String,
+    },
+    /// It was killed because another task that ran in it had to be ended by force.
+    Beside {
+        /// The other task.
+        task: TaskId,
+    },
     /// It broke the protocol with its worker.
     Misbehaved {
         /// What it did.
@@ -123,6 +142,10 @@ impl fmt::Display for Death {
                 tail(f, stderr)
             }
             Self::NotStarted { reason } => write!(f, "the process did not start: {reason}"),
+            Self::OutOfMemory { reason } => write!(f, "the process ran out of memory: {reason}"),
+            Self::Beside { task } => {
+                write!(f, "the process was killed to end {task}, which ran beside it")
+            }
             Self::Misbehaved { reason } => write!(f, "the process broke the protocol: {reason}"),
             Self::WorkerLost => f.write_str("its worker was lost"),
             Self::Ended => f.write_str("it was ended on purpose"),
@@ -139,6 +162,11 @@ impl fmt::Display for Cause {
             Self::WorkerDied { reason } => write!(f, "its worker died: {reason}"),
             Self::ActorDied(death) => write!(f, "its actor died: {death}"),
             Self::Cancelled => f.write_str("was cancelled"),
+            Self::TimedOut { limit } => write!(
+                f,
+                "ran longer than its time limit of {limit:?} and was ended; allow more with \
+                 `timeout`, or let it be tried again with `retry_timeouts`"
+            ),
             Self::OwnerDied => f.write_str("is lost: the worker that owned it died"),
             Self::ObjectLost => f.write_str("is lost: no copy is left and it cannot be re-run"),
             Self::Refused { reason } => write!(f, "was refused: {reason}"),

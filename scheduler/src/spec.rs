@@ -1,6 +1,8 @@
 //! What a task asks for. The body (function and arguments) is opaque here.
 #![allow(missing_docs, reason = "rkyv derives archived fields without docs")]
 
+use core::time::Duration;
+
 use rkyv::{Archive, Deserialize, Serialize};
 use smallvec::SmallVec;
 
@@ -43,8 +45,77 @@ pub struct TaskSpec {
     pub strategy: Strategy,
     /// Larger runs first among ready tasks of the same worker.
     pub priority: i32,
+    /// What few tasks ask for; `None`: [`Policy::DEFAULT`].
+    pub policy: Option<Box<Policy>>,
     /// Function arguments; opaque.
     pub body: Vec<u8>,
+}
+
+impl TaskSpec {
+    /// Its policy, or everybody's.
+    pub fn policy(&self) -> &Policy {
+        self.policy.as_deref().unwrap_or(&Policy::DEFAULT)
+    }
+}
+
+/// How long a try of a task may take, and which ends of a try begin another one, beside losses of
+/// executors and workers ([`TaskSpec::max_retries`]). Each kind of end has its own count.
+#[derive(Debug, Clone, PartialEq, Eq, Archive, Serialize, Deserialize)]
+pub struct Policy {
+    /// How long one try may run. Waiting for dependencies and resources does not count.
+    pub timeout: Option<Duration>,
+    /// How often a try is repeated that ran longer.
+    pub timeout_retries: u32,
+    /// How often a try is repeated that ended in [`Outcome::Retryable`](crate::outcome::Outcome).
+    pub error_retries: u32,
+    /// Id, in the program, of the predicate that tells which errors those are; opaque here.
+    pub error_predicate: u64,
+    /// How often a try is repeated whose process was killed for want of memory.
+    pub memory_retries: u32,
+    /// The pauses before tries that follow an error, a timeout or a want of memory.
+    pub backoff: Backoff,
+}
+
+impl Policy {
+    /// What holds for tasks that ask for nothing else.
+    pub const DEFAULT: Self = Self {
+        timeout: None,
+        timeout_retries: 0,
+        error_retries: 0,
+        error_predicate: 0,
+        memory_retries: 10,
+        backoff: Backoff::DEFAULT,
+    };
+}
+
+impl Default for Policy {
+    fn default() -> Self {
+        Self::DEFAULT
+    }
+}
+
+/// Pauses that double from try to try, each shortened by up to a half: by another part for each
+/// task and try, so that what failed together does not come back together.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Archive, Serialize, Deserialize)]
+pub struct Backoff {
+    /// The first pause.
+    pub first: Duration,
+    /// The longest one.
+    pub most: Duration,
+}
+
+impl Backoff {
+    /// From 100 ms to 30 s.
+    pub const DEFAULT: Self =
+        Self { first: Duration::from_millis(100), most: Duration::from_secs(30) };
+
+    /// The pause of `task` before its `again`-th try of a kind, counted from 1.
+    pub fn pause(&self, task: TaskId, again: u32) -> Duration {
+        let doublings = again.saturating_sub(1).min(31);
+        let whole = self.first.saturating_mul(1 << doublings).min(self.most);
+        let part = task.child(u64::from(again)).fraction();
+        whole.mul_f64(1.0 - part / 2.0)
+    }
 }
 
 /// What kind of work a task is.

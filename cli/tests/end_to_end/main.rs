@@ -1,6 +1,6 @@
 //! End to end: real processes, started, used, broken and stopped as a person would.
 //!
-//! The programs that are submitted are the library's examples, `programs/faults.rs`, and for
+//! The programs that are submitted are the library's examples, `programs/*.rs`, and for
 //! trainings the real `rdist-workloads`; `cargo xtask test` builds all of them.
 #![allow(clippy::unwrap_used, missing_docs)]
 
@@ -11,5 +11,6 @@ mod commands;
 mod daemons;
 mod files;
 mod jobs;
+mod tasks;
 mod training;
 mod training_faults;

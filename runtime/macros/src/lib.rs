@@ -9,6 +9,7 @@
 
 mod actor;
 mod main_function;
+mod predicate;
 mod signature;
 mod task;
 #[cfg(test)]
@@ -81,6 +82,27 @@ pub fn main(arguments: TokenStream, item: TokenStream) -> TokenStream {
     }
     let function = parse_macro_input!(item as ItemFn);
     main_function::expand(function).unwrap_or_else(Error::into_compile_error).into()
+}
+
+/// Makes a function a predicate, which says which errors of a task are worth another try.
+///
+/// ```ignore
+/// #[rdist::predicate]
+/// fn is_busy(fault: &Fault<'_>) -> bool {
+///     fault.downcast_ref::<FetchError>().is_some_and(|error| error.status == 503)
+/// }
+///
+/// let page = fetch.with().retry_errors(5, is_busy).submit(&cx, url);
+/// ```
+/// It runs where the task failed, right after it. One that panics accepts nothing.
+#[proc_macro_attribute]
+pub fn predicate(arguments: TokenStream, item: TokenStream) -> TokenStream {
+    let instead = "`retry_errors(n, predicate)`";
+    if let Err(error) = signature::no_arguments(arguments, "predicate", instead) {
+        return error.into_compile_error().into();
+    }
+    let function = parse_macro_input!(item as ItemFn);
+    predicate::expand(function).unwrap_or_else(Error::into_compile_error).into()
 }
 
 /// Makes a type a value that tasks can take and return: adds rkyv's derives.

@@ -91,6 +91,7 @@ pub(crate) fn expand(mut function: ItemFn) -> Result<TokenStream> {
             #[allow(dead_code, clippy::too_many_arguments)]
             impl With {
                 ::rdist::__option_methods!();
+                ::rdist::__task_option_methods!();
 
                 /// Submits the task; the value is there when it has run.
                 pub fn submit(self, cx: &::rdist::Context, #parameters)

@@ -10,9 +10,10 @@ use std::task::{Poll, Wake, Waker};
 use std::time::{Duration, Instant};
 
 use rdist_scheduler::id::{JobId, TaskId};
+use rdist_scheduler::message::CancelMode;
 use rdist_scheduler::outcome::{Cause, TaskError};
 use rdist_scheduler::resource::Resources;
-use rdist_scheduler::spec::{TaskKind, TaskSpec};
+use rdist_scheduler::spec::{Reference, TaskKind, TaskSpec};
 
 use super::argument::{self, Argument};
 use super::error::Error;
@@ -176,10 +177,24 @@ impl Context {
         result.map(drop)
     }
 
-    /// Asks for the end of the task that makes `object`: one that waits never starts, one that
-    /// runs is asked, or with `force` killed with its process. Its object fails as cancelled.
+    /// Asks for the end of the task that makes `object`, and of all that it has submitted, and so
+    /// on. One that waits never starts, and its object fails as cancelled. One that runs is asked:
+    /// its waits end with [`Error::Cancelled`], [`is_cancelled`](Self::is_cancelled) tells, and
+    /// it may still return what it has. With `force` its process is killed instead; what ran
+    /// beside it there runs again, without its retries being counted, and light actors in it are
+    /// lost with it. A call of an actor is asked even so: its actor would die with it.
     pub fn cancel<T>(&self, object: &ObjectRef<T>, force: bool) {
-        self.process().send(&FromExecutor::Cancel { task: object.id().task, force });
+        self.send_cancel(object, CancelMode { force, children: true });
+    }
+
+    /// As [`cancel`](Self::cancel), but what the task has submitted goes on.
+    pub fn cancel_alone<T>(&self, object: &ObjectRef<T>, force: bool) {
+        self.send_cancel(object, CancelMode { force, children: false });
+    }
+
+    fn send_cancel<T>(&self, object: &ObjectRef<T>, mode: CancelMode) {
+        let Reference { object, owner } = object.held().reference;
+        self.process().send(&FromExecutor::Cancel { task: object.task, owner, mode });
     }
 
     /// Sends an event to whoever submitted the job: a progress report, a metric.
@@ -261,6 +276,7 @@ impl Context {
             max_retries: options.max_retries,
             strategy: options.strategy,
             priority: options.priority,
+            policy: options.policy,
             body: packed.body,
         };
         let held = process.submit(spec);

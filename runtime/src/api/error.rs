@@ -4,6 +4,8 @@ use std::time::Duration;
 
 use rdist_scheduler::outcome::{Cause, TaskError};
 
+use super::fault::{Fault, is_retryable};
+
 /// What goes wrong for user code. Errors of tasks come back as [`Error::Task`], with the task
 /// that failed first and why.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -74,6 +76,8 @@ pub enum Failure {
     Refused(String),
     /// The code returned an error that it made.
     Returned(String),
+    /// The same, and the submitter's predicate wants another try.
+    Retryable(String),
     /// The code passed on an error of the library, with the origin in it.
     Passed(Error),
 }
@@ -106,7 +110,13 @@ impl<E: std::error::Error + 'static> FailureOfError for Thrown<E> {
     fn failure(&self) -> Failure {
         let any: &dyn std::any::Any = &self.0;
         if let Some(error) = any.downcast_ref::<Error>() {
-            return Failure::Passed(error.clone());
+            let is_final = error.is_cancelled() || matches!(error, Error::Task(_));
+            return match error.to_string() {
+                text if !is_final && is_retryable(&Fault::error(any, &text)) => {
+                    Failure::Retryable(text)
+                }
+                _ => Failure::Passed(error.clone()),
+            };
         }
         let mut text = self.0.to_string();
         let mut source = self.0.source();
@@ -119,13 +129,21 @@ impl<E: std::error::Error + 'static> FailureOfError for Thrown<E> {
             }
             source = cause.source();
         }
-        Failure::Returned(text)
+        returned(any, text)
     }
 }
 
-impl<E: std::fmt::Display> FailureOfDisplay for &Thrown<E> {
+impl<E: std::fmt::Display + 'static> FailureOfDisplay for &Thrown<E> {
     fn failure(&self) -> Failure {
-        Failure::Returned(format!("{:#}", self.0))
+        returned(&self.0, format!("{:#}", self.0))
+    }
+}
+
+fn returned(error: &dyn std::any::Any, text: String) -> Failure {
+    if is_retryable(&Fault::error(error, &text)) {
+        Failure::Retryable(text)
+    } else {
+        Failure::Returned(text)
     }
 }
 

@@ -7,6 +7,7 @@ pub(crate) mod actor;
 pub(crate) mod argument;
 pub(crate) mod context;
 pub(crate) mod error;
+pub(crate) mod fault;
 pub(crate) mod object;
 pub(crate) mod options;
 pub(crate) mod value;

@@ -1,11 +1,15 @@
 //! Options of tasks and actors, as builders.
 
+use std::time::Duration;
+
 use rdist_scheduler::id::WorkerId;
 use rdist_scheduler::resource::{Amount, Resources};
-use rdist_scheduler::spec::{ActorOptions, Strategy};
+use rdist_scheduler::spec::{ActorOptions, Backoff, Policy, Strategy};
+
+use super::fault::ErrorPredicate;
 
 /// How often a task is run again when its process or its worker was lost under it. Errors and
-/// panics of its own code are results, and never repeated.
+/// panics of its own code are results, and repeated only where its submitter says so.
 pub(crate) const DEFAULT_RETRIES: u32 = 3;
 
 /// What a task asks for, beside its arguments.
@@ -15,6 +19,7 @@ pub struct TaskOptions {
     pub(crate) max_retries: u32,
     pub(crate) strategy: Strategy,
     pub(crate) priority: i32,
+    pub(crate) policy: Option<Box<Policy>>,
     pub(crate) actor: ActorOptions,
 }
 
@@ -32,6 +37,7 @@ impl TaskOptions {
             max_retries: DEFAULT_RETRIES,
             strategy: Strategy::Default,
             priority: 0,
+            policy: None,
             actor: ActorOptions::default(),
         }
     }
@@ -74,6 +80,36 @@ impl TaskOptions {
     /// Order among ready tasks.
     pub fn priority(&mut self, priority: i32) {
         self.priority = priority;
+    }
+
+    fn policy(&mut self) -> &mut Policy {
+        self.policy.get_or_insert_default()
+    }
+
+    /// Time limit of a try.
+    pub fn timeout(&mut self, limit: Duration) {
+        self.policy().timeout = Some(limit);
+    }
+
+    /// Retries of tries that ran over the limit.
+    pub fn retry_timeouts(&mut self, n: u32) {
+        self.policy().timeout_retries = n;
+    }
+
+    /// Retries of errors that a predicate accepts.
+    pub fn retry_errors<P: ErrorPredicate>(&mut self, n: u32, _: P) {
+        let policy = self.policy();
+        (policy.error_retries, policy.error_predicate) = (n, P::ID);
+    }
+
+    /// Retries after a process ran out of memory.
+    pub fn oom_retries(&mut self, n: u32) {
+        self.policy().memory_retries = n;
+    }
+
+    /// Pauses before retries.
+    pub fn backoff(&mut self, first: Duration, most: Duration) {
+        self.policy().backoff = Backoff { first, most };
     }
 
     /// A process of its own.
@@ -161,10 +197,66 @@ macro_rules! __option_methods {
             self
         }
 
-        /// Among ready tasks of a worker, larger runs first.
+        /// Among ready tasks of a worker, and among those that wait in the head, the larger number
+        /// runs first; equal ones in the order of submission. It is strict: as long as more
+        /// urgent work comes fast enough, less urgent work waits, however long.
         #[must_use]
         pub fn priority(mut self, priority: i32) -> Self {
             self.options.priority(priority);
+            self
+        }
+    };
+}
+
+/// The builder methods of tasks alone.
+#[doc(hidden)]
+#[macro_export]
+macro_rules! __task_option_methods {
+    () => {
+        /// How long one try may run, from its start; waiting for arguments and for resources does
+        /// not count. A try that takes longer is asked to end as if it were cancelled, with what
+        /// it has submitted; after five more seconds its process is killed. The error is
+        /// `Cause::TimedOut` and names the limit.
+        #[must_use]
+        pub fn timeout(mut self, limit: ::core::time::Duration) -> Self {
+            self.options.timeout(limit);
+            self
+        }
+
+        /// Is run again so often when a try ran over its `timeout`.
+        #[must_use]
+        pub fn retry_timeouts(mut self, n: u32) -> Self {
+            self.options.retry_timeouts(n);
+            self
+        }
+
+        /// Is run again so often when a try ended in an error or a panic that `predicate`
+        /// accepts: a function with `#[rdist::predicate]`, or `AnyError`. Without it, errors
+        /// and panics are results. Errors that came from another task are never repeated here.
+        #[must_use]
+        pub fn retry_errors<P: $crate::ErrorPredicate>(mut self, n: u32, predicate: P) -> Self {
+            self.options.retry_errors(n, predicate);
+            self
+        }
+
+        /// Is run again so often when its process was killed for want of memory; 10 by default.
+        /// The first pause is a second at least.
+        #[must_use]
+        pub fn oom_retries(mut self, n: u32) -> Self {
+            self.options.oom_retries(n);
+            self
+        }
+
+        /// Pauses before a try that follows an error, a timeout or a want of memory: `first`,
+        /// then twice as long each time, up to `most`; each shortened by up to a half, by chance.
+        /// 100 ms and 30 s by default.
+        #[must_use]
+        pub fn backoff(
+            mut self,
+            first: ::core::time::Duration,
+            most: ::core::time::Duration,
+        ) -> Self {
+            self.options.backoff(first, most);
             self
         }
     };

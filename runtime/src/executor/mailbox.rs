@@ -106,7 +106,9 @@ fn call(process: &'static Process, mailbox: &Mailbox, job: &Job) {
         (Some(Body::Actor(_)), Some(_)) => {
             Err(Failure::Refused(format!("{} is there already", mailbox.id)))
         }
-        (Some(Body::Task(_)) | None, _) => Err(wrong_kind("a method of an actor")),
+        (Some(Body::Task(_) | Body::Predicate(_)) | None, _) => {
+            Err(wrong_kind("a method of an actor"))
+        }
     });
     if state.is_none() && ActorId(job.spec.id) == mailbox.id {
         // Its constructor failed, and the worker knows.

@@ -14,7 +14,7 @@ use rdist_scheduler::spec::{Reference, TaskSpec};
 use super::mailbox::Mailbox;
 use super::objects::{Entry, Held, Objects, Settled};
 use super::outbox::Outbox;
-use super::registry::{Registry, RegistryError};
+use super::registry::{Body, Registry, RegistryError};
 use super::run::Running;
 use super::slots::{Slots, Work};
 use super::wait::{Parker, Watch, Why};
@@ -320,6 +320,11 @@ impl Process {
     /// Asks the worker for a value, unless that was done.
     pub(crate) fn want(&self, entry: &Entry) {
         self.objects.want(entry, &self.outbox);
+    }
+
+    /// What the program has under that id.
+    pub(crate) fn function(&self, id: u64) -> Option<Body> {
+        self.registry.get(id).map(|function| function.body)
     }
 
     /// Waits on a thread that belongs to no task. False: the deadline passed.

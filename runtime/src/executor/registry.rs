@@ -7,6 +7,7 @@ use super::process::Encoded;
 use crate::api::argument::Arguments;
 use crate::api::context::Context;
 use crate::api::error::Failure;
+use crate::api::fault::Fault;
 
 /// A task's function, with its types worn off.
 pub type TaskBody = fn(&mut Arguments<'_>, &Context) -> Result<Encoded, Failure>;
@@ -15,6 +16,9 @@ pub type ActorBody = fn(&mut Arguments<'_>, &Context) -> Result<Box<dyn Any + Se
 /// An actor's method.
 pub type MethodBody =
     fn(&mut (dyn Any + Send), &mut Arguments<'_>, &Context) -> Result<Encoded, Failure>;
+
+/// A predicate for errors.
+pub type PredicateBody = fn(&Fault<'_>) -> bool;
 
 /// One function that other processes can name.
 #[derive(Debug)]
@@ -36,6 +40,8 @@ pub enum Body {
     Actor(ActorBody),
     /// A method.
     Method(MethodBody),
+    /// Tells which errors are worth another try.
+    Predicate(PredicateBody),
 }
 
 inventory::collect!(Function);

@@ -19,6 +19,7 @@ use super::wait::{Parker, Why};
 use crate::api::argument::Arguments;
 use crate::api::context::{Context, Driver};
 use crate::api::error::{Error, Failure, shorten};
+use crate::api::fault::{Fault, is_retryable};
 use crate::wire::executor::{FromExecutor, MAX_ERROR_BYTES, Value};
 
 /// A program's main function.
@@ -44,6 +45,8 @@ pub(crate) struct Running {
     root: TaskId,
     pub(crate) attempt: u32,
     pub(crate) request: Resources,
+    /// Whether errors may be worth another try, and by which predicate.
+    pub(crate) error_predicate: Option<u64>,
     /// Whether it lets go of its CPUs while it waits. Actors keep theirs.
     blocks: bool,
     children: AtomicU64,
@@ -62,6 +65,10 @@ impl Running {
             root: spec.id.root(attempt),
             attempt,
             request: spec.request.clone(),
+            error_predicate: spec
+                .policy
+                .as_ref()
+                .and_then(|policy| (policy.error_retries > 0).then_some(policy.error_predicate)),
             blocks: frees_cpus && !spec.request.is_none(),
             children: AtomicU64::new(0),
             puts: AtomicU32::new(0),
@@ -166,7 +173,9 @@ pub(super) fn work(process: &'static Process, work: Work) {
                 drive(cx)?;
                 Ok(process.encode(&())?)
             }
-            Some(Body::Actor(_) | Body::Method(_)) => Err(wrong_kind("a plain task")),
+            Some(Body::Actor(_) | Body::Method(_) | Body::Predicate(_)) => {
+                Err(wrong_kind("a plain task"))
+            }
         }),
         Work::Actor(mailbox) => mailbox::serve(process, &mailbox),
         Work::EndActor(mailbox) => mailbox.end(),
@@ -189,7 +198,7 @@ pub(super) fn wrong_kind(wanted: &str) -> Failure {
 /// Why there is no value.
 #[derive(Debug)]
 pub(super) enum Ended {
-    Panicked(String),
+    Panicked { message: String, retry: bool },
     Failed(Failure),
 }
 
@@ -219,7 +228,10 @@ pub(super) fn run(
         arguments.keep_what_is_used(process);
         match result {
             Ok(result) => result.map_err(Ended::Failed),
-            Err(message) => Err(Ended::Panicked(message)),
+            Err(message) => {
+                let retry = cx.scope(|| is_retryable(&Fault::panic(&message)));
+                Err(Ended::Panicked { message, retry })
+            }
         }
     });
     finish(process, job, result);
@@ -252,7 +264,15 @@ pub(super) fn finish(process: &'static Process, job: &Job, result: Result<Encode
             let reason = format!("{} values are wanted of a single one", job.spec.returns);
             (error(Cause::Refused { reason }), Vec::new())
         }
-        Err(Ended::Panicked(message)) => (error(Cause::Panicked { message }), Vec::new()),
+        Err(Ended::Panicked { message, retry }) => {
+            let error = TaskError { task, cause: Cause::Panicked { message } };
+            let outcome = if retry { Outcome::Retryable } else { Outcome::Failed };
+            (outcome(error), Vec::new())
+        }
+        Err(Ended::Failed(failure @ Failure::Retryable(_))) if !job.running.is_cancelled() => {
+            let cause = cause_of(process, &job.running, &failure);
+            (Outcome::Retryable(TaskError { task, cause }), Vec::new())
+        }
         Err(Ended::Failed(Failure::Passed(Error::Task(origin)))) => {
             (Outcome::Failed(origin), Vec::new())
         }
@@ -271,7 +291,7 @@ fn cause_of(_process: &Process, running: &Running, failure: &Failure) -> Cause {
         Failure::Refused(reason) => {
             Cause::Refused { reason: shorten(reason.clone(), MAX_ERROR_BYTES) }
         }
-        Failure::Returned(text) => {
+        Failure::Returned(text) | Failure::Retryable(text) => {
             Cause::Returned { message: shorten(text.clone(), MAX_ERROR_BYTES) }
         }
         Failure::Passed(Error::Task(origin)) => origin.cause.clone(),

@@ -47,6 +47,7 @@ impl JobRecord {
             max_retries: DRIVER_RETRIES,
             strategy: Strategy::Default,
             priority: 0,
+            policy: None,
             body: Vec::new(),
         }
     }

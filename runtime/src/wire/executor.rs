@@ -13,6 +13,7 @@
 #![allow(missing_docs, reason = "rkyv derives archived fields without docs")]
 
 use rdist_scheduler::id::{ActorId, ExecutorId, JobId, ObjectId, TaskId, WorkerId};
+use rdist_scheduler::message::CancelMode;
 use rdist_scheduler::outcome::{Outcome, TaskError};
 use rdist_scheduler::spec::{Reference, TaskSpec};
 use rkyv::{Archive, Deserialize, Serialize};
@@ -92,8 +93,10 @@ pub enum FromExecutor {
     Cancel {
         /// The task.
         task: TaskId,
-        /// Kill its executor instead of asking.
-        force: bool,
+        /// Its owner.
+        owner: WorkerId,
+        /// How.
+        mode: CancelMode,
     },
     /// Asks for an actor's end.
     KillActor {

@@ -53,6 +53,7 @@ pub(crate) fn run(scenario: &str) -> Report {
         max_retries: 0,
         strategy: Strategy::Default,
         priority: 0,
+        policy: None,
         body: Vec::new(),
     };
     worker.running.insert(driver, spec.clone());
@@ -367,7 +368,7 @@ impl FakeWorker {
                     self.ready(by, task.object(0), value, returned.contains);
                 }
             }
-            Outcome::Failed(error) => {
+            Outcome::Failed(error) | Outcome::Retryable(error) => {
                 self.objects.insert(task.object(0), Object::Failed(error));
                 self.start_tasks();
                 self.deliver(task.object(0));

@@ -81,7 +81,7 @@ impl ClusterCore {
         }
         match outcome {
             Outcome::Returned(_) => self.end_job(job, JobState::Succeeded),
-            Outcome::Failed(error) => match error.cause {
+            Outcome::Failed(error) | Outcome::Retryable(error) => match error.cause {
                 Cause::ExecutorDied(_) | Cause::WorkerDied { .. } => self.try_again(job, error),
                 _ => self.end_job(job, JobState::Failed(error)),
             },

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::{LocalCore, Step};
 use crate::actor::{ActorEntry, ActorState, Supervised};
 use crate::id::{ActorId, ExecutorId, WorkerId};
-use crate::message::{ActorPlace, PeerMessage, ToHead};
+use crate::message::{ActorPlace, CancelMode, PeerMessage, ToHead};
 use crate::outcome::{Cause, Death, TaskError};
 use crate::spec::{ActorOptions, Reference, TaskSpec};
 use crate::task::{TaskKey, TaskState};
@@ -242,7 +242,9 @@ impl LocalCore {
         self.actor_ends(actor, Arc::new(TaskError { task: actor.0, cause }));
         match place {
             ActorState::At { worker, .. } => self.kill_at(actor, worker),
-            ActorState::Pending => self.cancel_requested(actor.0, false),
+            ActorState::Pending => {
+                self.cancel_requested(actor.0, self.me, CancelMode::default());
+            }
             ActorState::Dead(_) => {}
         }
     }

@@ -50,7 +50,12 @@ impl LocalCore {
             PeerMessage::ActorLocated { actor, place } => self.actor_located(from, actor, place),
             PeerMessage::ActorLost { actor, life, death } => self.actor_lost(actor, life, death),
             PeerMessage::ActorKill { actor } => self.actor_kill(from, actor),
-            PeerMessage::Cancel { task, force } => self.peer_cancels(from, task, force),
+            PeerMessage::Cancel { task, attempt, mode } => {
+                self.peer_cancels(from, task, attempt, mode);
+            }
+            PeerMessage::CancelRequested { task, mode } => {
+                self.cancel_requested(task, self.me, mode);
+            }
         }
     }
 

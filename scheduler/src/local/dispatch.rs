@@ -88,6 +88,9 @@ impl LocalCore {
         let attempt = entry.attempt;
         entry.state = TaskState::Running { executor, attempt, slot, blocked: false };
         let spec = Arc::clone(&entry.spec);
+        if spec.policy.is_some() {
+            self.limit_time(key);
+        }
         self.act(LocalAction::Run { executor, spec, attempt });
     }
 
@@ -112,6 +115,9 @@ impl LocalCore {
 
     /// Takes a task off its executor, and what it holds with it. A call holds nothing itself.
     pub(super) fn stop_running(&mut self, key: TaskKey) {
+        if self.tasks[key].extra.is_some() {
+            self.stop_timer(key);
+        }
         if let TaskState::Running { executor, slot, blocked, .. } = self.tasks[key].state {
             if let Some(process) = self.executors.get_mut(&executor) {
                 process.running.swap_remove(slot as usize);

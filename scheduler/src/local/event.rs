@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use crate::id::{ActorId, ExecutorId, JobId, ObjectId, TaskId, WorkerId};
-use crate::message::{FromHead, PeerMessage};
+use crate::message::{CancelMode, FromHead, PeerMessage};
 use crate::outcome::{Death, Outcome};
 use crate::spec::{Reference, TaskSpec};
 
@@ -91,10 +91,12 @@ pub enum LocalEvent {
     },
     /// Somebody here wants a task ended.
     CancelRequested {
-        /// The task, owned here.
+        /// The task.
         task: TaskId,
-        /// Kill its executor instead of asking.
-        force: bool,
+        /// Its owner.
+        owner: WorkerId,
+        /// How.
+        mode: CancelMode,
     },
     /// Somebody here wants an actor ended for good.
     ActorKillRequested {

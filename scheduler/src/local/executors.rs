@@ -11,7 +11,7 @@
 
 use super::{ExecutorRole, LocalAction, LocalCore};
 use crate::hash::FastSet;
-use crate::id::{ActorId, ExecutorId, JobId, ObjectId};
+use crate::id::{ActorId, ExecutorId, JobId, ObjectId, TaskId};
 use crate::outcome::{Cause, Death, Outcome, TaskError};
 use crate::resource::Resources;
 use crate::spec::TaskKind;
@@ -33,6 +33,8 @@ pub(super) struct Executor {
     pub(super) running: Vec<TaskKey>,
     /// Actors that live in it.
     pub(super) actors: FastSet<ActorId>,
+    /// It is killed for the sake of that task's end; what runs beside it is not to blame.
+    pub(super) killed_for: Option<TaskId>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -72,6 +74,7 @@ impl LocalCore {
             waiting: Vec::new(),
             running: Vec::new(),
             actors: FastSet::default(),
+            killed_for: None,
         };
         self.executors.insert(executor, process);
         self.act(LocalAction::StartExecutor { executor, job, role, resources });
@@ -121,6 +124,12 @@ impl LocalCore {
             self.pools.remove(&process.job);
         }
         self.head.forget_executor(executor);
+        let death = match process.killed_for {
+            Some(task) if matches!(death, Death::Killed { .. } | Death::Ended) => {
+                Death::Beside { task }
+            }
+            _ => death,
+        };
         if let Phase::Starting { tries } = process.phase {
             self.did_not_start(process, tries + 1, death);
             return;
@@ -161,6 +170,7 @@ impl LocalCore {
         let task = entry.spec.id;
         let cause = match entry.spec.kind {
             _ if entry.cancelled => Cause::Cancelled,
+            _ if entry.has_timed_out() => self.timed_out(key),
             TaskKind::ActorCall { .. } => Cause::ActorDied(death.clone()),
             _ => Cause::ExecutorDied(death.clone()),
         };

@@ -49,6 +49,9 @@ impl LocalCore {
             TaskState::Lane => self.explain_lane(entry),
             TaskState::Mailbox if entry.missing > 0 => self.explain_waiting(entry),
             TaskState::Mailbox => "waits for earlier calls of the same caller".to_owned(),
+            TaskState::BackingOff { until } => {
+                format!("failed, and is tried again in {:?}", *until - self.now)
+            }
         }
     }
 

@@ -13,7 +13,7 @@ use std::collections::BTreeMap;
 use super::{LocalAction, LocalCore, dispatch};
 use crate::hash::{FastMap, FastSet};
 use crate::id::{ActorId, ExecutorId, JobId, TaskId, WorkerId};
-use crate::message::{FromHead, Held, HeldTask, Load, PeerMessage, ToHead};
+use crate::message::{CancelMode, FromHead, Held, HeldTask, Load, PeerMessage, ToHead};
 use crate::outcome::{Cause, Outcome, TaskError};
 use crate::resource::Resources;
 use crate::spec::{Assignment, TaskKind};
@@ -170,7 +170,8 @@ impl LocalCore {
             if self.head.unspilled.get(&task) == Some(&attempt) {
                 self.head.unspilled.remove(&task);
                 if worker != self.me {
-                    self.send(worker, PeerMessage::Cancel { task, force: false });
+                    let mode = CancelMode { force: false, children: true };
+                    self.send(worker, PeerMessage::Cancel { task, attempt, mode });
                 }
             }
             return;

@@ -51,6 +51,11 @@ impl LocalCore {
             }
             assert_eq!(entry.missing, 0, "TG-4: {id:?} has everything that it depends on");
         }
+        let timers = self
+            .tasks
+            .iter()
+            .filter(|(_, entry)| entry.extra.as_ref().is_some_and(|extra| extra.due.is_some()));
+        assert_eq!(timers.count(), self.timers.len(), "TM-1: each timer is a task's");
         assert_eq!(self.tasks.iter().count(), self.tasks.len(), "TG-1: as many entries as ids");
         assert_eq!(self.queue.len(), ready, "TG-2: the queue counts the ready tasks");
         let listed: usize = self.executors.values().map(|process| process.running.len()).sum();

@@ -98,6 +98,7 @@ impl LocalCore {
             peer.placed.retain(|task| task.job() != job);
             peer.hosted.retain(|task| task.job() != job);
             peer.actors.retain(|actor| actor.0.job() != job);
+            peer.cancelled_early.retain(|(task, _)| task.job() != job);
             peer.settling.retain(|(task, _), _| task.job() != job);
         }
     }

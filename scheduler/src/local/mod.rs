@@ -12,7 +12,9 @@
 //! |---|---|
 //! | `submit` | a task comes, from a program here or from the head; its dependencies |
 //! | `dispatch` | resources are given out, tasks start, block and go on |
-//! | `outcome` | a task ends: results, retries, failures, cancellation |
+//! | `outcome` | a task ends: results, failures |
+//! | `retry` | time limits, and what follows a try that failed |
+//! | `cancel` | tasks are cancelled, and their children |
 //! | `executors` | processes start, die, stop |
 //! | `objects` | references and values, as their owner |
 //! | `borrow` | references to other workers' objects, and messages that have to wait for them |
@@ -26,6 +28,7 @@ mod action;
 mod actors;
 mod borrow;
 mod calls;
+mod cancel;
 mod dispatch;
 mod event;
 mod executors;
@@ -38,6 +41,7 @@ mod objects;
 mod outcome;
 mod peers;
 mod recover;
+mod retry;
 mod submit;
 mod views;
 
@@ -65,6 +69,7 @@ pub use views::{ActorView, ObjectView, TaskView};
 use executors::Executor;
 use head::HeadLink;
 use peers::{Outbox, Peer};
+use retry::Timers;
 
 /// What a [`LocalCore`] has to know of its worker.
 #[derive(Debug, Clone)]
@@ -75,7 +80,8 @@ pub struct LocalConfig {
     pub total: Resources,
     /// Shortest time between two load reports.
     pub load_interval: Duration,
-    /// How long an executor that was asked to end may take, before it is killed.
+    /// How long an executor that was asked to end may take, or a task that has run for as long as
+    /// it may, before the process is killed.
     pub stop_grace: Duration,
     /// How often an executor is started that dies before it is connected.
     pub start_tries: u32,
@@ -119,6 +125,8 @@ pub struct LocalCore {
     pools: FastMap<JobId, ExecutorId>,
     /// Executors that were asked to end, by the time when they are killed.
     stopping: VecDeque<(Timestamp, ExecutorId)>,
+    /// Ends of tasks' time limits and pauses.
+    timers: Timers,
     last_executor: u32,
     actors: FastMap<ActorId, ActorEntry>,
     hosted: FastMap<ActorId, Hosted>,
@@ -166,6 +174,7 @@ impl LocalCore {
             executors: FastMap::default(),
             pools: FastMap::default(),
             stopping: VecDeque::new(),
+            timers: Timers::default(),
             last_executor: 0,
             actors: FastMap::default(),
             hosted: FastMap::default(),
@@ -197,7 +206,9 @@ impl LocalCore {
             LocalEvent::Unblocked { executor, task } => self.unblocked(executor, task),
             LocalEvent::ExecutorStarted { executor } => self.executor_started(executor),
             LocalEvent::ExecutorDied { executor, death } => self.executor_died(executor, death),
-            LocalEvent::CancelRequested { task, force } => self.cancel_requested(task, force),
+            LocalEvent::CancelRequested { task, owner, mode } => {
+                self.cancel_requested(task, owner, mode);
+            }
             LocalEvent::ActorKillRequested { actor, owner } => self.kill_requested(actor, owner),
             LocalEvent::ActorLookup { by, request, name } => self.lookup(by, request, name),
             LocalEvent::Pulled { object, size } => self.pulled(object, size),
@@ -224,6 +235,8 @@ impl LocalCore {
                 self.act(LocalAction::StopExecutor { executor, force: true });
             }
         }
+        self.strike_timers();
+        self.settle();
         self.report_load();
     }
 
@@ -238,7 +251,7 @@ impl LocalCore {
     /// When [`LocalCore::handle_timeout`] is to be called, if nothing happens before.
     pub fn poll_timeout(&self) -> Option<Timestamp> {
         let stop = self.stopping.front().map(|&(deadline, _)| deadline);
-        stop.into_iter().chain(self.head.load_due()).min()
+        stop.into_iter().chain(self.head.load_due()).chain(self.timers.due()).min()
     }
 
     /// Whether nothing is owned, queued or running here.

@@ -1,16 +1,16 @@
-//! A task ends: its results reach who waits for them, it runs again, or it has failed.
+//! A task ends: its results reach who waits for them, or its error does.
 
 use std::sync::Arc;
 
 use smallvec::{SmallVec, smallvec};
 
+use super::retry::is_loss;
 use super::submit::only_worker;
-use super::{LocalAction, LocalCore, Step};
-use crate::actor::ActorState;
+use super::{LocalCore, Step};
 use crate::id::{ActorId, ExecutorId, ObjectId, TaskId, WorkerId};
 use crate::message::{PeerMessage, ToHead};
-use crate::object::{Borrow, ObjectEntry, Value};
-use crate::outcome::{Cause, Death, Outcome, Returned, TaskError};
+use crate::object::{Borrow, ObjectEntry, Tries, Value};
+use crate::outcome::{Cause, Outcome, Returned, TaskError};
 use crate::spec::{TaskKind, TaskSpec};
 use crate::task::{TaskEntry, TaskKey, TaskState};
 
@@ -29,13 +29,14 @@ impl LocalCore {
                     if at == executor && of == attempt)
         });
         let Some(key) = key else { return self.discard_values(task, &outcome) };
+        let outcome = self.ruled(key, outcome);
         let spec = Arc::clone(&self.tasks[key].spec);
         match (&spec.kind, &outcome) {
             (TaskKind::ActorCreate(options), Outcome::Returned(_)) => {
                 let shared = !options.own_process;
                 self.actor_lives_here(key, executor, shared);
             }
-            (TaskKind::ActorCreate(options), Outcome::Failed(_)) => {
+            (TaskKind::ActorCreate(options), Outcome::Failed(_) | Outcome::Retryable(_)) => {
                 self.stop_running(key);
                 if options.own_process {
                     self.stop_executor(executor, false);
@@ -102,14 +103,15 @@ impl LocalCore {
     /// The outcome of an own task's current attempt, which ran on `runner`.
     pub(super) fn settle_outcome(&mut self, key: TaskKey, outcome: Outcome, runner: WorkerId) {
         let mut outcome = outcome;
+        let is_retryable = matches!(outcome, Outcome::Retryable(_));
         if let TaskState::Placed { worker } | TaskState::Called { worker, .. } =
             self.tasks[key].state
         {
             let id = self.tasks[key].spec.id;
             self.peer(worker).placed.remove(&id);
         }
-        if let Outcome::Failed(error) = &mut outcome {
-            if self.runs_again(key, error) {
+        if let Outcome::Failed(error) | Outcome::Retryable(error) = &mut outcome {
+            if self.runs_again(key, error, is_retryable) {
                 return;
             }
             if self.tasks[key].cancelled && is_loss(&error.cause) {
@@ -117,15 +119,15 @@ impl LocalCore {
             }
         }
         let spec = Arc::clone(&self.tasks[key].spec);
-        let attempt = self.tasks[key].attempt;
+        let tries = self.tasks[key].tries();
         match outcome {
             Outcome::Returned(values) => {
-                self.store_results(&spec, attempt, values, runner);
+                self.store_results(&spec, tries, values, runner);
                 if let TaskKind::ActorCreate(_) = spec.kind {
-                    self.actor_made(ActorId(spec.id), attempt, runner);
+                    self.actor_made(ActorId(spec.id), tries.attempt, runner);
                 }
             }
-            Outcome::Failed(error) => {
+            Outcome::Failed(error) | Outcome::Retryable(error) => {
                 let error = Arc::new(error);
                 for index in 0..spec.returns {
                     self.set_failed(spec.id.object(index), &error);
@@ -138,48 +140,11 @@ impl LocalCore {
         self.drop_task(key);
     }
 
-    /// Starts the next attempt of a task that was lost with its executor or worker, if it may.
-    fn runs_again(&mut self, key: TaskKey, error: &TaskError) -> bool {
-        let entry = &self.tasks[key];
-        let spec = &entry.spec;
-        if error.task != spec.id || entry.cancelled || !is_loss(&error.cause) {
-            return false;
-        }
-        if only_worker(spec).is_some_and(|worker| self.is_dead(worker)) {
-            return false;
-        }
-        let most = match &spec.kind {
-            TaskKind::ActorCreate(options) => options.max_restarts.max(spec.max_retries),
-            TaskKind::ActorCall { actor, .. } => {
-                let life = match entry.state {
-                    TaskState::Called { life, .. } => Some(life),
-                    _ => None,
-                };
-                let (actor, most) = (*actor, spec.max_retries);
-                if let (Some(life), Some(entry)) = (life, self.actors.get_mut(&actor)) {
-                    entry.floor = entry.floor.max(life + 1);
-                    if matches!(entry.place, ActorState::At { life: at, .. } if at <= life) {
-                        entry.place = ActorState::Pending;
-                    }
-                }
-                most
-            }
-            TaskKind::Plain | TaskKind::Driver => spec.max_retries,
-        };
-        if self.tasks[key].attempt >= most {
-            return false;
-        }
-        self.tasks[key].attempt += 1;
-        self.tasks[key].assigned = false;
-        self.begin(key);
-        true
-    }
-
     /// The values of an own task exist now.
     fn store_results(
         &mut self,
         spec: &Arc<TaskSpec>,
-        attempt: u32,
+        tries: Tries,
         values: Vec<Returned>,
         runner: WorkerId,
     ) {
@@ -209,15 +174,15 @@ impl LocalCore {
             }
         }
         if !in_arena.is_empty() && matches!(spec.kind, TaskKind::Plain) {
-            self.record(spec, attempt, &in_arena);
+            self.record(spec, tries, &in_arena);
         }
     }
 
     /// Keeps what is needed to make these values again, if that is allowed.
-    fn record(&mut self, spec: &Arc<TaskSpec>, attempt: u32, in_arena: &[ObjectId]) {
+    fn record(&mut self, spec: &Arc<TaskSpec>, tries: Tries, in_arena: &[ObjectId]) {
         let mut fresh = 0;
         let is_known = self.lineage.contains(spec.id);
-        if !is_known && attempt >= spec.max_retries {
+        if !is_known && tries.losses() >= spec.max_retries {
             return;
         }
         for object in in_arena {
@@ -228,7 +193,7 @@ impl LocalCore {
             }
         }
         if is_known {
-            self.lineage.ran_again(spec.id, attempt, fresh);
+            self.lineage.ran_again(spec.id, tries, fresh);
             return;
         }
         let mut holds: SmallVec<[ObjectId; 2]> = SmallVec::new();
@@ -241,7 +206,7 @@ impl LocalCore {
                 holds.push(dependency.object);
             }
         }
-        let gone = self.lineage.insert(Arc::clone(spec), attempt, fresh, holds);
+        let gone = self.lineage.insert(Arc::clone(spec), tries, fresh, holds);
         self.steps.extend(gone.into_iter().map(Step::LetGo));
     }
 
@@ -274,42 +239,8 @@ impl LocalCore {
                     self.steps.push_back(Step::Mailbox(actor, entry.owner));
                 }
             }
+            TaskState::BackingOff { .. } => self.stop_timer(key),
             TaskState::Spilled { .. } | TaskState::Waiting { .. } | TaskState::Naming => {}
-        }
-    }
-
-    pub(super) fn cancel_requested(&mut self, task: TaskId, force: bool) {
-        if let Some(key) = self.tasks.find(task, self.me) {
-            self.cancel(key, force);
-        }
-    }
-
-    pub(super) fn peer_cancels(&mut self, from: WorkerId, task: TaskId, force: bool) {
-        if let Some(key) = self.tasks.find(task, from) {
-            self.cancel(key, force);
-        }
-    }
-
-    fn cancel(&mut self, key: TaskKey, force: bool) {
-        let me = self.me;
-        let entry = &mut self.tasks[key];
-        let task = entry.spec.id;
-        match entry.state {
-            TaskState::Running { executor, .. } => {
-                entry.cancelled = true;
-                if force {
-                    self.stop_executor(executor, true);
-                } else {
-                    self.act(LocalAction::Cancel { executor, task });
-                }
-            }
-            TaskState::Placed { worker } | TaskState::Called { worker, .. } => {
-                entry.cancelled = true;
-                if worker != me {
-                    self.send(worker, PeerMessage::Cancel { task, force });
-                }
-            }
-            _ => self.fail(key, TaskError { task, cause: Cause::Cancelled }),
         }
     }
 
@@ -412,7 +343,7 @@ impl LocalCore {
                     self.discard_value(task.object(index), value.inline, from);
                 }
             }
-            (None, Outcome::Failed(_)) => {}
+            (None, Outcome::Failed(_) | Outcome::Retryable(_)) => {}
         }
         if has_references {
             self.send_settled(from, PeerMessage::Settled { task, attempt }, SmallVec::new());
@@ -453,14 +384,5 @@ impl LocalCore {
     ) {
         self.head.drivers.insert(job, (attempt, outcome.clone()));
         self.send_head(ToHead::DriverFinished { job, attempt, outcome });
-    }
-}
-
-/// Whether the system, not the task, is to blame.
-fn is_loss(cause: &Cause) -> bool {
-    match cause {
-        Cause::WorkerDied { .. } => true,
-        Cause::ExecutorDied(death) | Cause::ActorDied(death) => !matches!(death, Death::Ended),
-        _ => false,
     }
 }

@@ -111,13 +111,16 @@ impl LocalCore {
         let again = self
             .lineage
             .get(task)
-            .filter(|record| !object.is_put() && record.attempt < record.spec.max_retries);
+            .filter(|record| !object.is_put() && record.tries.losses() < record.spec.max_retries);
         let Some(record) = again else {
             let error = Arc::new(TaskError { task, cause: Cause::ObjectLost });
             return self.set_failed(object, &error);
         };
-        let (spec, attempt) = (Arc::clone(&record.spec), record.attempt + 1);
-        let key = self.insert_task(spec, self.me, attempt, ExecutorId(0));
+        let (spec, tries) = (Arc::clone(&record.spec), record.tries);
+        let key = self.insert_task(spec, self.me, tries.attempt + 1, ExecutorId(0));
+        if tries.spared > 0 {
+            self.tasks[key].extra().spared = tries.spared;
+        }
         self.begin(key);
     }
 

@@ -94,6 +94,7 @@ impl LocalCore {
             submitter,
             assigned: false,
             cancelled: false,
+            extra: None,
         })
     }
 
@@ -265,7 +266,9 @@ impl LocalCore {
         if owner != WorkerId::HEAD {
             self.peer(owner).hosted.insert(id);
         }
-        self.resolve(key, TaskState::Waiting { here: true });
+        if !self.was_cancelled_early(key) {
+            self.resolve(key, TaskState::Waiting { here: true });
+        }
     }
 
     /// An assignment names a task that is here already.

@@ -122,6 +122,7 @@ impl LocalCore {
             TaskState::Lane => ("waiting", None),
             TaskState::Called { worker, .. } => ("called", Some(*worker)),
             TaskState::Mailbox => ("queued", Some(self.me)),
+            TaskState::BackingOff { .. } => ("backing off", None),
         };
         TaskView {
             task: entry.spec.id,

@@ -18,11 +18,27 @@ use crate::hash::FastMap;
 use crate::id::{ObjectId, TaskId};
 use crate::spec::TaskSpec;
 
+/// How often a task was tried.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Tries {
+    /// The number of the last try, from 0.
+    pub(crate) attempt: u32,
+    /// Tries before it that do not count against `max_retries`.
+    pub(crate) spared: u32,
+}
+
+impl Tries {
+    /// Tries that do count.
+    pub(crate) fn losses(self) -> u32 {
+        self.attempt - self.spared
+    }
+}
+
 #[derive(Debug)]
 pub(crate) struct Record {
     pub(crate) spec: Arc<TaskSpec>,
-    /// The last attempt that succeeded.
-    pub(crate) attempt: u32,
+    /// Up to the last attempt that succeeded.
+    pub(crate) tries: Tries,
     pub(crate) uses: u32,
     /// Records, with their numbers, that this one counts as a user of.
     pub(crate) needs: SmallVec<[(TaskId, u64); 2]>,
@@ -63,7 +79,7 @@ impl Lineage {
     pub(crate) fn insert(
         &mut self,
         spec: Arc<TaskSpec>,
-        attempt: u32,
+        tries: Tries,
         uses: u32,
         holds: SmallVec<[ObjectId; 2]>,
     ) -> Vec<ObjectId> {
@@ -80,7 +96,7 @@ impl Lineage {
         let id = spec.id;
         self.made += 1;
         self.by_age.push_back((self.made, id));
-        let record = Record { spec, attempt, uses, needs, holds, number: self.made };
+        let record = Record { spec, tries, uses, needs, holds, number: self.made };
         let before = self.records.insert(id, record);
         debug_assert!(before.is_none(), "LN-1: two records of {id:?}");
         let mut gone = Vec::new();
@@ -100,9 +116,9 @@ impl Lineage {
     }
 
     /// The task ran again and made `more` arena values that the record does not count yet.
-    pub(crate) fn ran_again(&mut self, task: TaskId, attempt: u32, more: u32) {
+    pub(crate) fn ran_again(&mut self, task: TaskId, tries: Tries, more: u32) {
         if let Some(record) = self.records.get_mut(&task) {
-            record.attempt = attempt;
+            record.tries = tries;
             record.uses += more;
         }
     }

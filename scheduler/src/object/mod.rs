@@ -5,4 +5,4 @@ mod entry;
 mod lineage;
 
 pub(crate) use entry::{Borrow, ObjectEntry, Value, Waiter};
-pub(crate) use lineage::Lineage;
+pub(crate) use lineage::{Lineage, Tries};

@@ -16,7 +16,8 @@
 //! executor asked for; 4 it has to run elsewhere, and every dependency exists somewhere; 5 the head
 //! assigned it here; 6 the executor is there (at once, as a rule); 7 the head says where it is;
 //! (and back, when a head that knows nothing comes: the assignment may be lost);
-//! 8, 9 its outcome is known: the entry goes, or starts over at `Waiting` with the next attempt;
+//! 8, 9 its outcome is known: the entry goes, or starts over at `Waiting` with the next attempt, at
+//! once or by way of `BackingOff`, where it pauses;
 //! 10 the actor lives elsewhere, or 11 here, and earlier calls of the same submitter are under
 //! way; 12 the outcome came back; 13 dependencies are readable here, in order for each caller.
 //!
@@ -28,7 +29,9 @@ use std::sync::Arc;
 
 use crate::hash::FastMap;
 use crate::id::{ExecutorId, TaskId, WorkerId};
+use crate::object::Tries;
 use crate::spec::{TaskKind, TaskSpec};
+use crate::time::Timestamp;
 
 /// Where an entry lies in its table; used again after the entry is gone, so that whoever keeps one
 /// keeps the entry's stamp beside it.
@@ -55,6 +58,25 @@ pub(crate) struct TaskEntry {
     pub(crate) assigned: bool,
     /// Its end was asked for: a death of its executor is no reason to run it again.
     pub(crate) cancelled: bool,
+    /// What is known of few tasks.
+    pub(crate) extra: Option<Box<Extra>>,
+}
+
+/// What is known of few tasks: those that had a time limit, or ended other than by a loss.
+#[derive(Debug, Default, Clone, Copy)]
+pub(crate) struct Extra {
+    /// Tries before this one that count against no limit, or another than `max_retries`.
+    pub(crate) spared: u32,
+    /// Tries that ended in an error which its predicate accepts.
+    pub(crate) errors: u32,
+    /// Tries that ran over the time limit.
+    pub(crate) timeouts: u32,
+    /// Tries whose process ran out of memory.
+    pub(crate) memory: u32,
+    /// This try has run over its time limit, and was told to end.
+    pub(crate) timed_out: bool,
+    /// When its timer strikes, with its present stamp.
+    pub(crate) due: Option<Timestamp>,
 }
 
 /// Where a task stands. See the module's text for the numbered transitions.
@@ -80,6 +102,8 @@ pub(crate) enum TaskState {
     Called { worker: WorkerId, life: u32 },
     /// A call that waits here for dependencies to be readable, or for earlier calls.
     Mailbox,
+    /// For its next try, which begins at that time.
+    BackingOff { until: Timestamp },
 }
 
 /// Why a task is not for this worker.
@@ -100,6 +124,21 @@ pub(crate) enum SpillReason {
 }
 
 impl TaskEntry {
+    /// What few tasks have, made where it is not there.
+    pub(crate) fn extra(&mut self) -> &mut Extra {
+        self.extra.get_or_insert_default()
+    }
+
+    /// This try and those before it.
+    pub(crate) fn tries(&self) -> Tries {
+        let spared = self.extra.as_ref().map_or(0, |extra| extra.spared);
+        Tries { attempt: self.attempt, spared }
+    }
+
+    pub(crate) fn has_timed_out(&self) -> bool {
+        self.extra.as_ref().is_some_and(|extra| extra.timed_out)
+    }
+
     pub(crate) fn is_call(&self) -> bool {
         matches!(self.spec.kind, TaskKind::ActorCall { .. })
     }

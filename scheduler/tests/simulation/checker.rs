@@ -24,7 +24,7 @@ impl Harm {
             // An actor's memory is gone with its process; retries of calls are its user's choice.
             Cause::ActorDied(_) => self.executors_died || self.workers_died,
             Cause::OwnerDied | Cause::ObjectLost | Cause::WorkerDied { .. } => self.workers_died,
-            Cause::Cancelled => self.workers_died,
+            Cause::Cancelled | Cause::TimedOut { .. } => self.workers_died,
             Cause::ExecutorDied(_) | Cause::Panicked { .. } | Cause::Refused { .. } => false,
         };
         assert!(excused, "nothing explains this error: {error} ({self:?})");

@@ -74,8 +74,9 @@ impl Dispatch {
             FromExecutor::Unblocked(task) => {
                 self.tell(LocalEvent::Unblocked { executor: by, task });
             }
-            FromExecutor::Cancel { task, force } => {
-                self.tell(LocalEvent::CancelRequested { task, force });
+            FromExecutor::Cancel { task, owner, mode } => {
+                self.check_job(by, task.object(0))?;
+                self.tell(LocalEvent::CancelRequested { task, owner, mode });
             }
             FromExecutor::KillActor { actor, owner } => {
                 self.tell(LocalEvent::ActorKillRequested { actor, owner });

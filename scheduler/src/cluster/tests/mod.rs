@@ -143,6 +143,7 @@ fn spec(id: TaskId, cpus: f64) -> TaskSpec {
         max_retries: 0,
         strategy: Strategy::Default,
         priority: 0,
+        policy: None,
         body: Vec::new(),
     }
 }

@@ -5,10 +5,10 @@ use std::sync::Arc;
 
 use crate::id::{ActorId, ExecutorId, JobId, ObjectId, TaskId, WorkerId};
 use crate::local::{ExecutorRole, LocalAction, LocalConfig, LocalCore, LocalEvent};
-use crate::message::{FromHead, PeerMessage, ToHead};
+use crate::message::{CancelMode, FromHead, PeerMessage, ToHead};
 use crate::outcome::{Cause, Death, Outcome, Returned, TaskError};
 use crate::resource::Resources;
-use crate::spec::{ActorOptions, Assignment, Reference, Strategy, TaskKind, TaskSpec};
+use crate::spec::{ActorOptions, Assignment, Policy, Reference, Strategy, TaskKind, TaskSpec};
 use crate::time::Timestamp;
 
 pub(super) const ME: WorkerId = WorkerId(1);
@@ -37,6 +37,7 @@ impl TaskBuilder {
             max_retries: 0,
             strategy: Strategy::Default,
             priority: 0,
+            policy: None,
             body: Vec::new(),
         };
         Self { spec }
@@ -85,6 +86,16 @@ impl TaskBuilder {
         self
     }
 
+    pub(super) fn policy(mut self, policy: Policy) -> Self {
+        self.spec.policy = Some(Box::new(policy));
+        self
+    }
+
+    pub(super) fn child_of(mut self, parent: TaskId, index: u64) -> Self {
+        (self.spec.id, self.spec.parent) = (parent.child(index), parent);
+        self
+    }
+
     pub(super) fn strategy(mut self, strategy: Strategy) -> Self {
         self.spec.strategy = strategy;
         self
@@ -125,6 +136,10 @@ pub(super) fn inline() -> Outcome {
 
 pub(super) fn in_arena(contains: &[Reference]) -> Outcome {
     Outcome::Returned(vec![Returned { size: 1 << 20, inline: false, contains: contains.to_vec() }])
+}
+
+pub(super) fn asked(force: bool) -> CancelMode {
+    CancelMode { force, children: true }
 }
 
 pub(super) fn panicked(index: u64) -> TaskError {
@@ -182,6 +197,10 @@ impl Bench {
         assert!(self.actions.is_empty(), "unclaimed before {event:?}: {:?}", self.actions);
         self.now.0 += 1;
         self.core.handle(self.now, event);
+        self.take_actions();
+    }
+
+    fn take_actions(&mut self) {
         self.core.check_invariants();
         while let Some(action) = self.core.poll_action() {
             match action {
@@ -207,6 +226,22 @@ impl Bench {
         outcome: Outcome,
     ) {
         self.handle(LocalEvent::Finished { executor, task: task(index), attempt, outcome });
+    }
+
+    pub(super) fn cancel(&mut self, index: u64, force: bool) {
+        let (task, mode) = (task(index), asked(force));
+        self.handle(LocalEvent::CancelRequested { task, owner: ME, mode });
+    }
+
+    /// Lets time pass until the core does more than report its load.
+    pub(super) fn pass_time(&mut self) {
+        assert!(self.actions.is_empty(), "unclaimed: {:?}", self.actions);
+        while self.actions.is_empty() {
+            self.now = self.core.poll_timeout().expect("something is due");
+            self.core.handle_timeout(self.now);
+            self.take_actions();
+            self.actions.retain(|action| !matches!(action, LocalAction::SendHead(ToHead::Load(_))));
+        }
     }
 
     pub(super) fn want(&mut self, by: ExecutorId, reference: Reference) {

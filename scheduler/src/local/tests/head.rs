@@ -67,12 +67,12 @@ fn a_task_is_taken_back_from_the_head() {
     bench.submit(driver, TaskBuilder::new(1).strategy(Strategy::Spread));
     bench.claim_spilled();
     bench.want(driver, mine(1));
-    bench.handle(LocalEvent::CancelRequested { task: task(1), force: false });
+    bench.cancel(1, false);
     assert_eq!(bench.claim_head(), ToHead::Unspill { task: task(1) });
     assert_eq!(bench.claim_delivery(driver, 1).unwrap().cause, Cause::Cancelled);
     // The head had placed it already.
     bench.head_says(FromHead::Placed(vec![(task(1), 0, PEER)]));
-    bench.claim_send(PEER, PeerMessage::Cancel { task: task(1), force: false });
+    bench.claim_send(PEER, PeerMessage::Cancel { task: task(1), attempt: 0, mode: asked(false) });
 }
 
 #[test]

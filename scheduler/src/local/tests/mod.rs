@@ -6,5 +6,6 @@ mod bench;
 mod head;
 mod objects;
 mod plain;
+mod policy;
 mod random;
 mod scale;

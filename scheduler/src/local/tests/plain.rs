@@ -170,12 +170,12 @@ fn a_queued_task_is_cancelled_at_once_and_a_running_one_is_asked() {
     bench.claim_run(pool);
     bench.submit(driver, TaskBuilder::new(2));
     bench.want(driver, mine(2));
-    bench.handle(LocalEvent::CancelRequested { task: task(2), force: false });
+    bench.cancel(2, false);
     assert_eq!(bench.claim_delivery(driver, 2).unwrap().cause, Cause::Cancelled);
-    bench.handle(LocalEvent::CancelRequested { task: task(1), force: false });
+    bench.cancel(1, false);
     bench.claim_exactly(LocalAction::Cancel { executor: pool, task: task(1) });
     bench.want(driver, mine(1));
-    bench.handle(LocalEvent::CancelRequested { task: task(1), force: true });
+    bench.cancel(1, true);
     bench.claim_exactly(LocalAction::StopExecutor { executor: pool, force: true });
     bench.handle(LocalEvent::ExecutorDied { executor: pool, death: killed() });
     assert_eq!(bench.claim_delivery(driver, 1).unwrap().cause, Cause::Cancelled);

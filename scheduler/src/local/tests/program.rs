@@ -1,14 +1,16 @@
 //! What programs do at random: submit, put, wait, retain, release, return, cancel, kill.
 
+use core::time::Duration;
 use std::sync::Arc;
 
 use super::{Faults, Stored, World};
 use crate::id::{ActorId, ExecutorId, ObjectId, TaskId, WorkerId};
 use crate::local::LocalEvent;
 use crate::local::tests::bench::killed;
+use crate::message::CancelMode;
 use crate::outcome::{Cause, Outcome, Returned, TaskError};
 use crate::resource::Resources;
-use crate::spec::{ActorOptions, Reference, Strategy, TaskKind, TaskSpec};
+use crate::spec::{ActorOptions, Backoff, Policy, Reference, Strategy, TaskKind, TaskSpec};
 
 impl World {
     pub(super) fn step_worker(&mut self, worker: WorkerId) {
@@ -69,8 +71,9 @@ impl World {
         let refs: Vec<Reference> = self.process(worker, executor).refs.iter().copied().collect();
         if let Some(reference) = self.pick(&refs) {
             let force = self.faults != Faults::None && self.chance(4);
-            let task = reference.object.task;
-            self.handle(worker, LocalEvent::CancelRequested { task, force });
+            let mode = CancelMode { force, children: self.chance(2) };
+            let Reference { object: ObjectId { task, .. }, owner } = reference;
+            self.handle(worker, LocalEvent::CancelRequested { task, owner, mode });
         }
     }
 
@@ -165,14 +168,27 @@ impl World {
             max_retries: 20,
             strategy,
             priority: self.below(2) as i32,
+            policy: self.chance(6).then(|| Box::new(self.policy())),
             body: vec![0],
+        }
+    }
+
+    fn policy(&mut self) -> Policy {
+        let (first, most) = (Duration::from_millis(2), Duration::from_millis(20));
+        Policy {
+            timeout: self.chance(3).then_some(Duration::from_millis(200)),
+            timeout_retries: 2,
+            error_retries: 2,
+            backoff: Backoff { first, most },
+            ..Policy::DEFAULT
         }
     }
 
     fn submit(&mut self, w: WorkerId, executor: ExecutorId, which: usize, refs: &[Reference]) {
         let running = &mut self.process(w, executor).running[which];
         running.children += 1;
-        let (id, depth) = (running.spec.id.child(running.children), running.spec.body[0]);
+        let (parent, depth) = (running.spec.id, running.spec.body[0]);
+        let id = parent.child(running.children);
         let refs = self.some_refs(refs);
         // The kind follows from the id, so that a parent that runs again repeats it.
         let order = self.calls_of(id);
@@ -191,6 +207,7 @@ impl World {
             _ => TaskKind::Plain,
         };
         let mut spec = self.spec(id, kind, refs);
+        spec.parent = parent;
         spec.body = vec![depth + 1];
         match spec.kind {
             TaskKind::ActorCreate(_) => {
@@ -239,7 +256,8 @@ impl World {
         let task = running.spec.id;
         let outcome = if self.chance(20) && !matches!(running.spec.kind, TaskKind::ActorCreate(_)) {
             let cause = Cause::Panicked { message: String::new() };
-            Outcome::Failed(TaskError { task, cause })
+            let error = TaskError { task, cause };
+            if self.chance(2) { Outcome::Retryable(error) } else { Outcome::Failed(error) }
         } else {
             let inline = self.chance(2);
             let contains = self.some_older(refs, task.object(0));

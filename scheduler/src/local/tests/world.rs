@@ -156,6 +156,7 @@ impl World {
             }
             _ => {
                 let worker = self.pick(&workers).expect("a worker lives");
+                self.tick(worker);
                 self.step_worker(worker);
             }
         }
@@ -182,7 +183,21 @@ impl World {
         let now = self.now;
         let core = &mut self.worker(at).core;
         core.handle(now, event);
-        core.check_invariants();
+        self.act_all(at);
+    }
+
+    /// Lets a worker's timers strike, if one is due.
+    fn tick(&mut self, at: WorkerId) {
+        let now = self.now;
+        let core = &mut self.worker(at).core;
+        if core.poll_timeout().is_some_and(|due| due <= now) {
+            core.handle_timeout(now);
+            self.act_all(at);
+        }
+    }
+
+    fn act_all(&mut self, at: WorkerId) {
+        self.worker(at).core.check_invariants();
         while let Some(action) = self.worker(at).core.poll_action() {
             if std::env::var_os("SIM_TRACE").is_some() {
                 println!("    {at} -> {action:?}");
@@ -270,7 +285,10 @@ impl World {
             Some(error) if self.faults == Faults::None => {
                 let is_meant = matches!(
                     error.cause,
-                    Cause::Panicked { .. } | Cause::Cancelled | Cause::ActorDied(Death::Ended)
+                    Cause::Panicked { .. }
+                        | Cause::Cancelled
+                        | Cause::TimedOut { .. }
+                        | Cause::ActorDied(Death::Ended)
                 );
                 assert!(is_meant, "{object:?}: {error}");
             }

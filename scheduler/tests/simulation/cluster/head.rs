@@ -150,6 +150,7 @@ impl Simulation {
             max_retries: 1_000,
             strategy: Strategy::Default,
             priority: 0,
+            policy: None,
             body: mix(self.seed, job.0.into()).to_le_bytes().to_vec(),
         };
         self.durable.jobs.insert(job, (driver.clone(), 0));

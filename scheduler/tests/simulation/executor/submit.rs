@@ -102,6 +102,7 @@ impl Simulation {
             max_retries: 1_000,
             strategy: Strategy::Default,
             priority: 0,
+            policy: None,
             body,
         }
     }

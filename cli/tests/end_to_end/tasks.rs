@@ -1,0 +1,30 @@
+//! What tasks can do, in a cluster of real processes: `programs/tasks.rs` checks itself.
+
+use crate::cluster::{Cluster, example};
+
+fn passes(cluster: &Cluster, scenario: &str) {
+    let folder = tempfile::tempdir().unwrap();
+    let program = example("tasks");
+    let program = program.to_str().unwrap();
+    let finished =
+        cluster.run(&["submit", program, "--", scenario, folder.path().to_str().unwrap()]);
+    finished.assert_success();
+    assert_eq!(finished.stdout.last().map(String::as_str), Some("ok"), "{finished}");
+}
+
+#[test]
+fn errors_are_retried_where_a_predicate_says_so() {
+    passes(&Cluster::with_workers(&[1, 1]), "retries");
+}
+
+#[test]
+fn a_task_that_runs_too_long_is_ended_and_named_with_its_limit() {
+    passes(&Cluster::with_workers(&[2]), "timeouts");
+}
+
+#[test]
+fn a_cancelled_task_takes_its_children_along() {
+    let cluster = Cluster::with_workers(&[2]);
+    cluster.join(&["--cpus", "1", "--resource", "second=1"]);
+    passes(&cluster, "cancel");
+}

@@ -1,0 +1,222 @@
+//! The program that the end-to-end tests of tasks submit: one scenario for each argument, which
+//! checks everything itself and prints `ok`.
+
+#![allow(clippy::unwrap_used, missing_docs)]
+
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use rdist::prelude::*;
+use rdist::scheduler::outcome::Cause;
+
+#[rdist::main]
+async fn main(cx: Driver) -> Result<()> {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let folder = arguments.get(1).cloned().unwrap_or_default();
+    match arguments.first().map(String::as_str) {
+        Some("retries") => retries(&cx)?,
+        Some("timeouts") => timeouts(&cx, &folder)?,
+        Some("cancel") => cancel(&cx, &folder)?,
+        other => return Err(Error::Refused(format!("no scenario {other:?}"))),
+    }
+    println!("ok");
+    Ok(())
+}
+
+fn cause<T: rdist::Value + std::fmt::Debug>(object: &ObjectRef<T>) -> Cause {
+    match object.get() {
+        Err(Error::Task(error)) => error.cause,
+        other => panic!("{object:?} is {other:?}"),
+    }
+}
+
+/// Waits for a file that a task makes.
+fn wait_for(file: &Path) {
+    let start = Instant::now();
+    while !file.exists() {
+        assert!(start.elapsed() < Duration::from_secs(60), "{} never came", file.display());
+        std::thread::sleep(Duration::from_millis(2));
+    }
+}
+
+#[derive(Debug, thiserror::Error)]
+#[error("status {0}")]
+struct Status(u32);
+
+#[rdist::task]
+fn fetch(cx: &Context, good_from: u32, status: u32) -> Result<u32, Status> {
+    if cx.attempt() < good_from { Err(Status(status)) } else { Ok(cx.attempt()) }
+}
+
+#[rdist::task]
+fn fetch_loosely(cx: &Context, good_from: u32) -> std::result::Result<u32, String> {
+    if cx.attempt() < good_from { Err("busy".to_owned()) } else { Ok(cx.attempt()) }
+}
+
+#[rdist::task]
+fn panics_until(cx: &Context, good_from: u32) -> u32 {
+    assert!(cx.attempt() >= good_from, "not yet");
+    cx.attempt()
+}
+
+#[rdist::task]
+fn passes_on(value: u32) -> u32 {
+    value
+}
+
+/// Busy, not broken.
+#[rdist::predicate]
+fn is_busy(fault: &Fault<'_>) -> bool {
+    fault.downcast_ref::<Status>().is_some_and(|status| status.0 == 503)
+}
+
+#[rdist::predicate]
+fn says_busy(fault: &Fault<'_>) -> bool {
+    !fault.is_panic() && fault.message() == "busy" && fault.downcast_ref::<String>().is_some()
+}
+
+#[rdist::predicate]
+fn is_confused(_: &Fault<'_>) -> bool {
+    panic!("no idea")
+}
+
+fn retries(cx: &Context) -> Result<()> {
+    let soon = (Duration::from_millis(1), Duration::from_millis(5));
+    let again = |n| fetch.with().retry_errors(n, is_busy).backoff(soon.0, soon.1);
+    assert_eq!(again(3).submit(cx, 3_u32, 503_u32).get()?, 3);
+    let returned = |text: &str| Cause::Returned { message: text.to_owned() };
+    assert_eq!(cause(&again(2).submit(cx, 3_u32, 503_u32)), returned("status 503"));
+    assert_eq!(cause(&again(3).submit(cx, 3_u32, 404_u32)), returned("status 404"));
+    assert_eq!(cause(&fetch.submit(cx, 3_u32, 503_u32)), returned("status 503"));
+    let loose = fetch_loosely.with().retry_errors(2, says_busy).backoff(soon.0, soon.1);
+    assert_eq!(loose.submit(cx, 2_u32).get()?, 2);
+    let any = panics_until.with().retry_errors(9, AnyError).backoff(soon.0, soon.1);
+    assert_eq!(any.submit(cx, 4_u32).get()?, 4);
+    let confused = panics_until.with().retry_errors(9, is_confused).submit(cx, 1_u32);
+    assert!(matches!(cause(&confused), Cause::Panicked { .. }));
+    // What another task failed with is not this one's to repeat.
+    let broken = fetch.submit(cx, 9_u32, 500_u32);
+    let passed = passes_on.with().retry_errors(9, AnyError).submit(cx, &broken);
+    assert_eq!(cause(&passed), returned("status 500"));
+    // The pauses are kept.
+    let start = Instant::now();
+    let slow = Duration::from_millis(100);
+    let paused = fetch.with().retry_errors(2, AnyError).backoff(slow, slow);
+    assert_eq!(paused.submit(cx, 2_u32, 1_u32).get()?, 2);
+    assert!(start.elapsed() >= slow, "two pauses of 50 ms at least: {:?}", start.elapsed());
+    Ok(())
+}
+
+#[rdist::task]
+fn runs_until_told(cx: &Context) -> u32 {
+    while !cx.is_cancelled() {
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    7
+}
+
+/// Heeds nobody, at its first try.
+#[rdist::task]
+fn is_stuck(cx: &Context, file: String) -> u32 {
+    let file = Path::new(&file);
+    while cx.attempt() == 0 || !file.exists() {
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    cx.attempt()
+}
+
+/// Makes a file at each try, then waits for another one.
+#[rdist::task]
+fn works_beside(cx: &Context, folder: String) -> u32 {
+    std::fs::write(Path::new(&folder).join(format!("try-{}", cx.attempt())), "").unwrap();
+    while !Path::new(&folder).join("go-on").exists() {
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    cx.attempt()
+}
+
+fn timeouts(cx: &Context, folder: &str) -> Result<()> {
+    let limit = Duration::from_millis(150);
+    let start = Instant::now();
+    let late = runs_until_told.with().timeout(limit).submit(cx);
+    assert_eq!(cause(&late), Cause::TimedOut { limit });
+    assert!(start.elapsed() >= limit);
+    let Err(error) = late.get() else { panic!() };
+    assert!(error.to_string().contains("150ms"), "{error}");
+    assert_eq!(runs_until_told.with().timeout(limit).cpus(0.0).submit(cx).get().ok(), None);
+    // Asked in vain, it is killed with its process; what runs beside it is not to blame.
+    let file = |name: &str| Path::new(folder).join(name);
+    let beside = works_beside.with().retries(0).submit(cx, folder.to_owned());
+    wait_for(&file("try-0"));
+    let stuck = is_stuck.with().retries(0).timeout(limit).retry_timeouts(1);
+    let stuck = stuck.submit(cx, file("go-on").display().to_string());
+    wait_for(&file("try-1"));
+    std::fs::write(file("go-on"), "").unwrap();
+    assert_eq!(beside.get()?, 1);
+    assert_eq!(stuck.get()?, 1);
+    Ok(())
+}
+
+/// Submits one that waits for the end, and one that never starts.
+#[rdist::task]
+fn has_children(cx: &Context, folder: String) -> Result<u32> {
+    let made = Path::new(&folder).join("grandchild-ended");
+    let child = has_a_child.submit(cx, made.display().to_string());
+    let queued = leaves_a_trace.with().cpus(2.0).submit(cx, folder.clone());
+    child.get()?;
+    queued.get()
+}
+
+#[rdist::task]
+fn has_a_child(cx: &Context, file: String) -> Result<u32> {
+    let child = leaves_a_file.submit(cx, file);
+    child.get()
+}
+
+#[rdist::task]
+fn leaves_a_file(cx: &Context, file: String) -> u32 {
+    std::fs::write(format!("{file}-not"), "").unwrap();
+    while !cx.is_cancelled() {
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    std::fs::write(file, "").unwrap();
+    1
+}
+
+#[rdist::task]
+fn leaves_a_trace(folder: String) -> u32 {
+    std::fs::write(Path::new(&folder).join("it-ran"), "").unwrap();
+    1
+}
+
+/// Cancels what it refers to, from wherever it runs.
+#[rdist::task]
+fn cancels(cx: &Context, objects: Vec<ObjectRef<u32>>) {
+    for object in objects {
+        cx.cancel(&object, false);
+    }
+}
+
+fn cancel(cx: &Context, folder: &str) -> Result<()> {
+    let file = |name: &str| Path::new(folder).join(name);
+    let parent = has_children.submit(cx, folder.to_owned());
+    wait_for(&file("grandchild-ended-not"));
+    cx.cancel(&parent, false);
+    assert_eq!(cause(&parent), Cause::Cancelled);
+    wait_for(&file("grandchild-ended"));
+    // Its room is free again, and its queued child never ran.
+    assert_eq!(passes_on.with().cpus(2.0).submit(cx, 5_u32).get()?, 5);
+    assert!(!file("it-ran").exists());
+    // By whoever has the reference, on another worker, too.
+    let told = runs_until_told.submit(cx);
+    assert!(told.get_within(Duration::from_millis(50)).is_err());
+    let elsewhere = cancels.with().resource("second", 1.0);
+    elsewhere.submit(cx, vec![told.clone()]).get()?;
+    assert_eq!(told.get()?, 7);
+    // By force.
+    let stuck = is_stuck.submit(cx, String::new());
+    assert!(stuck.get_within(Duration::from_millis(50)).is_err());
+    cx.cancel(&stuck, true);
+    assert_eq!(cause(&stuck), Cause::Cancelled);
+    Ok(())
+}
