@@ -201,6 +201,12 @@ pub(crate) struct WorkerJoin {
     /// Memory of the object store; by default, 30 % of this machine's.
     #[arg(long, value_name = "SIZE", value_parser = units::bytes)]
     pub store_memory: Option<u64>,
+    /// Folder for objects that do not fit into the store; by default, `spill` in RDIST_HOME.
+    #[arg(long, value_name = "FOLDER")]
+    pub spill_dir: Option<PathBuf>,
+    /// Most bytes on disk for such objects, 0 for none; by default, as much as the disk takes.
+    #[arg(long, value_name = "SIZE", value_parser = units::bytes)]
+    pub spill_limit: Option<u64>,
     /// A custom resource, as `name=amount`; may be repeated.
     #[arg(long = "resource", value_name = "NAME=N", value_parser = units::pair)]
     pub resources: Vec<Pair>,

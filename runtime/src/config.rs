@@ -16,7 +16,8 @@ use rdist_scheduler::resource::Resources;
 /// join.token       a token for workers of the same user          (only `head` writes)
 /// client.pem       certificate and key of local clients           (only `head` writes)
 /// blobs/HASH       programs and files of jobs, by content
-/// workers/ID/      each worker's own: folders of jobs, spill
+/// workers/ID/      each worker's own: folders of jobs
+/// spill/ID/        values of a worker that do not fit into memory
 /// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Home(PathBuf);
@@ -62,6 +63,11 @@ impl Home {
     /// Programs and files of jobs, by content hash.
     pub fn blobs(&self) -> PathBuf {
         self.0.join("blobs")
+    }
+
+    /// Folders of values that do not fit into memory.
+    pub fn spill(&self) -> PathBuf {
+        self.0.join("spill")
     }
 
     /// Folders of workers.
@@ -119,4 +125,15 @@ pub struct WorkerConfig {
     pub labels: Vec<(String, String)>,
     /// Bytes of shared memory for objects.
     pub store_bytes: u64,
+    /// Where values go that do not fit into memory; `None`: `spill` in `home`.
+    pub spill_folder: Option<PathBuf>,
+    /// Most bytes of such values; `None`: as many as the disk takes, 0: none.
+    pub spill_limit: Option<u64>,
+}
+
+impl WorkerConfig {
+    /// Where values go that do not fit into memory: each worker has a folder of its own in it.
+    pub fn spill_folder(&self) -> PathBuf {
+        self.spill_folder.clone().unwrap_or_else(|| self.home.spill())
+    }
 }

@@ -62,7 +62,7 @@ impl Store {
 #[test]
 fn more_values_than_memory_are_all_there_and_the_pinned_one_never_moves() {
     let folder = tempfile::tempdir().unwrap();
-    let spill = Spill::open(folder.path()).unwrap();
+    let spill = Spill::open(folder.path(), "me").unwrap();
     let arena = Arena::new(16 * VALUE_BYTES as u64);
     let mut store = Store { arena, table: Table::new(), spill, spilled: 0 };
     let pinned = ExecutorId(1);

@@ -13,7 +13,7 @@ use crate::output;
 use crate::units::show_seconds;
 
 /// Columns of workers for people.
-const WORKERS: [(&str, &str); 8] = [
+const WORKERS: [(&str, &str); 10] = [
     ("worker", "WORKER"),
     ("host", "HOST"),
     ("pid", "PROCESS"),
@@ -21,6 +21,8 @@ const WORKERS: [(&str, &str); 8] = [
     ("total", "HAS"),
     ("available", "FREE"),
     ("store_bytes", "STORE"),
+    ("used_bytes", "USED"),
+    ("spilled_bytes", "SPILLED"),
     ("labels", "LABELS"),
 ];
 
@@ -87,6 +89,9 @@ fn worker(worker: &WorkerStatus) -> Value {
         "available_cpus": worker.available.cpu.as_f64(),
         "gpus": worker.total.gpu.as_f64(),
         "store_bytes": worker.store_bytes,
+        "used_bytes": worker.usage.live_bytes,
+        "spilled_bytes": worker.usage.spilled_bytes,
+        "spilled_objects": worker.usage.spilled_files,
         "labels": labels,
         "placed": worker.placed,
         "backlog": worker.backlog,

@@ -60,6 +60,10 @@ fn background_arguments(join: &WorkerJoin, token: bool) -> Vec<String> {
     option("gpus", join.gpus.map(|number| number.to_string()));
     option("memory", join.memory.map(|bytes| bytes.to_string()));
     option("store-memory", join.store_memory.map(|bytes| bytes.to_string()));
+    let folder = join.spill_dir.as_ref().map(|folder| std::path::absolute(folder));
+    let folder = folder.and_then(Result::ok).map(|folder| folder.display().to_string());
+    option("spill-dir", folder);
+    option("spill-limit", join.spill_limit.map(|bytes| bytes.to_string()));
     join.resources.iter().for_each(|pair| option("resource", Some(pair.to_string())));
     join.labels.iter().for_each(|pair| option("label", Some(pair.to_string())));
     arguments
@@ -106,7 +110,20 @@ fn configure(join: &WorkerJoin, home: Home, token: Option<String>) -> anyhow::Re
     }
     let labels = join.labels.iter().map(|pair| (pair.name.clone(), pair.value.clone())).collect();
     let (head, listen) = (join.head.clone(), join.listen);
-    Ok(WorkerConfig { home, head, token, listen, resources, labels, store_bytes })
+    // A daemon in the background runs in another folder.
+    let spill_folder = join.spill_dir.as_ref().map(std::path::absolute).transpose()?;
+    let spill_limit = join.spill_limit;
+    Ok(WorkerConfig {
+        home,
+        head,
+        token,
+        listen,
+        resources,
+        labels,
+        store_bytes,
+        spill_folder,
+        spill_limit,
+    })
 }
 
 fn serve(config: WorkerConfig) -> anyhow::Result<Serving> {

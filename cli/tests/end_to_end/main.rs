@@ -11,6 +11,7 @@ mod commands;
 mod daemons;
 mod files;
 mod jobs;
+mod objects;
 mod tasks;
 mod training;
 mod training_faults;

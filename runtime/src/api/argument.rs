@@ -273,9 +273,7 @@ impl<'a> Arguments<'a> {
                 && let Some(reference) = lent.reference
                 && lent.kept.get().is_none()
             {
-                let held = process.retain(reference);
-                process.want(&held);
-                let _ = lent.kept.set(held);
+                let _ = lent.kept.set(process.keep(reference));
             }
         }
     }

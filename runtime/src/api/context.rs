@@ -140,7 +140,9 @@ impl Context {
         let count = count.min(objects.len());
         let mut settled = settled(&objects, count);
         if settled.len() < count {
-            self.want_all(&objects);
+            // What is settled already need not be fetched for this.
+            let open = objects.iter().filter(|object| !object.is_settled());
+            open.for_each(|object| self.process().want(object.held()));
             self.wait_for(&objects, count, timeout)?;
             settled = self::settled(&objects, count);
         }

@@ -5,6 +5,7 @@ use std::fmt;
 use std::future::{Future, IntoFuture};
 use std::marker::PhantomData;
 use std::pin::Pin;
+use std::ptr::NonNull;
 use std::task::{Poll, Waker};
 use std::time::{Duration, Instant};
 
@@ -18,7 +19,7 @@ use super::context::Context;
 use super::error::Error;
 use super::value::{self, Value};
 use super::view::View;
-use crate::executor::objects::{Entry, Held, Settled};
+use crate::executor::objects::{Bytes, Entry, Held};
 use crate::executor::process::Process;
 use crate::executor::wait::thread_waker;
 
@@ -53,7 +54,7 @@ impl<T> ObjectRef<T> {
     /// Whether the value, or the error in its place, is known in this process. True after a `get`
     /// or a wait; asking does not fetch it.
     pub fn is_settled(&self) -> bool {
-        self.held.settled().is_some()
+        self.held.is_settled()
     }
 }
 
@@ -79,7 +80,7 @@ impl<T: Value> ObjectRef<T> {
     }
 
     fn get_before(&self, deadline: Option<Instant>) -> Result<T, Error> {
-        revive(&self.held, wait_settled(&self.held, deadline)?)
+        revive(&self.held, &wait_readable(&self.held, deadline)?)
     }
 
     /// The value in place, without a copy; waits until it is there.
@@ -87,27 +88,35 @@ impl<T: Value> ObjectRef<T> {
     /// # Errors
     /// Those of [`get`](Self::get).
     pub fn read(&self) -> Result<View<T>, Error> {
-        let settled = wait_settled(&self.held, None)?;
-        Ok(View::of_object(self.held.clone(), root::<T>(&self.held, settled)?))
+        let bytes = wait_readable(&self.held, None)?;
+        let root = NonNull::from(root::<T>(&self.held, &bytes)?);
+        Ok(View::of_object(self.held.clone(), bytes, root))
     }
 }
 
-/// Waits until it is known what became of an object.
-pub(crate) fn wait_settled(entry: &Entry, deadline: Option<Instant>) -> Result<&Settled, Error> {
-    if let Some(settled) = entry.settled() {
-        return Ok(settled);
+/// Waits until an object can be read, or is known to have failed.
+pub(crate) fn wait_readable(entry: &Entry, deadline: Option<Instant>) -> Result<Bytes<'_>, Error> {
+    if let Some(bytes) = entry.bytes() {
+        return bytes.map_err(Error::Task);
     }
     let process = Process::current()?;
-    process.want(entry);
     let waker = thread_waker();
-    entry.register(&waker);
-    let is_over = || entry.settled().is_some();
+    let (mut bytes, mut is_asked) = (None, false);
+    let is_over = || {
+        bytes = entry.bytes();
+        // For the first time, or again where it has come and gone.
+        if bytes.is_none() && (!std::mem::replace(&mut is_asked, true) || entry.is_settled()) {
+            process.want(entry);
+            entry.register_reader(&waker);
+        }
+        bytes.is_some()
+    };
     let in_time = match Context::current() {
         Ok(cx) => cx.running().wait(deadline, is_over),
         Err(_) => Ok(process.wait_for_answer(deadline, is_over)),
     };
-    match entry.settled() {
-        Some(settled) => Ok(settled),
+    match bytes {
+        Some(bytes) => bytes.map_err(Error::Task),
         None => {
             entry.unregister(&waker);
             in_time?;
@@ -116,24 +125,19 @@ pub(crate) fn wait_settled(entry: &Entry, deadline: Option<Instant>) -> Result<&
     }
 }
 
-/// The checked root of a settled object.
-fn root<'a, T: Value>(entry: &'a Entry, settled: &'a Settled) -> Result<&'a T::Archived, Error> {
-    let bytes: &[u8] = match settled {
-        Settled::Inline(bytes) => bytes,
-        Settled::Block(bytes) => bytes,
-        Settled::Failed(error) => return Err(Error::Task(error.clone())),
-    };
-    if entry.checked.get() == Some(&TypeId::of::<T>()) {
-        // Safety: the same bytes were checked for the same type, and settled bytes never change.
+/// The checked root of a value.
+fn root<'a, T: Value>(entry: &Entry, bytes: &'a Bytes<'_>) -> Result<&'a T::Archived, Error> {
+    if bytes.checked().get() == Some(&TypeId::of::<T>()) {
+        // Safety: the same bytes were checked for the same type, and they never change.
         return Ok(unsafe { rkyv::access_unchecked::<T::Archived>(bytes) });
     }
     let root = value::check::<T>(bytes, || entry.reference.object.to_string())?;
-    let _ = entry.checked.set(TypeId::of::<T>());
+    let _ = bytes.checked().set(TypeId::of::<T>());
     Ok(root)
 }
 
-fn revive<T: Value>(entry: &Entry, settled: &Settled) -> Result<T, Error> {
-    value::revive(root::<T>(entry, settled)?, || entry.reference.object.to_string())
+fn revive<T: Value>(entry: &Entry, bytes: &Bytes<'_>) -> Result<T, Error> {
+    value::revive(root::<T>(entry, bytes)?, || entry.reference.object.to_string())
 }
 
 /// The future of a value; see [`ObjectRef`].
@@ -163,20 +167,24 @@ impl<T: Value> Future for ObjectFuture<T> {
     fn poll(mut self: Pin<&mut Self>, cx: &mut std::task::Context<'_>) -> Poll<Self::Output> {
         let this = &mut *self;
         let entry = &this.object.held;
-        if let Some(settled) = entry.settled() {
-            return Poll::Ready(revive(entry, settled));
+        if let Some(bytes) = entry.bytes() {
+            return Poll::Ready(revive(entry, &bytes.map_err(Error::Task)?));
         }
         Process::current()?.want(entry);
         if let Some(old) = this.waker.take_if(|old| !old.will_wake(cx.waker())) {
             entry.unregister(&old);
         }
-        if entry.register(cx.waker()) {
+        if entry.register_reader(cx.waker()) {
             this.waker = Some(cx.waker().clone());
             return Poll::Pending;
         }
-        match entry.settled() {
-            Some(settled) => Poll::Ready(revive(entry, settled)),
-            None => Poll::Pending,
+        match entry.bytes() {
+            Some(bytes) => Poll::Ready(revive(entry, &bytes.map_err(Error::Task)?)),
+            // It came and went: the next poll asks again.
+            None => {
+                cx.waker().wake_by_ref();
+                Poll::Pending
+            }
         }
     }
 }

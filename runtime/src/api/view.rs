@@ -9,7 +9,7 @@ use rdist_scheduler::spec::Reference;
 
 use super::error::Error;
 use super::value::{self, Aligned, Value};
-use crate::executor::objects::Held;
+use crate::executor::objects::{Bytes, Content, Held, Kept};
 use crate::store;
 
 /// A value read in place, without a copy: in the object store's shared memory, or in the message
@@ -26,7 +26,13 @@ pub struct View<T: Value> {
 /// What keeps the bytes where they are.
 #[derive(Clone)]
 enum Source {
-    Object(#[expect(dead_code, reason = "kept for its Drop")] Held),
+    Object {
+        #[expect(dead_code, reason = "kept for its Drop")]
+        held: Held,
+        /// `None`: the bytes lie in the entry that is held.
+        #[expect(dead_code, reason = "kept for its Drop")]
+        content: Option<Arc<Content>>,
+    },
     Argument(#[expect(dead_code, reason = "kept for its Drop")] Arc<Lent>),
 }
 
@@ -35,7 +41,7 @@ enum Source {
 pub(crate) struct Lent {
     pub(crate) bytes: LentBytes,
     pub(crate) reference: Option<Reference>,
-    pub(crate) kept: OnceLock<Held>,
+    pub(crate) kept: OnceLock<Kept>,
 }
 
 #[derive(Debug)]
@@ -62,11 +68,15 @@ unsafe impl<T: Value> Send for View<T> where T::Archived: Sync {}
 unsafe impl<T: Value> Sync for View<T> where T::Archived: Sync {}
 
 impl<T: Value> View<T> {
-    /// `root` lies in the bytes of `held`, which is settled.
-    pub(crate) fn of_object(held: Held, root: &T::Archived) -> Self {
-        // An entry's bytes are set once and freed with it, and `held` counts for the worker.
-        let root = NonNull::from(root);
-        Self { source: Source::Object(held), root }
+    /// `root` lies in `bytes`, which are those of `held`.
+    pub(crate) fn of_object(held: Held, bytes: Bytes<'_>, root: NonNull<T::Archived>) -> Self {
+        // Inline bytes are set once and freed with the entry; what is shared is kept here, and
+        // `held` counts for the worker.
+        let content = match bytes {
+            Bytes::Inline(..) => None,
+            Bytes::Shared(content) => Some(content),
+        };
+        Self { source: Source::Object { held, content }, root }
     }
 
     pub(crate) fn of_argument(

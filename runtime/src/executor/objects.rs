@@ -9,6 +9,9 @@
 //! 3. `Ready` or `Failed` came, or the process put the value itself
 //! 4. the last reference was dropped: `Released` is sent
 //!
+//! A value in the store may be given up while it is settled: when the worker needs its room and
+//! nobody here reads it (`give_up`). Whoever wants to read it then asks again (step 2).
+//!
 //! **OB-1** The worker counts this process as one holder of an object exactly while the entry is in
 //! the map. Steps 1 and 4 change the map and send their message under the lock of the map's shard,
 //! so the messages leave in the order of the changes.
@@ -19,7 +22,7 @@
 use std::any::TypeId;
 use std::hash::{BuildHasherDefault, Hasher};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::task::Waker;
 
 use dashmap::DashMap;
@@ -39,10 +42,107 @@ use crate::wire::executor::FromExecutor;
 pub(crate) enum Settled {
     /// Its value is here.
     Inline(Aligned),
-    /// Its value lies in a mapped segment; readable until the object is released.
-    Block(store::View),
+    /// Its value lies in the store, or on the worker's disk.
+    Block(InStore),
     /// It will never have one.
     Failed(TaskError),
+}
+
+impl Settled {
+    /// A value in the store, which can be read until it is given up or released.
+    pub(crate) fn block(view: store::View) -> Self {
+        let content = Content { bytes: ContentBytes::Block(view), checked: OnceLock::new() };
+        Self::Block(InStore(Mutex::new(Presence::Here {
+            content: Arc::new(content),
+            is_fresh: true,
+        })))
+    }
+
+    /// A value in the store that this process does not read.
+    pub(crate) fn away() -> Self {
+        Self::Block(InStore(Mutex::new(Presence::Away)))
+    }
+}
+
+/// A value in the store, as this process sees it.
+#[derive(Debug)]
+pub(crate) struct InStore(Mutex<Presence>);
+
+#[derive(Debug)]
+enum Presence {
+    /// The worker has to be asked for it.
+    Away,
+    /// It can be read: the worker counts this process as a reader. `is_fresh`: it has not been
+    /// read since it came, nor was it to be given up.
+    Here { content: Arc<Content>, is_fresh: bool },
+    /// It was lost while it was away.
+    Lost(TaskError),
+}
+
+impl InStore {
+    fn lock(&self) -> MutexGuard<'_, Presence> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The answer to a second question.
+    fn fill(&self, settled: Settled) {
+        *self.lock() = match settled {
+            Settled::Block(other) => other.0.into_inner().unwrap_or_else(PoisonError::into_inner),
+            Settled::Failed(error) => Presence::Lost(error),
+            // Made again, it became smaller.
+            Settled::Inline(bytes) => {
+                let bytes = ContentBytes::Inline(bytes);
+                let content = Arc::new(Content { bytes, checked: OnceLock::new() });
+                Presence::Here { content, is_fresh: true }
+            }
+        };
+    }
+}
+
+/// Bytes that do not move, and what is known of them.
+#[derive(Debug)]
+pub(crate) struct Content {
+    bytes: ContentBytes,
+    checked: OnceLock<TypeId>,
+}
+
+#[derive(Debug)]
+enum ContentBytes {
+    Inline(Aligned),
+    Block(store::View),
+}
+
+/// The bytes of a value, for a reader: they stay where they are while this and its entry live.
+#[derive(Debug)]
+pub(crate) enum Bytes<'a> {
+    /// In the entry.
+    Inline(&'a Aligned, &'a OnceLock<TypeId>),
+    /// In the store, mostly.
+    Shared(Arc<Content>),
+}
+
+impl Bytes<'_> {
+    /// The type that the bytes were checked for; reading as this type needs no second check.
+    pub(crate) fn checked(&self) -> &OnceLock<TypeId> {
+        match self {
+            Self::Inline(_, checked) => checked,
+            Self::Shared(content) => &content.checked,
+        }
+    }
+}
+
+impl std::ops::Deref for Bytes<'_> {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        match self {
+            Self::Inline(bytes, _) => bytes,
+            Self::Shared(content) => match &content.bytes {
+                ContentBytes::Inline(bytes) => bytes,
+                ContentBytes::Block(view) => view,
+            },
+        }
+    }
 }
 
 /// One object that this process refers to.
@@ -55,8 +155,10 @@ pub(crate) struct Entry {
     wanted: AtomicBool,
     settled: OnceLock<Settled>,
     waiters: Mutex<Vec<Waker>>,
-    /// The type that the bytes were checked for; reading as this type needs no second check.
-    pub(crate) checked: OnceLock<TypeId>,
+    /// Views that came another way, and that this entry keeps from being given up.
+    views: AtomicUsize,
+    /// The type that inline bytes were checked for.
+    checked: OnceLock<TypeId>,
 }
 
 impl Entry {
@@ -67,14 +169,57 @@ impl Entry {
             wanted: AtomicBool::new(false),
             settled: OnceLock::new(),
             waiters: Mutex::new(Vec::new()),
+            views: AtomicUsize::new(0),
             checked: OnceLock::new(),
         }
     }
 
-    /// What became of it, if that is known.
+    /// Whether it is known what became of it.
     #[inline]
-    pub(crate) fn settled(&self) -> Option<&Settled> {
-        self.settled.get()
+    pub(crate) fn is_settled(&self) -> bool {
+        self.settled.get().is_some()
+    }
+
+    /// The value's bytes, if they can be read at once.
+    #[inline]
+    pub(crate) fn bytes(&self) -> Option<Result<Bytes<'_>, TaskError>> {
+        match self.settled.get()? {
+            Settled::Inline(bytes) => Some(Ok(Bytes::Inline(bytes, &self.checked))),
+            Settled::Failed(error) => Some(Err(error.clone())),
+            Settled::Block(value) => match &mut *value.lock() {
+                Presence::Away => None,
+                Presence::Here { content, is_fresh } => {
+                    *is_fresh = false;
+                    Some(Ok(Bytes::Shared(content.clone())))
+                }
+                Presence::Lost(error) => Some(Err(error.clone())),
+            },
+        }
+    }
+
+    /// Whether a reader need not wait.
+    pub(crate) fn has_bytes(&self) -> bool {
+        match self.settled.get() {
+            None => false,
+            Some(Settled::Block(value)) => !matches!(*value.lock(), Presence::Away),
+            Some(_) => true,
+        }
+    }
+
+    /// Lets go of bytes in the store that nobody reads; whether there were any. Bytes that have
+    /// just come for a reader are spared once.
+    fn give_up(&self) -> bool {
+        let Some(Settled::Block(value)) = self.settled.get() else { return false };
+        let mut presence = value.lock();
+        let Presence::Here { content, is_fresh } = &mut *presence else { return false };
+        let is_block = matches!(content.bytes, ContentBytes::Block(_));
+        let is_viewed = self.views.load(Ordering::SeqCst) > 0;
+        if !is_block || is_viewed || std::mem::take(is_fresh) || Arc::strong_count(content) > 1 {
+            return false;
+        }
+        *presence = Presence::Away;
+        self.wanted.store(false, Ordering::SeqCst);
+        true
     }
 
     /// The error in the value's place, if that is known.
@@ -87,8 +232,17 @@ impl Entry {
 
     /// Wakes `waker` once it is settled; false: it is already.
     pub(crate) fn register(&self, waker: &Waker) -> bool {
+        self.register_unless(waker, || self.settled.get().is_some())
+    }
+
+    /// Wakes `waker` once it can be read; false: it can already.
+    pub(crate) fn register_reader(&self, waker: &Waker) -> bool {
+        self.register_unless(waker, || self.has_bytes())
+    }
+
+    fn register_unless(&self, waker: &Waker, is_over: impl FnOnce() -> bool) -> bool {
         let mut waiters = self.waiters.lock().unwrap_or_else(PoisonError::into_inner);
-        if self.settled.get().is_some() {
+        if is_over() {
             return false;
         }
         if !waiters.iter().any(|other| other.will_wake(waker)) {
@@ -104,8 +258,11 @@ impl Entry {
     }
 
     fn settle(&self, settled: Settled) {
-        // A second answer brings the same value.
-        let _ = self.settled.set(settled);
+        if let Err(settled) = self.settled.set(settled)
+            && let Some(Settled::Block(value)) = self.settled.get()
+        {
+            value.fill(settled);
+        }
         let waiters = {
             let mut waiters = self.waiters.lock().unwrap_or_else(PoisonError::into_inner);
             std::mem::take(&mut *waiters)
@@ -138,6 +295,26 @@ impl Drop for Held {
         if let Ok(process) = Process::current() {
             process.objects.dropped(&self.0, &process.outbox);
         }
+    }
+}
+
+/// A reference that keeps the worker from moving the value, for views of an argument that outlive
+/// its task.
+#[derive(Debug)]
+pub(crate) struct Kept(Held);
+
+impl Kept {
+    /// Before the task's end is told, after which the worker no longer counts it as a reader.
+    pub(crate) fn new(held: Held, outbox: &Outbox, objects: &Objects) -> Self {
+        held.views.fetch_add(1, Ordering::SeqCst);
+        objects.want(&held, outbox);
+        Self(held)
+    }
+}
+
+impl Drop for Kept {
+    fn drop(&mut self) {
+        self.0.views.fetch_sub(1, Ordering::SeqCst);
     }
 }
 
@@ -190,7 +367,7 @@ impl Objects {
 
     /// Asks the worker for the value, unless that was done, or is of no use.
     pub(crate) fn want(&self, entry: &Entry, outbox: &Outbox) {
-        if entry.settled.get().is_none() && !entry.wanted.swap(true, Ordering::SeqCst) {
+        if !entry.has_bytes() && !entry.wanted.swap(true, Ordering::SeqCst) {
             outbox.send(&FromExecutor::Wanted(entry.reference));
         }
     }
@@ -204,13 +381,20 @@ impl Objects {
         }
     }
 
+    /// Gives up what nobody reads among `objects`; the worker is told which these are.
+    pub(crate) fn give_up(&self, objects: Vec<ObjectId>) -> Vec<ObjectId> {
+        let is_given_up =
+            |object: &ObjectId| self.entries.get(object).is_some_and(|entry| entry.give_up());
+        objects.into_iter().filter(is_given_up).collect()
+    }
+
     fn retire(&self, entry: &Arc<Entry>, outbox: &Outbox) {
         let object = entry.reference.object;
         self.entries.remove_if(&object, |_, current| {
             // Somebody may have found it again meanwhile, or retired it (OB-1).
             let is_unused = Arc::ptr_eq(current, entry)
                 && current.references.load(Ordering::SeqCst) == 0
-                && (!current.wanted.load(Ordering::SeqCst) || current.settled.get().is_some());
+                && (!current.wanted.load(Ordering::SeqCst) || current.has_bytes());
             if is_unused {
                 outbox.send(&FromExecutor::Released(object));
             }

@@ -12,7 +12,7 @@ use rdist_scheduler::outcome::TaskError;
 use rdist_scheduler::spec::{Reference, TaskSpec};
 
 use super::mailbox::Mailbox;
-use super::objects::{Entry, Held, Objects, Settled};
+use super::objects::{Entry, Held, Kept, Objects, Settled};
 use super::outbox::Outbox;
 use super::registry::{Body, Registry, RegistryError};
 use super::run::Running;
@@ -206,7 +206,7 @@ impl Process {
             ToExecutor::Ready { object, value } => {
                 let settled = match value {
                     Value::Inline(bytes) => Settled::Inline(value::aligned(bytes)),
-                    Value::Block(block) => Settled::Block(self.read_block(block)),
+                    Value::Block(block) => Settled::block(self.read_block(block)),
                 };
                 self.objects.settle(object, settled, &self.outbox);
             }
@@ -229,6 +229,11 @@ impl Process {
                 }
             }
             ToExecutor::Reclaim(blocks) => self.writer.reclaim(blocks),
+            ToExecutor::MemoryWanted { objects } => {
+                let objects = self.objects.give_up(objects);
+                let segments = self.writer.give_up_empty();
+                self.outbox.send(&FromExecutor::MemoryGiven { objects, segments });
+            }
             ToExecutor::Shutdown => super::leave(0),
         }
     }
@@ -292,7 +297,8 @@ impl Process {
         let entry = self.objects.made(reference);
         let settled = match &encoded.value {
             Value::Inline(bytes) => Settled::Inline(value::aligned(bytes.clone())),
-            Value::Block(block) => Settled::Block(self.read_block(*block)),
+            // It is read when somebody wants it, so that it can go to disk until then.
+            Value::Block(_) => Settled::away(),
         };
         self.objects.settle(object, settled, &self.outbox);
         let contains = encoded.references();
@@ -315,6 +321,11 @@ impl Process {
     /// Gets hold of a reference that came inside a value or an argument.
     pub(crate) fn retain(&self, reference: Reference) -> Held {
         self.objects.retained(reference, &self.outbox)
+    }
+
+    /// Keeps a value in place for views of it.
+    pub(crate) fn keep(&self, reference: Reference) -> Kept {
+        Kept::new(self.retain(reference), &self.outbox, &self.objects)
     }
 
     /// Asks the worker for a value, unless that was done.

@@ -185,6 +185,8 @@ impl EmbeddedCluster {
             resources,
             labels: Vec::new(),
             store_bytes,
+            spill_folder: None,
+            spill_limit: None,
         })?;
         Ok(Self { home, head, worker, folder })
     }

@@ -181,6 +181,7 @@ impl Daemon {
                 available: view.available,
                 labels: view.labels,
                 store_bytes: session.registration.store_bytes,
+                usage: session.usage.clone(),
                 connected: !self.missing.contains_key(&view.worker),
                 draining: view.draining,
                 placed: view.placed as u64,

@@ -17,7 +17,9 @@ use crate::transport::link::LinkEvent;
 use crate::transport::quic::close;
 use crate::transport::{Connection, Peer, Token, TokenRecord, TokenTerms};
 use crate::wire;
-use crate::wire::cluster::{HeadToWorker, Registration, Said, StreamRequest, WorkerToHead};
+use crate::wire::cluster::{
+    HeadToWorker, Registration, Said, StreamRequest, WorkerToHead, WorkerUsage,
+};
 use crate::wire::join::{JoinRefusal, JoinRequest, Role};
 
 /// A worker that has registered.
@@ -25,6 +27,7 @@ use crate::wire::join::{JoinRefusal, JoinRequest, Role};
 pub(super) struct Session {
     pub(super) registration: Registration,
     pub(super) address: String,
+    pub(super) usage: WorkerUsage,
     /// Jobs that it knows.
     pub(super) told: HashSet<JobId>,
 }
@@ -153,6 +156,11 @@ impl Daemon {
             WorkerToHead::JobWanted(job) => self.send_job(worker, job),
             WorkerToHead::Said { number, said } => self.told_by(Origin { worker, number }, said),
             WorkerToHead::Answer { request, json } => self.query_answered(worker, request, &json),
+            WorkerToHead::Usage(usage) => {
+                if let Some(session) = self.sessions.get_mut(&worker) {
+                    session.usage = usage;
+                }
+            }
             WorkerToHead::Leaving => self.worker_gone(worker, "it left", Standing::Gone),
         }
     }
@@ -190,7 +198,10 @@ impl Daemon {
             labels: registration.labels.clone(),
             held: registration.held.clone(),
         };
-        self.sessions.insert(worker, Session { registration, address, told: HashSet::new() });
+        self.sessions.insert(
+            worker,
+            Session { registration, address, usage: WorkerUsage::default(), told: HashSet::new() },
+        );
         self.tell(event);
     }
 

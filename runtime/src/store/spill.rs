@@ -4,12 +4,14 @@
 //! file   | magic 8 | length u64 | BLAKE3 of name, length and value 32 | 0 16 | value |
 //! ```
 //! One file for each object, written beside its name and renamed, so a name never stands for half
-//! a value. The files live as long as the worker that wrote them: nothing is synced, and
-//! [`Spill::open`] empties the folder. Which values go and when is not decided here. All calls
-//! block on the disk: they are for a thread that may.
+//! a value. The files live as long as the worker that wrote them: nothing is synced, the folder
+//! goes with its [`Spill`], and the folders of workers that were killed go when another one starts
+//! ([`Spill::open`]): a worker holds a lock on its own. Which values go and when is not decided
+//! here. All calls block on the disk: they are for a thread that may.
 
-use std::fs::{self, File};
+use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, Read, Write};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use rdist_scheduler::id::ObjectId;
@@ -18,6 +20,7 @@ const MAGIC: [u8; 8] = *b"rdspill1";
 const HEADER_BYTES: usize = 64;
 const EXTENSION: &str = "spill";
 const UNFINISHED: &str = "unfinished";
+const LOCK: &str = "lock";
 
 /// A value that cannot be written to disk, or read back.
 #[derive(Debug, thiserror::Error)]
@@ -53,29 +56,45 @@ pub enum SpillError {
     },
 }
 
-/// The folder.
-#[derive(Debug, Clone)]
+/// One worker's folder.
+#[derive(Debug)]
 pub struct Spill {
     folder: PathBuf,
+    /// Held as long as the worker lives.
+    lock: File,
 }
 
 impl Spill {
-    /// Makes the folder, or removes what an earlier worker has spilled there.
+    /// Makes the folder `name` in `parent`, and removes those of workers that are gone.
     ///
     /// # Errors
     /// [`SpillError::Io`].
-    pub fn open(folder: impl Into<PathBuf>) -> Result<Self, SpillError> {
-        let folder = folder.into();
-        fs::create_dir_all(&folder).map_err(failed("make the folder of", &folder))?;
-        let files = fs::read_dir(&folder).map_err(failed("list", &folder))?;
-        for file in files {
-            let path = file.map_err(failed("list", &folder))?.path();
-            let is_ours = |ext| ext == EXTENSION || ext == UNFINISHED;
-            if path.extension().is_some_and(is_ours) {
-                fs::remove_file(&path).map_err(failed("remove", &path))?;
+    pub fn open(parent: &Path, name: &str) -> Result<Self, SpillError> {
+        fs::create_dir_all(parent).map_err(failed("make the folder of", parent))?;
+        // Nobody may take a folder for left over between its making and its lock.
+        let gate = lock_file(&parent.join(LOCK)).map_err(failed("lock the folder of", parent))?;
+        gate.lock().map_err(failed("lock the folder of", parent))?;
+        let entries = fs::read_dir(parent).map_err(failed("list", parent))?;
+        for path in entries.flatten().map(|entry| entry.path()) {
+            if path.is_dir() && is_left_over(&path) {
+                empty(&path)?;
             }
         }
-        Ok(Self { folder })
+        let folder = parent.join(name);
+        DirBuilder::new()
+            .mode(0o700)
+            .recursive(true)
+            .create(&folder)
+            .map_err(failed("make the folder of", &folder))?;
+        empty_of_values(&folder)?;
+        let lock = lock_file(&folder.join(LOCK)).map_err(failed("lock the folder of", &folder))?;
+        lock.try_lock().map_err(|error| failed("lock the folder of", &folder)(error.into()))?;
+        Ok(Self { folder, lock })
+    }
+
+    /// Where the values are.
+    pub fn folder(&self) -> &Path {
+        &self.folder
     }
 
     /// Writes a value.
@@ -143,6 +162,43 @@ impl Spill {
     }
 }
 
+impl Drop for Spill {
+    fn drop(&mut self) {
+        // What cannot be removed now, a later worker removes.
+        let _ = empty(&self.folder);
+        let _ = self.lock.unlock();
+    }
+}
+
+fn lock_file(path: &Path) -> io::Result<File> {
+    OpenOptions::new().create(true).truncate(false).write(true).mode(0o600).open(path)
+}
+
+/// Whether a worker had this folder that lives no longer.
+fn is_left_over(folder: &Path) -> bool {
+    let lock = File::options().write(true).open(folder.join(LOCK));
+    lock.is_ok_and(|lock| lock.try_lock().is_ok())
+}
+
+/// Removes a folder with all that we wrote there. Foreign files keep it.
+fn empty(folder: &Path) -> Result<(), SpillError> {
+    empty_of_values(folder)?;
+    let _ = fs::remove_file(folder.join(LOCK));
+    let _ = fs::remove_dir(folder);
+    Ok(())
+}
+
+fn empty_of_values(folder: &Path) -> Result<(), SpillError> {
+    for file in fs::read_dir(folder).map_err(failed("list", folder))? {
+        let path = file.map_err(failed("list", folder))?.path();
+        let is_ours = |extension| extension == EXTENSION || extension == UNFINISHED;
+        if path.extension().is_some_and(is_ours) {
+            fs::remove_file(&path).map_err(failed("remove", &path))?;
+        }
+    }
+    Ok(())
+}
+
 fn write_file(path: &Path, object: ObjectId, value: &[u8]) -> io::Result<()> {
     let mut file = File::create(path)?;
     file.write_all(&header_of(object, value))?;
@@ -178,7 +234,7 @@ mod tests {
     #[test]
     fn a_value_comes_back_and_goes() {
         let folder = tempfile::tempdir().unwrap();
-        let spill = Spill::open(folder.path().join("new")).unwrap();
+        let spill = Spill::open(&folder.path().join("new"), "me").unwrap();
         let value: Vec<u8> = (0..100_000_u32).map(|x| x as u8).collect();
         spill.write(object(0), &value).unwrap();
         let mut back = vec![0; value.len()];
@@ -192,7 +248,7 @@ mod tests {
     #[test]
     fn damage_is_noticed() {
         let folder = tempfile::tempdir().unwrap();
-        let spill = Spill::open(folder.path()).unwrap();
+        let spill = Spill::open(folder.path(), "me").unwrap();
         let mut back = [0; 1000];
         let mut expect_damage = |bytes: &[u8]| {
             fs::write(spill.path(object(0)), bytes).unwrap();
@@ -216,14 +272,31 @@ mod tests {
     }
 
     #[test]
-    fn a_new_worker_starts_with_an_empty_folder() {
-        let folder = tempfile::tempdir().unwrap();
-        let spill = Spill::open(folder.path()).unwrap();
-        spill.write(object(0), &[7; 10]).unwrap();
-        fs::write(folder.path().join("half.unfinished"), [1]).unwrap();
-        fs::write(folder.path().join("foreign"), [1]).unwrap();
-        Spill::open(folder.path()).unwrap();
-        let left: Vec<_> = fs::read_dir(folder.path()).unwrap().collect();
-        assert_eq!(left.len(), 1);
+    fn a_folder_goes_with_its_worker_and_that_of_a_killed_one_with_the_next() {
+        let parent = tempfile::tempdir().unwrap();
+        let folders = || {
+            let entries = fs::read_dir(parent.path()).unwrap().map(|entry| entry.unwrap());
+            let folders = entries.filter(|entry| entry.path().is_dir());
+            let mut names: Vec<_> = folders.map(|entry| entry.file_name()).collect();
+            names.sort();
+            names
+        };
+        let alive = Spill::open(parent.path(), "alive").unwrap();
+        alive.write(object(0), &[7; 10]).unwrap();
+        // As after a kill: files, and a lock that nobody holds.
+        let killed = parent.path().join("killed");
+        fs::create_dir(&killed).unwrap();
+        for name in [LOCK, "a.spill", "half.unfinished"] {
+            fs::write(killed.join(name), [1]).unwrap();
+        }
+        let foreign = parent.path().join("foreign");
+        fs::create_dir(&foreign).unwrap();
+        fs::write(foreign.join("a.spill"), [1]).unwrap();
+        let next = Spill::open(parent.path(), "next").unwrap();
+        assert_eq!(folders(), ["alive", "foreign", "next"]);
+        assert!(foreign.join("a.spill").exists());
+        alive.restore(object(0), &mut [0; 10]).unwrap();
+        drop((alive, next));
+        assert_eq!(folders(), ["foreign"]);
     }
 }

@@ -114,6 +114,11 @@ impl Table {
         self.entries.get(&object).filter(|entry| !entry.is_doomed).map(|entry| &entry.stored)
     }
 
+    /// How many use an object: pins and holds.
+    pub fn users(&self, object: ObjectId) -> u32 {
+        self.entries.get(&object).map_or(0, |entry| entry.users)
+    }
+
     /// An executor is told the value; false: there is none.
     pub fn pin(&mut self, object: ObjectId, executor: ExecutorId) -> bool {
         let is_here = self.hold(object);
@@ -138,6 +143,11 @@ impl Table {
     pub fn unpin_all(&mut self, object: ObjectId, executor: ExecutorId) -> Option<Stored> {
         let count = self.pins.get_mut(&executor)?.remove(&object)?;
         self.drop_users(object, count)
+    }
+
+    /// What an executor has pinned, in no particular order.
+    pub fn pinned_by(&self, executor: ExecutorId) -> impl Iterator<Item = ObjectId> {
+        self.pins.get(&executor).into_iter().flat_map(|objects| objects.keys().copied())
     }
 
     /// An executor is gone with all its pins; values to be freed now.

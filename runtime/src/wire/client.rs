@@ -11,6 +11,7 @@
 //! ended and the stream with it.
 #![allow(missing_docs, reason = "rkyv derives archived fields without docs")]
 
+use super::cluster::WorkerUsage;
 use rdist_scheduler::id::{JobId, WorkerId};
 use rdist_scheduler::resource::Resources;
 use rkyv::{Archive, Deserialize, Serialize};
@@ -349,6 +350,8 @@ pub struct WorkerStatus {
     pub labels: Vec<(String, String)>,
     /// Bytes of its arena.
     pub store_bytes: u64,
+    /// What the arena and the disk hold.
+    pub usage: WorkerUsage,
     /// It has a connection at this moment.
     pub connected: bool,
     /// It takes nothing new.

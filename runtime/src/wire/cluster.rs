@@ -42,8 +42,21 @@ pub enum WorkerToHead {
         /// JSON: an array of rows for lists, an object for explanations, `null` for not known.
         json: String,
     },
+    /// What its store holds; sent when that has changed, now and then.
+    Usage(WorkerUsage),
     /// The worker leaves by its own will.
     Leaving,
+}
+
+/// What a worker's store holds.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Archive, Serialize, Deserialize)]
+pub struct WorkerUsage {
+    /// Bytes of objects in shared memory.
+    pub live_bytes: u64,
+    /// Bytes of objects on disk, some of them in memory as well.
+    pub spilled_bytes: u64,
+    /// Objects on disk.
+    pub spilled_files: u64,
 }
 
 /// Who a worker is.

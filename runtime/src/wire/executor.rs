@@ -113,10 +113,17 @@ pub enum FromExecutor {
         name: String,
     },
     /// Needs a segment to write into, with room for `len` bytes in one block. Answered over the
-    /// socket by `Segment` (writable) or `SegmentRefused`.
+    /// socket by `Segment` (writable) or `SegmentRefused`; not at once where room has to be made.
     SegmentWanted {
-        /// Bytes.
+        /// Bytes; 0: room was found, what was asked for is no longer needed.
         len: u64,
+    },
+    /// Answer to `MemoryWanted`.
+    MemoryGiven {
+        /// Objects that are not read here any longer, until they are wanted again.
+        objects: Vec<ObjectId>,
+        /// Segments of this executor without a block, which it no longer writes.
+        segments: Vec<u32>,
     },
     /// A driver's event for who submitted the job: one JSON object in text.
     Event(String),
@@ -161,6 +168,11 @@ pub enum ToExecutor {
     },
     /// Blocks of this executor's segments that nobody needs any longer: use them again.
     Reclaim(Vec<Block>),
+    /// The store has no room: give up what is not in use. Answered by `MemoryGiven`.
+    MemoryWanted {
+        /// Objects whose values this executor was told.
+        objects: Vec<ObjectId>,
+    },
     /// Finish writing output and exit with status 0.
     Shutdown,
 }

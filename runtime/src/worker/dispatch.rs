@@ -9,12 +9,15 @@
 mod actions;
 mod messages;
 mod notes;
+mod readers;
+mod room;
+mod usage;
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, mpsc};
 use std::time::{Duration, Instant};
 
-use rdist_scheduler::id::{ExecutorId, JobId, ObjectId, WorkerId};
+use rdist_scheduler::id::{ExecutorId, JobId, WorkerId};
 use rdist_scheduler::local::{LocalConfig, LocalCore, LocalEvent};
 use rdist_scheduler::message::ToHead;
 use rdist_scheduler::time::Timestamp;
@@ -24,11 +27,15 @@ use super::inbox::Note;
 use super::launch::{self, Processes};
 use super::network::{Command, Network};
 use super::query::Functions;
+use super::spiller::Spiller;
 use crate::config::WorkerConfig;
 use crate::ring::{Bell, Spin};
 use crate::store::{Arena, Table};
 use crate::wire::cluster::JobInfo;
 use crate::wire::executor::Block;
+use readers::Readers;
+use room::Room;
+use usage::Reported;
 
 /// Most frames read from one executor before the others have their turn.
 const FRAMES_PER_TURN: usize = 256;
@@ -45,8 +52,9 @@ pub(super) struct Dispatch {
     /// Function names that executors told, for people.
     functions: Functions,
     launches: Launches,
-    /// Pulls that wait for room in the arena.
-    pulls: Vec<(ObjectId, u64, WorkerId)>,
+    readers: Readers,
+    room: Room,
+    reported: Reported,
     network: Network,
     notes: mpsc::Receiver<Note>,
     bell: Arc<Bell>,
@@ -85,11 +93,12 @@ impl Dispatch {
     pub(super) fn new(
         worker: WorkerId,
         config: WorkerConfig,
-        network: Network,
+        (network, processes): (Network, Processes),
         (notes, bell): (mpsc::Receiver<Note>, Arc<Bell>),
-        processes: Processes,
+        spiller: Spiller,
         registered: mpsc::SyncSender<()>,
     ) -> Self {
+        let room = Room::new(spiller, config.spill_limit.unwrap_or(u64::MAX));
         let core = LocalCore::new(LocalConfig::new(worker, config.resources.clone()));
         Self {
             worker,
@@ -100,7 +109,9 @@ impl Dispatch {
             jobs: HashMap::new(),
             functions: HashMap::new(),
             launches: Launches::default(),
-            pulls: Vec::new(),
+            readers: Readers::default(),
+            room,
+            reported: Reported::default(),
             network,
             notes,
             bell,
@@ -143,8 +154,13 @@ impl Dispatch {
             for (writer, block) in self.arena.sweep() {
                 self.launches.reclaim.entry(writer).or_default().push(block);
             }
+            self.room.look_again();
         }
         self.act();
+        self.make_room();
+        // What came back from disk may have had consequences.
+        self.act();
+        self.report_usage();
         self.flush();
         // A farewell is not told yet: a head that hears "I leave" first would run the job again.
         let told = self.launches.farewells.is_empty();
@@ -214,7 +230,8 @@ impl Dispatch {
         if all_empty {
             let core = self.core.poll_timeout().map(|due| due - self.now());
             let retry = congested.then_some(Duration::from_millis(1));
-            let timeout = [core, retry].into_iter().flatten().min();
+            let own = [self.room.timeout(), self.reported.timeout()];
+            let timeout = [core, retry].into_iter().chain(own).flatten().min();
             if let Err(error) = self.bell.wait(timeout) {
                 tracing::error!(%error, "the dispatch thread cannot sleep");
             }

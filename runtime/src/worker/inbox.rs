@@ -8,7 +8,7 @@ use rdist_scheduler::outcome::Death;
 use tokio::sync::oneshot;
 
 use crate::ring::Bell;
-use crate::store::{Incoming, View};
+use crate::store::{Incoming, SpillError, View};
 use crate::wire::cluster::{HeadToWorker, PeerFrame, Place};
 
 /// One thing that happened outside the dispatch thread.
@@ -28,6 +28,10 @@ pub(super) enum Note {
     Pulled { object: ObjectId, from: WorkerId, block: Incoming, complete: bool },
     /// Another worker fetches an object.
     ObjectWanted { object: ObjectId, reply: oneshot::Sender<Option<Served>> },
+    /// A value was written to disk, or not.
+    Spilled { object: ObjectId, result: Result<(), SpillError> },
+    /// The block was filled from disk, or not.
+    Restored { object: ObjectId, block: Incoming, result: Result<(), SpillError> },
     /// End: at once, or after what runs has ended.
     Stop { drain: bool },
 }

@@ -17,6 +17,7 @@ mod launch;
 mod network;
 mod output;
 mod query;
+mod spiller;
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
@@ -27,6 +28,7 @@ use rdist_scheduler::id::WorkerId;
 
 use crate::config::WorkerConfig;
 use crate::ring::Bell;
+use crate::store::{Spill, SpillError};
 use crate::transport::discover::EnterError;
 use crate::transport::quic::BindError;
 
@@ -51,6 +53,9 @@ pub enum WorkerError {
          `rdist status`, then join again"
     )]
     NotRegistered,
+    /// There is no folder for values that do not fit into memory.
+    #[error("{0}; see `--spill-dir` of `rdist worker join`")]
+    Spill(SpillError),
     /// The system refused something.
     #[error("{what}: {source}")]
     System {
@@ -93,12 +98,26 @@ impl Worker {
         let processes = Arc::new(Mutex::new(HashMap::new()));
         let (network, network_thread) = network::start(&config, inbox.clone(), processes.clone())?;
         let id = network.worker();
+        let folder = config.spill_folder();
+        let spill = Spill::open(&folder, &id.to_string()).map_err(WorkerError::Spill);
+        let spiller = spill.and_then(|spill| {
+            let started = spiller::Spiller::start(spill, inbox.clone());
+            started.map_err(|source| system("starting the thread for the disk", source))
+        });
+        let spiller = match spiller {
+            Ok(spiller) => spiller,
+            Err(error) => {
+                network.stop();
+                return Err(error);
+            }
+        };
         let (registered, registration) = std::sync::mpsc::sync_channel(1);
         let dispatch = std::thread::Builder::new()
             .name("rdist-dispatch".to_owned())
             .spawn(move || {
                 let notes = (notes, bell);
-                dispatch::Dispatch::new(id, config, network, notes, processes, registered).run();
+                let network = (network, processes);
+                dispatch::Dispatch::new(id, config, network, notes, spiller, registered).run();
             })
             .map_err(|source| system("starting the dispatch thread", source))?;
         if registration.recv_timeout(REGISTRATION_TIMEOUT).is_err() {

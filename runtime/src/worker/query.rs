@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use rdist_scheduler::id::{JobId, WorkerId};
+use rdist_scheduler::id::{JobId, ObjectId, WorkerId};
 use rdist_scheduler::local::LocalCore;
 use serde_json::{Value, json};
 
@@ -14,12 +14,25 @@ pub(super) type Functions = HashMap<(JobId, u64), String>;
 /// Most rows of one answer: a list of a million tasks helps nobody.
 const MAX_ROWS: usize = 10_000;
 
+/// What the worker's table knows of an object.
+pub(super) struct Here {
+    /// `inline`, `memory`, `disk`, ...; `None`: it is not here.
+    pub stored: Option<&'static str>,
+    /// How many read it: executors that were told it, and tasks that were given it.
+    pub pins: u32,
+}
+
 /// A list of rows, or an explanation, or `null` for what is not known here.
-pub(super) fn answer(core: &LocalCore, functions: &Functions, query: &Query) -> String {
+pub(super) fn answer(
+    core: &LocalCore,
+    functions: &Functions,
+    query: &Query,
+    here: &dyn Fn(ObjectId) -> Here,
+) -> String {
     let answer = match query {
         Query::Tasks => Value::Array(tasks(core, functions)),
         Query::Actors => Value::Array(actors(core, functions)),
-        Query::Objects => Value::Array(objects(core)),
+        Query::Objects => Value::Array(objects(core, here)),
         Query::Explain(id) => explain(core, id),
     };
     answer.to_string()
@@ -58,7 +71,7 @@ fn actors(core: &LocalCore, functions: &Functions) -> Vec<Value> {
     core.actors().take(MAX_ROWS).map(row).collect()
 }
 
-fn objects(core: &LocalCore) -> Vec<Value> {
+fn objects(core: &LocalCore, here: &dyn Fn(ObjectId) -> Here) -> Vec<Value> {
     let row = |view: rdist_scheduler::local::ObjectView| {
         json!({
             "object": view.object.to_string(),
@@ -68,6 +81,8 @@ fn objects(core: &LocalCore) -> Vec<Value> {
             "owner": view.owner.to_string(),
             "copies": view.copies.iter().map(ToString::to_string).collect::<Vec<_>>(),
             "holders": view.holders,
+            "stored": here(view.object).stored,
+            "pins": here(view.object).pins,
         })
     };
     core.objects().take(MAX_ROWS).map(row).collect()

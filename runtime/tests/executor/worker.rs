@@ -276,7 +276,9 @@ impl FakeWorker {
                 let actor = self.names.get(&name).map(|actor| (*actor, ME));
                 self.send(by, &ToExecutor::ActorFound { request, actor });
             }
+            FromExecutor::SegmentWanted { len: 0 } => {}
             FromExecutor::SegmentWanted { len } => self.grant(by, len),
+            FromExecutor::MemoryGiven { .. } => panic!("nobody wanted memory"),
             FromExecutor::Event(json) => self.events.push(json),
         }
     }

@@ -108,7 +108,7 @@ impl LocalCore {
     }
 
     /// Drops a borrowed object that nobody holds, unless its owner counts on the copy here.
-    fn drop_unheld(&mut self, object: ObjectId) {
+    pub(super) fn drop_unheld(&mut self, object: ObjectId) {
         let Some(entry) = self.objects.get(&object) else { return };
         let owner_is_gone = entry.owner == WorkerId::HEAD || self.dead.contains(&entry.owner);
         let is_readable = entry.is_readable(self.me);

@@ -128,6 +128,21 @@ pub enum LocalEvent {
         /// Where from.
         from: WorkerId,
     },
+    /// The copy here, which the core counts, can no longer be read: it was damaged on disk.
+    CopyUnreadable {
+        /// The object.
+        object: ObjectId,
+    },
+    /// A plain task that was to run has not been given to its executor, because one of its
+    /// dependencies can no longer be read here.
+    NotStarted {
+        /// The process.
+        executor: ExecutorId,
+        /// The task.
+        task: TaskId,
+        /// Which try, as given by `Run`.
+        attempt: u32,
+    },
     /// A worker said something.
     FromPeer {
         /// The worker.

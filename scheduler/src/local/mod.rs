@@ -213,6 +213,10 @@ impl LocalCore {
             LocalEvent::ActorLookup { by, request, name } => self.lookup(by, request, name),
             LocalEvent::Pulled { object, size } => self.pulled(object, size),
             LocalEvent::PullFailed { object, from } => self.pull_failed(object, from),
+            LocalEvent::CopyUnreadable { object } => self.copy_unreadable(object),
+            LocalEvent::NotStarted { executor, task, attempt } => {
+                self.not_started(executor, task, attempt);
+            }
             LocalEvent::FromPeer { from, message } => self.peer_says(from, message),
             LocalEvent::FromHead(message) => self.head_says(message),
             LocalEvent::HeadFound { fresh } => self.head_found(fresh),

@@ -78,6 +78,46 @@ impl LocalCore {
         }
     }
 
+    /// This worker's own copy is gone: another one is found, or the value is made again.
+    pub(super) fn copy_unreadable(&mut self, object: ObjectId) {
+        let me = self.me;
+        let Some(entry) = self.objects.get_mut(&object) else { return };
+        entry.leftover = false;
+        let Value::Arena { copies, .. } = &mut entry.value else { return };
+        if !copies.contains(&me) {
+            return;
+        }
+        copies.retain(|copy| *copy != me);
+        let (owner, is_held) = (entry.owner, entry.holders > 0);
+        if entry.is_owned() {
+            if matches!(&entry.value, Value::Arena { copies, .. } if copies.is_empty()) {
+                entry.value = Value::Absent;
+                self.steps.push_back(Step::Recover(object));
+            }
+            return;
+        }
+        entry.value = Value::Absent;
+        if self.is_dead(owner) {
+            self.owner_died(object);
+        } else if is_held {
+            self.ask_again(object, me);
+        } else {
+            self.send(owner, PeerMessage::CopyLost { object, at: me });
+            self.drop_unheld(object);
+        }
+    }
+
+    /// A task that was to run waits for its dependencies again.
+    pub(super) fn not_started(&mut self, executor: ExecutorId, task: TaskId, attempt: u32) {
+        let Some(key) = self.tasks.find_running(task, executor) else { return };
+        let entry = &self.tasks[key];
+        if entry.attempt != attempt || !matches!(entry.spec.kind, TaskKind::Plain) {
+            return;
+        }
+        self.stop_running(key);
+        self.resolve(key, TaskState::Waiting { here: true });
+    }
+
     fn release_unheld(&mut self, object: ObjectId) {
         let Some(entry) = self.objects.get(&object) else { return };
         if entry.borrow == Borrow::Unregistered {

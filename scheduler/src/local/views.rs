@@ -66,6 +66,11 @@ pub struct ObjectView {
 }
 
 impl LocalCore {
+    /// Who owns an object, if this worker has anything to do with it.
+    pub fn owner(&self, object: ObjectId) -> Option<WorkerId> {
+        self.objects.get(&object).map(|entry| entry.owner)
+    }
+
     /// Tasks that the worker owns or hosts, in no particular order.
     pub fn tasks(&self) -> impl Iterator<Item = TaskView> + '_ {
         self.tasks.iter().map(|(_, entry)| self.view_of_task(entry))

@@ -41,6 +41,9 @@ pub enum Misbehaved {
     /// Another one writes it.
     #[error("sealed a block in segment {0}, which it may not write")]
     NotItsOwn(u32),
+    /// It was given back with blocks in it.
+    #[error("gave back segment {0}, in which there are objects")]
+    NotEmpty(u32),
     /// Empty, not aligned or not within the segment.
     #[error("sealed {} bytes at {} in segment {}, which is no valid place",
             .0.len, .0.offset, .0.segment)]

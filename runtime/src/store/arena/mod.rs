@@ -76,6 +76,8 @@ pub struct Usage {
 #[derive(Debug)]
 pub struct Arena {
     capacity: u64,
+    /// Of the capacity, what executors do not get.
+    reserve: u64,
     committed: u64,
     /// Bytes and number of live blocks.
     live: u64,
@@ -94,6 +96,7 @@ impl Arena {
     pub fn new(capacity_bytes: u64) -> Self {
         Self {
             capacity: capacity_bytes,
+            reserve: 0,
             committed: 0,
             live: 0,
             blocks: 0,
@@ -103,6 +106,12 @@ impl Arena {
             unsealed: Vec::new(),
             prefault: None,
         }
+    }
+
+    /// From now on executors leave so much for the worker itself, as far as their blocks fit into
+    /// the rest. What they have they keep.
+    pub fn set_reserve(&mut self, bytes: u64) {
+        self.reserve = bytes.min(self.capacity);
     }
 
     /// Makes some segments ahead, and gets the pages of these in the background.
@@ -346,6 +355,36 @@ impl Arena {
         Ok(Place { process, descriptor, inode: fstat(fd)?.st_ino, offset, len })
     }
 
+    /// Takes back a segment that its writer no longer writes. Its memory is given back to the
+    /// system: what a process could once write is never another's.
+    ///
+    /// # Errors
+    /// [`Misbehaved`], with nothing changed, for a segment of another writer or with blocks.
+    pub fn take_back(&mut self, executor: ExecutorId, number: u32) -> Result<(), Misbehaved> {
+        let segment = self.segments.get(&number).ok_or(Misbehaved::UnknownSegment(number))?;
+        if !matches!(segment.writer, Writer::Executor(writer) if writer == executor) {
+            return Err(Misbehaved::NotItsOwn(number));
+        }
+        if !segment.blocks.is_empty() {
+            return Err(Misbehaved::NotEmpty(number));
+        }
+        if let Some(segment) = self.segments.remove(&number) {
+            self.committed -= segment.len;
+            segment.give_back_pages();
+        }
+        Ok(())
+    }
+
+    /// Bytes that it may have.
+    pub fn capacity(&self) -> u64 {
+        self.capacity
+    }
+
+    /// Bytes of live blocks.
+    pub fn live_bytes(&self) -> u64 {
+        self.live
+    }
+
     /// What it holds.
     pub fn usage(&self) -> Usage {
         let is_warm = |s: &&Segment| matches!(s.writer, Writer::Warm);
@@ -386,6 +425,14 @@ impl Arena {
     fn provide(&mut self, min_len: u64, count: usize, writer: Writer) -> Result<u32, ArenaFull> {
         let too_much = || self.full(min_len, None);
         let needed = extent(min_len).filter(|&len| len <= self.capacity).ok_or_else(too_much)?;
+        let is_for_worker = matches!(writer, Writer::Worker(_));
+        let most = if is_for_worker { self.capacity } else { self.capacity - self.reserve };
+        let most = most.max(needed);
+        let usage = self.usage();
+        let in_use = usage.committed - usage.warm;
+        if in_use + needed > most {
+            return Err(self.full(min_len, None));
+        }
         let warm = self
             .segments
             .iter_mut()
@@ -400,6 +447,9 @@ impl Arena {
         // In a small arena a usual segment must leave room for others.
         let wanted = least.max(usual.min((self.capacity / 8).next_multiple_of(step)));
         for len in [wanted, least] {
+            if in_use + len > most {
+                continue;
+            }
             self.drop_warm(len);
             if len <= self.capacity - self.committed {
                 return match self.make(len, count > 0) {

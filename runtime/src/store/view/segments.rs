@@ -101,6 +101,12 @@ impl Segments {
         self.mapped.read().unwrap_or_else(PoisonError::into_inner).get(&segment).cloned()
     }
 
+    /// These segments are no longer read or written here.
+    pub(super) fn forget(&self, segments: &[u32]) {
+        let mut mapped = self.mapped.write().unwrap_or_else(PoisonError::into_inner);
+        mapped.retain(|segment, _| !segments.contains(segment));
+    }
+
     /// Wakes a thread in [`Self::wait`] after a change of the inbox.
     pub(super) fn nudge(&self) {
         self.changed.notify_all();

@@ -76,6 +76,7 @@ impl Writer {
                 is_over.then(|| inbox.refused.take())
             })?;
             if let Some(draft) = self.try_create(len) {
+                self.withdraw();
                 return Ok(draft);
             }
             // A refusal of an earlier request, for which room was found elsewhere, is none of this.
@@ -85,7 +86,29 @@ impl Writer {
         }
     }
 
-    /// The same, from the segments that are there: `None` if none has room.
+    /// Room was found before the worker answered.
+    fn withdraw(&self) {
+        let was_asked = std::mem::take(&mut self.segments.lock().is_asked);
+        if was_asked {
+            // The worker is gone, where this fails; whoever waits for it notices.
+            let _ = (self.request)(0);
+        }
+    }
+
+    /// Gives the worker the segments without a block, unless this executor needs room itself.
+    pub fn give_up_empty(&self) -> Vec<u32> {
+        let mut areas = lock(&self.areas);
+        if self.segments.lock().is_asked {
+            return Vec::new();
+        }
+        let empty = areas.extract_if(.., |area| area.allocator.is_empty());
+        let empty: Vec<u32> = empty.map(|area| area.segment).collect();
+        drop(areas);
+        self.segments.forget(&empty);
+        empty
+    }
+
+    /// A block from the segments that are there: `None` if none has room.
     pub fn try_create(&self, len: u64) -> Option<Draft> {
         let mut areas = lock(&self.areas);
         loop {

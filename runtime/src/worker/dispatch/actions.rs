@@ -1,18 +1,15 @@
 //! What the core wants done.
 
-use std::sync::Arc;
-
 use rdist_scheduler::id::{ExecutorId, JobId, ObjectId, WorkerId};
 use rdist_scheduler::local::{ExecutorRole, LocalAction, LocalEvent};
 use rdist_scheduler::message::{PeerMessage, Place, ToHead};
-use rdist_scheduler::outcome::{Death, Outcome, TaskError};
+use rdist_scheduler::outcome::{Death, Outcome};
 use rdist_scheduler::resource::Resources;
-use rdist_scheduler::spec::TaskSpec;
 
 use super::{Dispatch, Launches};
 use crate::store::Stored;
 use crate::wire::cluster::{PeerFrame, WorkerToHead};
-use crate::wire::executor::{ToExecutor, Value};
+use crate::wire::executor::ToExecutor;
 use crate::worker::executor::Executor;
 use crate::worker::launch::{self, Launch};
 use crate::worker::network::Command;
@@ -27,7 +24,7 @@ impl Dispatch {
 
     fn action(&mut self, action: LocalAction) {
         match action {
-            LocalAction::Run { executor, spec, attempt } => self.run_task(executor, &spec, attempt),
+            LocalAction::Run { executor, spec, attempt } => self.run_task(executor, spec, attempt),
             LocalAction::Deliver { executor, object, error } => {
                 self.deliver(executor, object, error);
             }
@@ -39,9 +36,7 @@ impl Dispatch {
                 self.start_executor(executor, job, role, &resources);
             }
             LocalAction::StopExecutor { executor, force } => self.stop_executor(executor, force),
-            LocalAction::Cancel { executor, task } => {
-                self.send(executor, &ToExecutor::Cancel(task));
-            }
+            LocalAction::Cancel { executor, task } => self.cancel(executor, task),
             LocalAction::DropActor { executor, actor } => {
                 self.send(executor, &ToExecutor::DropActor(actor));
             }
@@ -51,58 +46,35 @@ impl Dispatch {
         }
     }
 
-    fn send(&mut self, executor: ExecutorId, message: &ToExecutor) {
+    pub(super) fn send(&mut self, executor: ExecutorId, message: &ToExecutor) {
         if let Some(executor) = self.executors.get_mut(&executor) {
             executor.send(message, &self.arena);
         }
     }
 
-    fn run_task(&mut self, executor: ExecutorId, spec: &Arc<TaskSpec>, attempt: u32) {
-        let mut dependencies = Vec::with_capacity(spec.dependencies.len());
-        for reference in &spec.dependencies {
-            let Some(value) = self.value(reference.object) else {
-                // The core's promise (RF-1); a bug here must not run a task without its arguments.
-                tracing::error!(task = %spec.id, object = %reference.object, "argument is missing");
-                return;
-            };
-            dependencies.push(value);
-        }
-        let spec = TaskSpec::clone(spec);
-        self.send(executor, &ToExecutor::Run { spec, attempt, dependencies });
-    }
-
-    fn deliver(&mut self, to: ExecutorId, object: ObjectId, error: Option<Arc<TaskError>>) {
-        let message = match (error, self.value(object)) {
-            (Some(error), _) => ToExecutor::Failed { object, error: TaskError::clone(&error) },
-            (None, Some(value)) => ToExecutor::Ready { object, value },
-            (None, None) => {
-                tracing::error!(%object, "a delivered object is missing");
-                return;
-            }
-        };
-        self.send(to, &message);
-    }
-
     /// Forgets a value.
     pub(super) fn free(&mut self, object: ObjectId) {
         if let Some(stored) = self.table.remove(object) {
-            self.give_back(stored);
+            self.give_back(object, stored);
         }
     }
 
-    fn value(&self, object: ObjectId) -> Option<Value> {
-        self.table.get(object).and_then(Stored::to_wire)
+    /// Lets go of a value that has left the table, wherever it is.
+    pub(super) fn give_back(&mut self, object: ObjectId, stored: Stored) {
+        if !matches!(stored, Stored::Inline(_)) {
+            self.room.forget(object);
+            self.forget_waiting(object);
+        }
+        self.free_block(stored);
     }
 
     /// Lets a block be used again, by whoever writes its segment.
-    pub(super) fn give_back(&mut self, stored: Stored) {
+    pub(super) fn free_block(&mut self, stored: Stored) {
         let Stored::Block(block) = stored else { return };
         if let Some(writer) = self.arena.free(block) {
             self.launches.reclaim.entry(writer).or_default().push(block);
         }
-        for (object, size, from) in std::mem::take(&mut self.pulls) {
-            self.pull(object, size, from);
-        }
+        self.room.made();
     }
 
     fn send_peer(&mut self, to: WorkerId, message: PeerMessage) {
@@ -136,14 +108,6 @@ impl Dispatch {
             }
         }
         self.network.to_head(&WorkerToHead::Core(message));
-    }
-
-    fn pull(&mut self, object: ObjectId, size: u64, from: WorkerId) {
-        match self.arena.create(size) {
-            Ok(block) => self.network.command(Command::Pull { object, from, block }),
-            // Back-pressure: tried again when something is freed.
-            Err(_) => self.pulls.push((object, size, from)),
-        }
     }
 
     fn start_executor(

@@ -57,6 +57,7 @@ impl Dispatch {
                     }
                 }
                 self.tell(LocalEvent::Finished { executor: by, task, attempt, outcome });
+                self.end_holds(by, task);
             }
             FromExecutor::Put { object, value, contains } => {
                 self.check_job(by, object)?;
@@ -69,7 +70,7 @@ impl Dispatch {
             }
             FromExecutor::Wanted(reference) => self.tell(LocalEvent::Wanted { by, reference }),
             FromExecutor::Retained(reference) => self.tell(LocalEvent::Retained { by, reference }),
-            FromExecutor::Released(object) => self.tell(LocalEvent::Released { by, object }),
+            FromExecutor::Released(object) => self.released(object, by),
             FromExecutor::Blocked(task) => self.tell(LocalEvent::Blocked { executor: by, task }),
             FromExecutor::Unblocked(task) => {
                 self.tell(LocalEvent::Unblocked { executor: by, task });
@@ -85,6 +86,9 @@ impl Dispatch {
                 self.tell(LocalEvent::ActorLookup { by, request, name });
             }
             FromExecutor::SegmentWanted { len } => self.segment_wanted(by, len),
+            FromExecutor::MemoryGiven { objects, segments } => {
+                return self.memory_given(by, objects, segments);
+            }
             FromExecutor::Hello { functions } => {
                 if let Some(executor) = self.executors.get(&by) {
                     let job = executor.job;
@@ -145,14 +149,7 @@ impl Dispatch {
     /// Takes a value into the table, which keeps the first one of each object.
     pub(super) fn keep(&mut self, object: ObjectId, stored: Stored) {
         if let Some(surplus) = self.table.insert(object, stored) {
-            self.give_back(surplus);
-        }
-    }
-
-    fn segment_wanted(&mut self, by: ExecutorId, len: u64) {
-        let granted = self.arena.grant(by, len).map_err(|error| error.to_string());
-        if let Some(executor) = self.executors.get_mut(&by) {
-            executor.grant(granted);
+            self.free_block(surplus);
         }
     }
 }

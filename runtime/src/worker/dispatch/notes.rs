@@ -27,10 +27,9 @@ impl Dispatch {
             Note::Pulled { object, from, block, complete } => {
                 self.pulled(object, from, block, complete);
             }
-            Note::ObjectWanted { object, reply } => {
-                // The asker may be gone; then nobody needs the answer.
-                let _ = reply.send(self.served(object));
-            }
+            Note::ObjectWanted { object, reply } => self.serve(object, reply),
+            Note::Spilled { object, result } => self.room.written(object, result),
+            Note::Restored { object, block, result } => self.restored(object, block, result),
             Note::Stop { drain: false } => self.end = End::Ended,
             Note::Stop { drain: true } => self.drain(),
         }
@@ -45,6 +44,7 @@ impl Dispatch {
             let death = executor.death(seen);
             self.tell(LocalEvent::ExecutorDied { executor: id, death });
             self.act();
+            self.end_reader(id);
             self.arena.executor_died(id);
         }
         if let Some(farewell) = self.launches.farewells.remove(&id) {
@@ -71,6 +71,7 @@ impl Dispatch {
         match message {
             HeadToWorker::Registered { epoch } => {
                 let fresh = self.head_epoch.replace(epoch) != Some(epoch);
+                self.reported.forget();
                 self.tell(LocalEvent::HeadFound { fresh });
                 if let Some(waiting) = self.registered.take() {
                     // Whoever started this worker may have stopped waiting.
@@ -99,7 +100,8 @@ impl Dispatch {
                 self.jobs.insert(info.job, info);
             }
             HeadToWorker::Query { request, query } => {
-                let json = crate::worker::query::answer(&self.core, &self.functions, &query);
+                let here = |object| self.here(object);
+                let json = crate::worker::query::answer(&self.core, &self.functions, &query, &here);
                 self.network.to_head(&WorkerToHead::Answer { request, json });
             }
             HeadToWorker::Drain => self.drain(),
@@ -144,13 +146,13 @@ impl Dispatch {
             self.keep(object, Stored::Block(block));
             self.tell(LocalEvent::Pulled { object, size: block.len });
         } else {
-            self.give_back(Stored::Block(block));
+            self.free_block(Stored::Block(block));
             self.tell(LocalEvent::PullFailed { object, from });
         }
     }
 
     /// A value for the network thread to send; the view keeps its block until it is sent.
-    fn served(&mut self, object: ObjectId) -> Option<Served> {
+    pub(super) fn served(&mut self, object: ObjectId) -> Option<Served> {
         match self.table.get(object)? {
             Stored::Inline(bytes) => Some(Served::Inline(bytes.clone())),
             Stored::Block(block) => {

@@ -83,6 +83,11 @@ impl Network {
         let _ = self.commands.send(command);
     }
 
+    /// Ends the thread.
+    pub(super) fn stop(&self) {
+        self.command(Command::Stop);
+    }
+
     pub(super) fn to_head(&self, message: &WorkerToHead) {
         self.command(Command::ToHead(encode(message).into_vec()));
     }

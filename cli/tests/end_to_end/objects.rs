@@ -1,0 +1,157 @@
+//! More objects than memory: they go to disk and come back, and nothing is left over.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use crate::cluster::{Cluster, example, kill, number, text, wait_until};
+
+fn program() -> String {
+    example("objects").to_str().unwrap().to_owned()
+}
+
+/// A cluster with one worker whose store has so many bytes, and what the worker says of itself.
+fn with_store(cpus: &str, arguments: &[&str]) -> (Cluster, serde_json::Value) {
+    let cluster = Cluster::new();
+    cluster.start_head();
+    let mut all = vec!["--cpus", cpus];
+    all.extend(arguments);
+    let worker = join(&cluster, &all);
+    (cluster, worker)
+}
+
+fn join(cluster: &Cluster, arguments: &[&str]) -> serde_json::Value {
+    let mut all = vec!["--json", "worker", "join", "--store-memory", "32MiB"];
+    all.extend(["--listen", "127.0.0.1:0"]);
+    all.extend(arguments);
+    let finished = cluster.run(&all);
+    finished.assert_success();
+    finished.json_line("worker_ready")
+}
+
+/// Files of spilled values below a folder.
+fn spilled(folder: &Path) -> Vec<PathBuf> {
+    let workers = fs::read_dir(folder).into_iter().flatten().flatten();
+    let files = workers.filter_map(|worker| fs::read_dir(worker.path()).ok()).flatten().flatten();
+    let paths = files.map(|file| file.path());
+    paths.filter(|path| path.extension().is_some_and(|extension| extension == "spill")).collect()
+}
+
+#[test]
+fn three_times_as_many_bytes_as_memory_are_all_read_right() {
+    let (cluster, _) = with_store("2", &[]);
+    let finished = cluster.run(&["submit", &program(), "--", "many", "96", "1000000"]);
+    finished.assert_success();
+    assert!(finished.stdout.iter().any(|line| line.ends_with("all right: 95")), "{finished}");
+    // With the job, its objects go, and with them their files.
+    wait_until("the files are removed", || {
+        let left = spilled(&cluster.home().join("spill"));
+        if left.is_empty() { Ok(()) } else { Err(format!("{left:?}")) }
+    });
+}
+
+#[test]
+fn what_is_on_disk_is_shown_and_goes_with_its_worker() {
+    let folder = tempfile::tempdir().unwrap();
+    let place = folder.path().to_str().unwrap();
+    let (cluster, worker) = with_store("2", &["--spill-dir", place]);
+    let go = cluster.home().join("go");
+    let arguments = ["submit", &program(), "--", "damaged", "60", "1000000", go.to_str().unwrap()];
+    let running = cluster.start(&arguments);
+    running.wait_for("that all are made", |line| line.ends_with("made").then_some(()));
+    let files = wait_until("values are spilled", || {
+        let files = spilled(folder.path());
+        if files.len() >= 30 { Ok(files) } else { Err(format!("{} files", files.len())) }
+    });
+    let listed = cluster.run(&["--json", "list", "objects"]);
+    listed.assert_success();
+    let on_disk = listed.stdout.iter().filter(|line| line.contains(r#""stored":"disk""#)).count();
+    assert!(on_disk >= 30, "{on_disk} of {} files are listed", files.len());
+    wait_until("the status shows them", || {
+        let status = cluster.run(&["--json", "status"]).json_line("status");
+        let shown = status["workers"][0]["spilled_bytes"].as_u64().unwrap();
+        if shown >= 30_000_000 { Ok(()) } else { Err(format!("{shown} bytes")) }
+    });
+
+    // A damaged value is made again from its task.
+    for file in files.iter().step_by(3) {
+        let mut bytes = fs::read(file).unwrap();
+        let last = bytes.len() - 1;
+        bytes[last] ^= 1;
+        // As a whole, so that no reader meets half of it.
+        fs::write(file.with_extension("damaged"), &bytes).unwrap();
+        fs::rename(file.with_extension("damaged"), file).unwrap();
+    }
+    fs::write(&go, "").unwrap();
+    let finished = running.finish();
+    finished.assert_success();
+    assert!(finished.stdout.iter().any(|line| line.ends_with("all right: 59")), "{finished}");
+
+    // Left-overs of a killed worker are removed by the next.
+    let running =
+        cluster.start(&["submit", &program(), "--", "damaged", "60", "1000000", "/nonexistent"]);
+    running.wait_for("that all are made", |line| line.ends_with("made").then_some(()));
+    kill(number(&worker, "pid"));
+    assert!(!spilled(folder.path()).is_empty());
+    let next = join(&cluster, &["--cpus", "1", "--spill-dir", place]);
+    let folders: Vec<_> = fs::read_dir(folder.path()).unwrap().flatten().collect();
+    let folders: Vec<_> = folders.iter().filter(|entry| entry.path().is_dir()).collect();
+    assert_eq!(folders.len(), 1, "{folders:?}");
+    assert_eq!(folders[0].file_name().to_str(), Some(text(&next, "worker")));
+    cluster.run(&["head", "stop"]).assert_success();
+    cluster.assert_all_gone();
+    let left = fs::read_dir(folder.path()).unwrap().flatten().filter(|entry| entry.path().is_dir());
+    assert_eq!(left.count(), 0, "a worker's folder goes with it");
+}
+
+/// A small disk, made of memory.
+struct SmallDisk(tempfile::TempDir);
+
+impl SmallDisk {
+    /// `None`, and says why, where mounting is not allowed.
+    fn mount(size: &str) -> Option<Self> {
+        let folder = tempfile::tempdir().unwrap();
+        let options = format!("size={size}");
+        let mounted = std::process::Command::new("mount")
+            .args(["-t", "tmpfs", "-o", &options, "rdist-test"])
+            .arg(folder.path())
+            .output();
+        match mounted {
+            Ok(output) if output.status.success() => Some(Self(folder)),
+            other => {
+                eprintln!("skipped: a small disk cannot be mounted (are you root?): {other:?}");
+                None
+            }
+        }
+    }
+}
+
+impl Drop for SmallDisk {
+    fn drop(&mut self) {
+        // Lazily: a process may have its last file there open.
+        let unmount = std::process::Command::new("umount").arg("-l").arg(self.0.path()).status();
+        assert!(unmount.unwrap().success());
+    }
+}
+
+#[test]
+fn a_full_disk_is_an_error_that_says_so_and_spoils_nothing() {
+    let Some(disk) = SmallDisk::mount("16m") else { return };
+    let (cluster, _) = with_store("2", &["--spill-dir", disk.0.path().to_str().unwrap()]);
+    let finished = cluster.run(&["submit", &program(), "--", "fill", "96", "1000000"]);
+    finished.assert_success();
+    let line = finished.stdout.iter().find(|line| line.contains("after ")).unwrap();
+    assert!(line.contains("the disk is full"), "{line}");
+    let right = finished.stdout.iter().find(|line| line.ends_with("are right")).unwrap();
+    let count: u64 = right.split_whitespace().rev().nth(2).unwrap().parse().unwrap();
+    assert!((25..60).contains(&count), "{right}");
+    drop(cluster);
+}
+
+#[test]
+fn without_leave_to_spill_a_full_store_is_an_error() {
+    let (cluster, _) = with_store("1", &["--spill-limit", "0"]);
+    let finished = cluster.run(&["submit", &program(), "--", "fill", "96", "1000000"]);
+    finished.assert_success();
+    let line = finished.stdout.iter().find(|line| line.contains("after ")).unwrap();
+    assert!(line.contains("--spill-limit 0"), "{line}");
+}

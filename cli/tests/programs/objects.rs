@@ -1,0 +1,122 @@
+//! The program of the end-to-end tests of the object store: more values than memory.
+
+#![allow(clippy::unwrap_used, missing_docs)]
+
+use rdist::prelude::*;
+
+/// A value that tells itself from all others.
+fn value(index: u64, bytes: u64) -> Vec<u8> {
+    let word = (index + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    let mut value = word.to_le_bytes().repeat(bytes as usize / 8 + 1);
+    value.truncate(bytes as usize);
+    value
+}
+
+#[rdist::task]
+fn make(index: u64, bytes: u64) -> Vec<u8> {
+    value(index, bytes)
+}
+
+/// Reads its arguments in place and says whether they are what they should be.
+#[rdist::task]
+fn check(left: View<Vec<u8>>, right: View<Vec<u8>>, index: u64) -> u64 {
+    let bytes = left.len() as u64;
+    let is_right = left[..] == value(index, bytes) && right[..] == value(index + 1, bytes);
+    u64::from(is_right)
+}
+
+struct Summer(u64);
+
+#[rdist::actor]
+impl Summer {
+    fn new() -> Self {
+        Self(0)
+    }
+
+    /// The calls of one caller come in their order, wherever their arguments are.
+    fn add(&mut self, index: u64, bytes: View<Vec<u8>>) -> u64 {
+        assert_eq!(self.0, index, "out of order");
+        assert_eq!(bytes[..], value(index, bytes.len() as u64));
+        self.0 += 1;
+        self.0
+    }
+}
+
+fn same(what: &str, index: u64, bytes: u64, found: &[u8]) {
+    assert!(found == value(index, bytes), "{what} {index} is wrong");
+}
+
+/// Puts and makes `count` values of `bytes` each, then reads all of them in several ways.
+async fn many(cx: &Driver, count: u64, bytes: u64) -> Result<()> {
+    let half = count / 2;
+    let mut all: Vec<ObjectRef<Vec<u8>>> = Vec::new();
+    for index in 0..half {
+        all.push(cx.put(&value(index, bytes))?);
+    }
+    all.extend((half..count).map(|index| make.submit(cx, index, bytes)));
+    cx.wait(all.clone(), all.len(), None)?;
+    println!("all made");
+    for (index, object) in (0..).zip(&all) {
+        same("get", index, bytes, &object.get()?);
+    }
+    // A view stays where it is while all others come and go.
+    let first = all[0].read()?;
+    let checks: Vec<_> = (0..count - 1)
+        .map(|at| check.submit(cx, &all[at as usize], &all[at as usize + 1], at))
+        .collect();
+    let right: u64 = cx.get_all(&checks)?.iter().sum();
+    assert_eq!(right, count - 1, "arguments are wrong");
+    let summer = Summer::spawn(cx).await?;
+    let calls: Vec<_> =
+        (0..).zip(&all).map(|(index, object)| summer.add(index, object).submit()).collect();
+    assert_eq!(calls.last().unwrap().get()?, count);
+    same("view", 0, bytes, &first);
+    println!("all right: {right}");
+    Ok(())
+}
+
+#[rdist::main]
+async fn main(cx: Driver) -> Result<()> {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    let number = |text: &str| -> u64 { text.parse().unwrap() };
+    match words.as_slice() {
+        ["many", count, bytes] => many(&cx, number(count), number(bytes)).await?,
+        ["fill", count, bytes] => {
+            let mut kept = Vec::new();
+            for index in 0..number(count) {
+                match cx.put(&value(index, number(bytes))) {
+                    Ok(object) => kept.push(object),
+                    Err(error) => {
+                        println!("after {index}: {error}");
+                        break;
+                    }
+                }
+            }
+            for (index, object) in (0..).zip(&kept) {
+                same("get", index, number(bytes), &object.get()?);
+            }
+            println!("{} are right", kept.len());
+        }
+        // Waits until the file is there before it reads what it made.
+        ["damaged", count, bytes, file] => {
+            let (count, bytes) = (number(count), number(bytes));
+            let all: Vec<_> = (0..count).map(|index| make.submit(&cx, index, bytes)).collect();
+            cx.wait(all.clone(), all.len(), None)?;
+            println!("made");
+            while !std::path::Path::new(file).exists() {
+                std::thread::sleep(std::time::Duration::from_millis(10));
+            }
+            let checks: Vec<_> = (0..count - 1)
+                .map(|at| check.submit(&cx, &all[at as usize], &all[at as usize + 1], at))
+                .collect();
+            let right: u64 = cx.get_all(&checks)?.iter().sum();
+            for (index, object) in (0..).zip(&all) {
+                same("get", index, bytes, &object.get()?);
+            }
+            println!("all right: {right}");
+        }
+        other => return Err(Error::Refused(format!("unknown arguments {other:?}"))),
+    }
+    Ok(())
+}
