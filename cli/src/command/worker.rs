@@ -60,7 +60,7 @@ fn background_arguments(join: &WorkerJoin, token: bool) -> Vec<String> {
     option("gpus", join.gpus.map(|number| number.to_string()));
     option("memory", join.memory.map(|bytes| bytes.to_string()));
     option("store-memory", join.store_memory.map(|bytes| bytes.to_string()));
-    let folder = join.spill_dir.as_ref().map(|folder| std::path::absolute(folder));
+    let folder = join.spill_dir.as_ref().map(std::path::absolute);
     let folder = folder.and_then(Result::ok).map(|folder| folder.display().to_string());
     option("spill-dir", folder);
     option("spill-limit", join.spill_limit.map(|bytes| bytes.to_string()));

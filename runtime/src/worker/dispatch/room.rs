@@ -15,7 +15,7 @@
 //! that leaves too little, executors are asked to give up values that they were told and do not
 //! read now, and segments in which nothing lies. Who waits is served in order of arrival; after
 //! [`PATIENCE`] without any room having been made, those who want to write or to read are told why
-//! they cannot. Once something is on disk, executors leave a part of the arena alone, in which
+//! they cannot. Once the arena was nearly full, executors leave a part of the arena alone, in which
 //! values come back: so they can, also when the disk is full.
 
 use std::collections::{HashMap, VecDeque};
@@ -251,7 +251,6 @@ impl Dispatch {
                 Ok(()) if is_current => {
                     disk.files.insert(object, block.len);
                     disk.bytes += block.len;
-                    self.arena.set_reserve(self.arena.capacity() / 100 * RESERVE_PERCENT);
                     self.evict(object, block);
                 }
                 Ok(()) => disk.spiller.remove(object),
@@ -323,6 +322,10 @@ impl Dispatch {
     }
 
     fn serve_grants(&mut self) {
+        let capacity = self.arena.capacity();
+        if self.arena.live_bytes() > capacity / 100 * HIGH_PERCENT && self.room.disk.limit > 0 {
+            self.arena.set_reserve(capacity / 100 * RESERVE_PERCENT);
+        }
         while let Some(&(by, len)) = self.room.grants.front() {
             let granted = match self.arena.grant(by, len) {
                 Ok(grant) => Ok(grant),
