@@ -55,6 +55,7 @@ pub use rdist_scheduler as scheduler;
 pub use rkyv::{self, Archive, Deserialize, Serialize};
 
 pub use api::actor::{Actor, ActorHandle, Call, Spawning, named_actor};
+pub use api::all::All;
 pub use api::argument::{IntoArgument, Parameter};
 pub use api::context::{Context, Driver};
 pub use api::error::{Error, Result};
@@ -77,6 +78,9 @@ pub mod __private {
     pub use crate::api::actor::RawActor;
     pub use crate::api::argument::{Argument, Arguments};
     pub use crate::api::error::{Failure, FailureOfDisplay, FailureOfError, Thrown};
+    pub use crate::api::several::{
+        List, Several, encode_each, encode_several, submit_each, submit_several,
+    };
     pub use crate::executor::launch::{execute, launch};
     pub use crate::executor::process::Encoded;
     pub use crate::executor::registry::{

@@ -28,3 +28,13 @@ fn a_cancelled_task_takes_its_children_along() {
     cluster.join(&["--cpus", "1", "--resource", "second=1"]);
     passes(&cluster, "cancel");
 }
+
+#[test]
+fn a_task_makes_several_objects_or_thousands() {
+    passes(&Cluster::with_workers(&[1, 1]), "returns");
+}
+
+#[test]
+fn a_task_takes_ten_thousand_objects() {
+    passes(&Cluster::with_workers(&[2]), "arguments");
+}

@@ -16,6 +16,8 @@ async fn main(cx: Driver) -> Result<()> {
     match arguments.first().map(String::as_str) {
         Some("retries") => retries(&cx)?,
         Some("timeouts") => timeouts(&cx, &folder)?,
+        Some("returns") => returns(&cx)?,
+        Some("arguments") => arguments_of_one_task(&cx)?,
         Some("cancel") => cancel(&cx, &folder)?,
         other => return Err(Error::Refused(format!("no scenario {other:?}"))),
     }
@@ -218,5 +220,86 @@ fn cancel(cx: &Context, folder: &str) -> Result<()> {
     assert!(stuck.get_within(Duration::from_millis(50)).is_err());
     cx.cancel(&stuck, true);
     assert_eq!(cause(&stuck), Cause::Cancelled);
+    Ok(())
+}
+
+#[rdist::task(returns = 2)]
+fn divide(a: u64, b: u64) -> Result<(u64, String), String> {
+    let quotient = a.checked_div(b).ok_or("by zero")?;
+    Ok((quotient, (a - quotient * b).to_string()))
+}
+
+#[rdist::task(returns = each)]
+fn count_up(n: u64, large: bool) -> Vec<(u64, Vec<u8>)> {
+    (0..n).map(|x| (x, if large { vec![x as u8; 2_000] } else { Vec::new() })).collect()
+}
+
+#[rdist::task]
+fn first_of(part: (u64, Vec<u8>)) -> u64 {
+    part.0
+}
+
+fn returns(cx: &Context) -> Result<()> {
+    let (quotient, rest) = divide.submit(cx, 17_u64, 5_u64);
+    assert_eq!((quotient.get()?, rest.get()?), (3, "2".to_owned()));
+    let (quotient, rest) = divide.with().cpus(0.5).submit(cx, 17_u64, 0_u64);
+    assert_eq!(cause(&quotient), cause(&rest));
+    assert_eq!(cause(&rest), Cause::Returned { message: "by zero".to_owned() });
+    for large in [false, true] {
+        let start = Instant::now();
+        let parts = count_up.submit(cx, 3_000, 3_000_u64, large);
+        let values = cx.get_all(&parts)?;
+        println!("3,000 values, large: {large}: {:?}", start.elapsed());
+        assert!(
+            values
+                .iter()
+                .zip(0..)
+                .all(|((x, bytes), n)| { *x == n && bytes.len() == if large { 2_000 } else { 0 } })
+        );
+        // Each of them lives for itself.
+        let last = parts.last().unwrap().clone();
+        drop(parts);
+        assert_eq!(first_of.submit(cx, &last).get()?, 2_999);
+    }
+    assert!(count_up.submit(cx, 0, 0_u64, false).is_empty());
+    for part in count_up.submit(cx, 3, 2_u64, false) {
+        let Cause::Refused { reason } = cause(&part) else { panic!() };
+        assert!(reason.contains("2 values where its submitter wanted 3"), "{reason}");
+    }
+    let too_many = count_up.submit(cx, 100_001, 2_u64, false);
+    assert!(matches!(cause(&too_many[7]), Cause::Refused { .. }));
+    Ok(())
+}
+
+#[rdist::task]
+fn sum(parts: All<u64>, and: u64) -> u64 {
+    parts.iter().sum::<u64>() + and
+}
+
+#[rdist::task]
+fn total_length(parts: All<Vec<u8>>) -> u64 {
+    parts.into_iter().map(|part| part.len() as u64).sum()
+}
+
+#[rdist::task]
+fn twice(x: u64) -> u64 {
+    2 * x
+}
+
+fn arguments_of_one_task(cx: &Context) -> Result<()> {
+    let parts: Vec<_> = (0..10_000_u64).map(|x| twice.submit(cx, x)).collect();
+    let start = Instant::now();
+    assert_eq!(sum.submit(cx, &parts, 1_u64).get()?, 99_990_001);
+    println!("10,000 objects, some not there yet: {:?}", start.elapsed());
+    let start = Instant::now();
+    assert_eq!(sum.submit(cx, parts, 1_u64).get()?, 99_990_001);
+    println!("10,000 objects that are there: {:?}", start.elapsed());
+    let large: Vec<_> = (0..50).map(|x| cx.put(&vec![x as u8; 10_000])).collect::<Result<_>>()?;
+    assert_eq!(total_length.submit(cx, large).get()?, 500_000);
+    assert_eq!(sum.submit(cx, Vec::new(), 3_u64).get()?, 3);
+    let one = cx.put(&1_u64)?;
+    let too_many = vec![one; 15_001];
+    let Cause::Refused { reason } = cause(&sum.submit(cx, too_many, 1_u64)) else { panic!() };
+    assert!(reason.contains("15001 objects"), "{reason}");
     Ok(())
 }

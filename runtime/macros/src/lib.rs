@@ -32,13 +32,26 @@ use syn::{Error, ItemFn, ItemImpl, parse_macro_input};
 /// parameter `cx: &Context` is the task's own context. It may return a `Result`, whose error is
 /// given to whoever waits for the value, and may be `async`. `square.run_here(7)` calls it as a
 /// plain function.
+///
+/// A function may make several objects, which others then take one by one. With `returns = 3` it
+/// returns a tuple, and `submit` gives a tuple of references; with `returns = each` it returns a
+/// `Vec`, and `submit` takes how many elements that will have and gives so many references. Another
+/// number is an error of all of them.
+/// ```ignore
+/// #[rdist::task(returns = 2)]
+/// fn divide(a: u64, b: u64) -> (u64, u64) { (a / b, a % b) }
+///
+/// #[rdist::task(returns = each)]
+/// fn split(data: Vec<f32>, parts: usize) -> Vec<Vec<f32>> { .. }
+///
+/// let (quotient, rest) = divide.submit(&cx, 17, 5);
+/// let parts: Vec<ObjectRef<Vec<f32>>> = split.submit(&cx, 3_000, &data, 3_000);
+/// ```
 #[proc_macro_attribute]
 pub fn task(arguments: TokenStream, item: TokenStream) -> TokenStream {
-    if let Err(error) = signature::no_arguments(arguments, "task", "square.with().cpus(2.0)") {
-        return error.into_compile_error().into();
-    }
+    let returns = parse_macro_input!(arguments as task::Returns);
     let function = parse_macro_input!(item as ItemFn);
-    task::expand(function).unwrap_or_else(Error::into_compile_error).into()
+    task::expand(returns, function).unwrap_or_else(Error::into_compile_error).into()
 }
 
 /// Makes a type an actor: state that lives in one process and is reached by calls in order.

@@ -2,11 +2,108 @@
 
 use proc_macro2::TokenStream;
 use quote::{format_ident, quote};
-use syn::{Error, FnArg, ItemFn, Result};
+use syn::parse::{Parse, ParseStream};
+use syn::{Error, FnArg, Ident, ItemFn, LitInt, Result, Token};
 
 use crate::signature::{Context, Remote};
 
-pub(crate) fn expand(mut function: ItemFn) -> Result<TokenStream> {
+/// What `#[rdist::task(..)]` says about the values that a function returns.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Returns {
+    /// Nothing: it returns one.
+    One,
+    /// `returns = 3`: a tuple, of which each part is an object.
+    Tuple(u32),
+    /// `returns = each`: a `Vec`, of which each element is an object; the submitter says how many.
+    Each,
+}
+
+impl Parse for Returns {
+    fn parse(input: ParseStream<'_>) -> Result<Self> {
+        const OPTIONS: &str = "#[rdist::task] takes `returns = 3` for a tuple or `returns = each` \
+                               for a Vec; other options are given by square.with().cpus(2.0)";
+        if input.is_empty() {
+            return Ok(Self::One);
+        }
+        let name: Ident = input.parse().map_err(|error| Error::new(error.span(), OPTIONS))?;
+        if name != "returns" {
+            return Err(Error::new(name.span(), OPTIONS));
+        }
+        input.parse::<Token![=]>()?;
+        let returns = if input.peek(LitInt) {
+            let count: LitInt = input.parse()?;
+            match count.base10_parse::<u32>()? {
+                2..=12 => Self::Tuple(count.base10_parse()?),
+                _ => {
+                    let text = "a tuple of 2 to 12 values; for more, return a Vec and say \
+                                `returns = each`";
+                    return Err(Error::new(count.span(), text));
+                }
+            }
+        } else {
+            let word: Ident = input.parse().map_err(|error| Error::new(error.span(), OPTIONS))?;
+            if word != "each" {
+                return Err(Error::new(word.span(), OPTIONS));
+            }
+            Self::Each
+        };
+        if input.is_empty() { Ok(returns) } else { Err(input.error(OPTIONS)) }
+    }
+}
+
+/// What depends on the number of values.
+struct Shape {
+    /// A parameter of `submit`, and its name.
+    parameter: TokenStream,
+    name: TokenStream,
+    /// What `submit` returns, and the function that makes it.
+    submitted: TokenStream,
+    submit: TokenStream,
+    /// What archives the function's value.
+    encode: TokenStream,
+    check: TokenStream,
+}
+
+impl Returns {
+    fn shape(self, value: &TokenStream) -> Shape {
+        let private = quote!(::rdist::__private);
+        match self {
+            Self::One => Shape {
+                parameter: quote!(),
+                name: quote!(),
+                submitted: quote!(::rdist::ObjectRef<#value>),
+                submit: quote!(#private::submit),
+                encode: quote!(#private::encode),
+                check: quote!(),
+            },
+            Self::Tuple(count) => Shape {
+                parameter: quote!(),
+                name: quote!(),
+                submitted: quote!(<#value as #private::Several>::References),
+                submit: quote!(#private::submit_several::<#value>),
+                encode: quote!(#private::encode_several),
+                check: quote! {
+                    const _: () = ::core::assert!(
+                        <#value as #private::Several>::COUNT == #count,
+                        "the function returns a tuple of another length than `returns` says"
+                    );
+                },
+            },
+            Self::Each => Shape {
+                parameter: quote!(returns: usize,),
+                name: quote!(returns,),
+                submitted: quote! {
+                    ::std::vec::Vec<::rdist::ObjectRef<<#value as #private::List>::Item>>
+                },
+                submit: quote!(#private::submit_each::<#value>),
+                encode: quote!(#private::encode_each),
+                check: quote!(),
+            },
+        }
+    }
+}
+
+pub(crate) fn expand(returns: Returns, mut function: ItemFn) -> Result<TokenStream> {
     if let Some(FnArg::Receiver(receiver)) = function.sig.inputs.first() {
         let text = "a task is a plain function; for methods put #[rdist::actor] on the impl block";
         return Err(Error::new_spanned(receiver, text));
@@ -28,6 +125,7 @@ pub(crate) fn expand(mut function: ItemFn) -> Result<TokenStream> {
 
     let (parameters, names, packed) = (remote.submit_parameters(), remote.names(), remote.packed());
     let value = remote.value();
+    let Shape { parameter, name: count, submitted, submit, encode, check } = returns.shape(&value);
     let unpack = remote.unpack();
     let result = remote.unwrap(remote.invoke(quote!(#inner), None));
     let here = run_here(&function, &remote, &inner);
@@ -53,8 +151,10 @@ pub(crate) fn expand(mut function: ItemFn) -> Result<TokenStream> {
                 let _ = &arguments;
                 #unpack
                 let value: #value = #result;
-                ::rdist::__private::encode(cx, &value)
+                #encode(cx, &value)
             }
+
+            #check
 
             ::rdist::__private::inventory::submit! {
                 ::rdist::__private::Function {
@@ -74,10 +174,10 @@ pub(crate) fn expand(mut function: ItemFn) -> Result<TokenStream> {
             #[allow(dead_code, clippy::too_many_arguments)]
             impl #name {
                 /// Submits the task; the value is there when it has run.
-                pub fn submit(self, cx: &::rdist::Context, #parameters)
-                    -> ::rdist::ObjectRef<#value>
+                pub fn submit(self, cx: &::rdist::Context, #parameter #parameters)
+                    -> #submitted
                 {
-                    self.with().submit(cx, #names)
+                    self.with().submit(cx, #count #names)
                 }
 
                 /// Options, before `submit`.
@@ -94,10 +194,10 @@ pub(crate) fn expand(mut function: ItemFn) -> Result<TokenStream> {
                 ::rdist::__task_option_methods!();
 
                 /// Submits the task; the value is there when it has run.
-                pub fn submit(self, cx: &::rdist::Context, #parameters)
-                    -> ::rdist::ObjectRef<#value>
+                pub fn submit(self, cx: &::rdist::Context, #parameter #parameters)
+                    -> #submitted
                 {
-                    ::rdist::__private::submit(cx, ID, self.options, #packed)
+                    #submit(cx, ID, self.options, #count #packed)
                 }
             }
         };
@@ -105,7 +205,7 @@ pub(crate) fn expand(mut function: ItemFn) -> Result<TokenStream> {
 }
 
 /// The function itself, to be called in place.
-fn run_here(function: &ItemFn, remote: &Remote, inner: &syn::Ident) -> TokenStream {
+fn run_here(function: &ItemFn, remote: &Remote, inner: &Ident) -> TokenStream {
     let output = &function.sig.output;
     let asyncness = &function.sig.asyncness;
     let waits = asyncness.is_some().then(|| quote!(.await));

@@ -3,9 +3,11 @@
 use quote::quote;
 use syn::parse2;
 
+use crate::task::Returns;
+
 /// The message for a function under `#[rdist::task]`.
 fn task(code: proc_macro2::TokenStream) -> String {
-    refusal(crate::task::expand(parse2(code).unwrap()))
+    refusal(crate::task::expand(Returns::One, parse2(code).unwrap()))
 }
 
 /// The message for an `impl` block under `#[rdist::actor]`.
@@ -140,4 +142,22 @@ fn self_stands_for_the_actor_in_every_signature() {
     let expanded = crate::actor::expand(parse2(code).unwrap()).unwrap().to_string();
     let faces = expanded.split("impl PeerMethods").nth(1).unwrap();
     assert!(faces.contains("Call < Option < ActorHandle < Peer > > >"), "{faces}");
+}
+
+#[test]
+fn what_a_task_returns_is_said_in_one_of_three_ways() {
+    let parse = |code| parse2::<Returns>(code);
+    assert_eq!(parse(quote!()).unwrap(), Returns::One);
+    assert_eq!(parse(quote!(returns = 3)).unwrap(), Returns::Tuple(3));
+    assert_eq!(parse(quote!(returns = each)).unwrap(), Returns::Each);
+    let cases = [
+        (quote!(returns = 1), "a tuple of 2 to 12 values"),
+        (quote!(returns = many), "takes `returns = 3`"),
+        (quote!(cpus = 3), "square.with().cpus(2.0)"),
+        (quote!(returns = 3, cpus = 3), "square.with().cpus(2.0)"),
+    ];
+    for (code, wanted) in cases {
+        let said = parse(code).unwrap_err().to_string();
+        assert!(said.contains(wanted), "{said}");
+    }
 }

@@ -2,8 +2,8 @@
 //!
 //! ```text
 //! body      count u32 | 0 u32 | 0 u64 | head.. | data..
-//! head      kind u32 (0: here, 1: a dependency) | len of the data, or number of the dependency
-//!           u32 | 0 u64
+//! head      kind u32 (0: here, 1: a dependency, 2: a run of them) | len of the data, number of
+//!           the dependency, or how many u32 | number of the first u32 | 0 u32
 //! data      archives, each filled up to a multiple of 16
 //! ```
 //! Numbers are little-endian. Data starts at a multiple of 16, so archives are read in place.
@@ -19,11 +19,12 @@ use super::value::{self, Aligned, Value};
 use super::view::{Lent, LentBytes, View};
 use crate::executor::objects::Held;
 use crate::executor::process::{Encoded, Process};
-use crate::wire::executor::{self, MAX_BODY_BYTES};
+use crate::wire::executor::{self, MAX_BODY_BYTES, MAX_DEPENDENCIES};
 
 const ALIGN: usize = 16;
 const KIND_HERE: u32 = 0;
 const KIND_DEPENDENCY: u32 = 1;
+const KIND_ALL: u32 = 2;
 /// Most arguments of a function.
 const MAX_ARGUMENTS: usize = 256;
 
@@ -91,9 +92,15 @@ pub struct Argument(Result<Passed, Error>);
 enum Passed {
     Here { bytes: Vec<u8>, contains: Vec<Held> },
     Reference(Held),
+    References(Vec<Held>),
 }
 
 impl Argument {
+    /// Many objects as one argument.
+    pub(crate) fn all(held: Vec<Held>) -> Self {
+        Self(Ok(Passed::References(held)))
+    }
+
     fn of<T: Value>(value: &T, cx: &Context) -> Self {
         Self(cx.process().encode(value).map(|encoded| match encoded.value {
             executor::Value::Inline(bytes) => Passed::Here { bytes, contains: encoded.contains },
@@ -130,29 +137,44 @@ pub(crate) fn pack(arguments: Vec<Argument>, cx: &Context) -> Result<Packed, Err
         let reference = match argument? {
             Passed::Here { bytes, contains } => {
                 if data.len() + bytes.len().next_multiple_of(ALIGN) <= room {
-                    heads.push((KIND_HERE, bytes.len() as u32));
+                    heads.push((KIND_HERE, bytes.len() as u32, 0));
                     data.extend_from_slice(&bytes);
                     data.resize(data.len().next_multiple_of(ALIGN), 0);
                     packed.borrowed.extend(contains.iter().map(|held| held.reference));
                     packed.held.extend(contains);
                     continue;
                 }
-                cx.put_encoded(Encoded { value: executor::Value::Inline(bytes), contains })
+                let value = executor::Value::Inline(bytes);
+                cx.put_encoded(Encoded::of(value, contains))
             }
             Passed::Reference(held) => held,
+            Passed::References(held) => {
+                heads.push((KIND_ALL, held.len() as u32, packed.dependencies.len() as u32));
+                packed.dependencies.extend(held.iter().map(|held| held.reference));
+                packed.held.extend(held);
+                continue;
+            }
         };
-        heads.push((KIND_DEPENDENCY, packed.dependencies.len() as u32));
+        heads.push((KIND_DEPENDENCY, packed.dependencies.len() as u32, 0));
         packed.dependencies.push(reference.reference);
         packed.held.push(reference);
     }
     packed.body.reserve_exact(ALIGN * (count + 1) + data.len());
-    let mut line = |first: u32, second: u32| {
-        packed.body.extend_from_slice(&first.to_le_bytes());
-        packed.body.extend_from_slice(&second.to_le_bytes());
-        packed.body.extend_from_slice(&[0; 8]);
+    if packed.dependencies.len() > MAX_DEPENDENCIES {
+        let count = packed.dependencies.len();
+        let text = format!(
+            "it depends on {count} objects; a task depends on at most {MAX_DEPENDENCIES}: combine \
+             them in several steps, or pass a Vec of references as a value"
+        );
+        return Err(Error::Refused(text));
+    }
+    let mut line = |first: u32, second: u32, third: u32| {
+        for word in [first, second, third, 0] {
+            packed.body.extend_from_slice(&word.to_le_bytes());
+        }
     };
-    line(count as u32, 0);
-    heads.into_iter().for_each(|(kind, number)| line(kind, number));
+    line(count as u32, 0, 0);
+    heads.into_iter().for_each(|(kind, number, first)| line(kind, number, first));
     packed.body.extend_from_slice(&data);
     Ok(packed)
 }
@@ -162,6 +184,7 @@ pub(crate) fn pack(arguments: Vec<Argument>, cx: &Context) -> Result<Packed, Err
 enum Place {
     Here { start: usize, len: usize },
     Dependency(usize),
+    All { first: usize, count: usize },
 }
 
 /// The places of a body's arguments; the error says what is wrong with it.
@@ -188,6 +211,9 @@ fn unpack(body: &[u8], dependencies: usize) -> Result<Vec<Place>, String> {
                 start = (start + number).next_multiple_of(ALIGN);
             }
             KIND_DEPENDENCY if number < dependencies => places.push(Place::Dependency(number)),
+            KIND_ALL if word(head + 8)? as usize + number <= dependencies => {
+                places.push(Place::All { first: word(head + 8)? as usize, count: number });
+            }
             kind => return Err(format!("argument {index} has kind {kind} and number {number}")),
         }
     }
@@ -278,6 +304,15 @@ impl<'a> Arguments<'a> {
         }
     }
 
+    /// The values of many objects that were given as one argument.
+    pub(crate) fn all<T: Value>(&self, Given(place): Given, name: &str) -> Result<Vec<T>, Error> {
+        let Place::All { first, count } = place else {
+            let text = format!("`{name}` takes many objects, and was given one");
+            return Err(Error::Refused(text));
+        };
+        (first..first + count).map(|at| self.owned(Place::Dependency(at), name)).collect()
+    }
+
     fn owned<T: Value>(&self, place: Place, name: &str) -> Result<T, Error> {
         let what = || format!("argument `{name}`");
         let revive = |bytes: &[u8]| value::revive(value::check::<T>(bytes, what)?, what);
@@ -287,10 +322,11 @@ impl<'a> Arguments<'a> {
                 executor::Value::Inline(bytes) => revive(&align(bytes)),
                 executor::Value::Block(block) => revive(&self.process.read_block(*block)),
             },
+            Place::All { .. } => Err(not_one(name)),
         }
     }
 
-    fn lend(&mut self, place: Place) -> Arc<Lent> {
+    fn lend(&mut self, place: Place, name: &str) -> Result<Arc<Lent>, Error> {
         let inline = |bytes: &[u8]| LentBytes::Inline(value::aligned_copy(bytes));
         let (bytes, reference) = match place {
             Place::Here { start, len } => (inline(&self.body[start..start + len]), None),
@@ -301,10 +337,11 @@ impl<'a> Arguments<'a> {
                     (bytes, Some(self.references[index]))
                 }
             },
+            Place::All { .. } => return Err(not_one(name)),
         };
         let lent = Arc::new(Lent { bytes, reference, kept: OnceLock::new() });
         self.lent.push(lent.clone());
-        lent
+        Ok(lent)
     }
 }
 
@@ -312,7 +349,7 @@ impl<'a> Arguments<'a> {
 #[derive(Debug, Clone, Copy)]
 pub struct Given(Place);
 
-/// What a function can take: any [`Value`], or a [`View`] of one.
+/// What a function can take: any [`Value`], a [`View`] of one, or [`All`](crate::All) of many.
 #[diagnostic::on_unimplemented(
     message = "a task cannot take `{Self}`",
     label = "not a type that tasks can take",
@@ -320,7 +357,7 @@ pub struct Given(Place);
 )]
 pub trait Parameter: Sized {
     /// What is passed for it.
-    type Value: Value;
+    type Value;
 
     /// Takes the argument.
     #[doc(hidden)]
@@ -351,8 +388,12 @@ impl<T: Value> Parameter for View<T> {
         Given(place): Given,
         name: &'static str,
     ) -> Result<Self, Error> {
-        Self::of_argument(arguments.lend(place), || format!("argument `{name}`"))
+        Self::of_argument(arguments.lend(place, name)?, || format!("argument `{name}`"))
     }
+}
+
+fn not_one(name: &str) -> Error {
+    Error::Refused(format!("`{name}` takes one object, and was given many"))
 }
 
 #[cfg(test)]
@@ -361,7 +402,9 @@ mod tests {
 
     fn body(words: &[u32], data: &[u8]) -> Vec<u8> {
         let lines = words.chunks(2).flat_map(|pair| {
-            let line = [pair[0].to_le_bytes(), pair[1].to_le_bytes(), [0; 4], [0; 4]];
+            // A run of dependencies starts at the second one.
+            let first = u32::from(pair[0] == KIND_ALL).to_le_bytes();
+            let line = [pair[0].to_le_bytes(), pair[1].to_le_bytes(), first, [0; 4]];
             line.concat()
         });
         lines.chain(data.iter().copied()).collect()
@@ -378,6 +421,9 @@ mod tests {
         ];
         assert_eq!(places, wanted);
         assert_eq!(unpack(&[], 0).unwrap(), []);
+        let run = self::body(&[1, 0, KIND_ALL, 2], &[]);
+        assert_eq!(unpack(&run, 3).unwrap(), [Place::All { first: 1, count: 2 }]);
+        assert!(unpack(&run, 2).is_err(), "no third dependency");
     }
 
     #[test]

@@ -26,7 +26,7 @@ use crate::executor::output::set_writer;
 use crate::executor::process::{Encoded, Process};
 use crate::executor::run::Running;
 use crate::executor::wait::{Parker, thread_waker};
-use crate::wire::executor::FromExecutor;
+use crate::wire::executor::{FromExecutor, MAX_RETURNS};
 
 /// The running task. Tasks submitted through it are its children: their ids follow from its own
 /// and from their order, so that a repeated run finds them again.
@@ -256,15 +256,57 @@ impl Context {
         options: TaskOptions,
         arguments: Vec<Argument>,
     ) -> Held {
-        let id = self.0.next_child();
         let process = self.process();
+        match self.request((function, kind, 1), options, arguments) {
+            Ok((spec, arguments)) => {
+                let held = process.submit(spec);
+                drop(arguments);
+                held
+            }
+            Err((id, error)) => process.failed(id.object(0), error),
+        }
+    }
+
+    /// Submits a plain task that makes so many values.
+    pub(crate) fn submit_several(
+        &self,
+        function: u64,
+        returns: u32,
+        options: TaskOptions,
+        arguments: Vec<Argument>,
+    ) -> Vec<Held> {
+        let process = self.process();
+        match self.request((function, TaskKind::Plain, returns), options, arguments) {
+            Ok((spec, arguments)) => {
+                let held = process.submit_several(spec);
+                drop(arguments);
+                held
+            }
+            Err((id, error)) => {
+                let failed = |index| process.failed(id.object(index), error.clone());
+                (0..returns).map(failed).collect()
+            }
+        }
+    }
+
+    /// What is sent to submit a task, with what must be held until then; or its id, and why it
+    /// cannot be sent.
+    fn request(
+        &self,
+        (function, kind, returns): (u64, TaskKind, u32),
+        options: TaskOptions,
+        arguments: Vec<Argument>,
+    ) -> Result<(TaskSpec, Vec<Held>), (TaskId, TaskError)> {
+        let id = self.0.next_child();
+        let refused = |reason| (id, TaskError { task: id, cause: Cause::Refused { reason } });
+        if returns > MAX_RETURNS {
+            let reason = format!("{returns} values; a task makes at most {MAX_RETURNS}");
+            return Err(refused(reason));
+        }
         let packed = match argument::pack(arguments, self) {
             Ok(packed) => packed,
-            Err(Error::Task(error)) => return process.failed(id.object(0), error),
-            Err(error) => {
-                let cause = Cause::Refused { reason: error.to_string() };
-                return process.failed(id.object(0), TaskError { task: id, cause });
-            }
+            Err(Error::Task(error)) => return Err((id, error)),
+            Err(error) => return Err(refused(error.to_string())),
         };
         let spec = TaskSpec {
             id,
@@ -274,16 +316,14 @@ impl Context {
             request: options.request,
             dependencies: packed.dependencies,
             borrowed: packed.borrowed,
-            returns: 1,
+            returns,
             max_retries: options.max_retries,
             strategy: options.strategy,
             priority: options.priority,
             policy: options.policy,
             body: packed.body,
         };
-        let held = process.submit(spec);
-        drop(packed.held);
-        held
+        Ok((spec, packed.held))
     }
 
     fn want_all<T>(&self, objects: &[ObjectRef<T>]) {

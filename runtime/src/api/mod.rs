@@ -4,12 +4,14 @@
 //! socket. The attribute macros expand to calls of what [`crate::__private`] exports.
 
 pub(crate) mod actor;
+pub(crate) mod all;
 pub(crate) mod argument;
 pub(crate) mod context;
 pub(crate) mod error;
 pub(crate) mod fault;
 pub(crate) mod object;
 pub(crate) mod options;
+pub(crate) mod several;
 pub(crate) mod value;
 pub(crate) mod view;
 pub(crate) mod writing;

@@ -58,7 +58,7 @@ impl Writing {
             Target::Small(bytes) => Value::Inline(bytes),
             Target::Block(draft) => Value::Block(draft.0.seal()),
         };
-        ObjectRef::of(self.cx.put_encoded(Encoded { value, contains: Vec::new() }))
+        ObjectRef::of(self.cx.put_encoded(Encoded::of(value, Vec::new())))
     }
 }
 

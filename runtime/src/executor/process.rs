@@ -28,6 +28,9 @@ use crate::wire::executor::{Block, FromExecutor, SocketMessage, ToExecutor, Valu
 /// Frames that may wait for room before threads with user code on their stack wait too.
 const MAX_BEHIND: usize = 256;
 
+/// Smaller values ride inside messages, however many they are.
+const MIN_BLOCK_BYTES: usize = 64;
+
 /// Values for which it is worth while to look for memory that was given back.
 const LARGE_BYTES: usize = 64 << 10;
 
@@ -288,7 +291,18 @@ impl Process {
             Archived::Inline(bytes) => Value::Inline(bytes.into_vec()),
             Archived::Large(draft) => Value::Block(draft.0.seal()),
         };
-        Ok(Encoded { value, contains })
+        Ok(Encoded::of(value, contains))
+    }
+
+    /// The same value in the arena, unless it is there or tiny.
+    pub(crate) fn move_to_arena(&'static self, encoded: Encoded) -> Result<Encoded, Error> {
+        let Value::Inline(bytes) = &encoded.value else { return Ok(encoded) };
+        if bytes.len() < MIN_BLOCK_BYTES {
+            return Ok(encoded);
+        }
+        let mut draft = self.create(bytes.len())?;
+        draft.as_mut().copy_from_slice(bytes);
+        Ok(Encoded { value: Value::Block(draft.0.seal()), ..encoded })
     }
 
     /// Puts an archived value as `object`.
@@ -309,6 +323,15 @@ impl Process {
     /// Sends a task; the reference is to its value.
     pub(crate) fn submit(&'static self, spec: TaskSpec) -> Held {
         let held = self.objects.made(Reference { object: spec.id.object(0), owner: self.worker });
+        self.send(&FromExecutor::Submit(spec));
+        held
+    }
+
+    /// Sends a task that makes several values; the references are to them, in order.
+    pub(crate) fn submit_several(&'static self, spec: TaskSpec) -> Vec<Held> {
+        let owner = self.worker;
+        let made = |index| self.objects.made(Reference { object: spec.id.object(index), owner });
+        let held = (0..spec.returns).map(made).collect();
         self.send(&FromExecutor::Submit(spec));
         held
     }
@@ -368,9 +391,15 @@ pub struct Encoded {
     pub(crate) value: Value,
     /// Held until the message that names them is sent.
     pub(crate) contains: Vec<Held>,
+    /// The further values of a task that makes several.
+    pub(crate) more: Vec<Self>,
 }
 
 impl Encoded {
+    pub(crate) fn of(value: Value, contains: Vec<Held>) -> Self {
+        Self { value, contains, more: Vec::new() }
+    }
+
     /// What the worker is told about the references inside.
     pub(crate) fn references(&self) -> Vec<Reference> {
         self.contains.iter().map(|held| held.reference).collect()

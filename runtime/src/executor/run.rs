@@ -45,6 +45,8 @@ pub(crate) struct Running {
     root: TaskId,
     pub(crate) attempt: u32,
     pub(crate) request: Resources,
+    /// How many values it returns.
+    pub(crate) returns: u32,
     /// Whether errors may be worth another try, and by which predicate.
     pub(crate) error_predicate: Option<u64>,
     /// Whether it lets go of its CPUs while it waits. Actors keep theirs.
@@ -65,6 +67,7 @@ impl Running {
             root: spec.id.root(attempt),
             attempt,
             request: spec.request.clone(),
+            returns: spec.returns,
             error_predicate: spec
                 .policy
                 .as_ref()
@@ -250,18 +253,25 @@ pub(super) fn finish(process: &'static Process, job: &Job, result: Result<Encode
     // Held until the message is out: what the value refers to may have no other holder.
     let mut held = Vec::new();
     let (outcome, values) = match result {
-        Ok(encoded) if job.spec.returns == 1 => {
-            let returned = Returned {
-                size: encoded.len(),
-                inline: matches!(encoded.value, Value::Inline(_)),
-                contains: encoded.references(),
-            };
-            held = encoded.contains;
-            (Outcome::Returned(vec![returned]), vec![encoded.value])
-        }
         Ok(_) if job.spec.returns == 0 => (Outcome::Returned(Vec::new()), Vec::new()),
-        Ok(_) => {
-            let reason = format!("{} values are wanted of a single one", job.spec.returns);
+        Ok(mut encoded) if job.spec.returns as usize == 1 + encoded.more.len() => {
+            let more = std::mem::take(&mut encoded.more);
+            let mut returned = Vec::with_capacity(1 + more.len());
+            let mut values = Vec::with_capacity(1 + more.len());
+            for encoded in std::iter::once(encoded).chain(more) {
+                returned.push(Returned {
+                    size: encoded.len(),
+                    inline: matches!(encoded.value, Value::Inline(_)),
+                    contains: encoded.references(),
+                });
+                held.extend(encoded.contains);
+                values.push(encoded.value);
+            }
+            (Outcome::Returned(returned), values)
+        }
+        Ok(encoded) => {
+            let (made, wanted) = (1 + encoded.more.len(), job.spec.returns);
+            let reason = format!("it made {made} values where {wanted} are wanted");
             (error(Cause::Refused { reason }), Vec::new())
         }
         Err(Ended::Panicked { message, retry }) => {

@@ -26,6 +26,10 @@ pub const MAX_PIECED_FRAME_BYTES: usize = 64 << 20;
 pub const MAX_INLINE_BYTES: usize = 4 << 10;
 /// Largest `TaskSpec::body`; argument values that do not fit are put into the arena first.
 pub const MAX_BODY_BYTES: usize = 64 << 10;
+/// Most values that a task returns.
+pub const MAX_RETURNS: u32 = 100_000;
+/// Most objects that a task depends on: their values, if all are inline, fit into a frame.
+pub const MAX_DEPENDENCIES: usize = 15_000;
 /// Longest error text of user code; longer ones are cut in the middle.
 pub const MAX_ERROR_BYTES: usize = 32 << 10;
 

@@ -12,7 +12,9 @@ use super::Dispatch;
 use crate::store::Stored;
 use crate::wire::cluster::Said;
 use crate::wire::decode;
-use crate::wire::executor::{FromExecutor, MAX_BODY_BYTES, MAX_INLINE_BYTES, Value};
+use crate::wire::executor::{
+    FromExecutor, MAX_BODY_BYTES, MAX_DEPENDENCIES, MAX_INLINE_BYTES, MAX_RETURNS, Value,
+};
 use crate::worker::network::Command;
 
 impl Dispatch {
@@ -110,6 +112,10 @@ impl Dispatch {
         self.check_job(by, spec.id.object(0))?;
         if spec.body.len() > MAX_BODY_BYTES {
             return Err(format!("{} has a body of {} bytes", spec.id, spec.body.len()));
+        }
+        if spec.returns > MAX_RETURNS || spec.dependencies.len() > MAX_DEPENDENCIES {
+            let (returns, takes) = (spec.returns, spec.dependencies.len());
+            return Err(format!("{} returns {returns} values and takes {takes}", spec.id));
         }
         if matches!(spec.kind, TaskKind::Driver) {
             return Err(format!("{} is submitted as a driver", spec.id));
