@@ -38,10 +38,12 @@ pub(crate) enum Command {
     /// Let this machine join a cluster, or leave it.
     #[command(subcommand, after_help = "Example:\n  rdist worker join")]
     Worker(WorkerCommand),
-    /// Run a program or a workload file on the cluster, and follow it.
+    /// Run a program, a workload or commands on the cluster, and follow them.
     #[command(
         after_help = "Examples:\n  rdist submit workloads/mnist.toml --set train.epochs=2\n  \
                             rdist submit workloads/mnist.toml --data ~/data\n  \
+                            rdist submit workloads/commands.toml\n  \
+                            rdist submit --each 'gzip -k {}' *.csv\n  \
                             rdist submit ./target/release/examples/pi -- 1000000\n  \
                             rdist submit ./my_program --working-dir . --env LOG=debug\n\n\
                             Ctrl-C lets the job go on and says how to see it again.\n\
@@ -69,7 +71,7 @@ pub(crate) enum Command {
     /// Make, list and revoke the tokens that let machines and people join.
     #[command(subcommand, after_help = "Example:\n  rdist token create --role worker --ttl 1h")]
     Token(TokenCommand),
-    /// Print a workload's task graph as Mermaid, or for Graphviz.
+    /// Print the task graph of a workload, or of commands, as Mermaid or for Graphviz.
     #[command(after_help = "Examples:\n  rdist graph workloads/mnist.toml\n  \
                             rdist graph workloads/mnist.toml --dot | dot -Tsvg > mnist.svg")]
     Graph(Graph),
@@ -251,9 +253,12 @@ pub(crate) struct Client {
 /// What to run, and how to follow it.
 #[derive(Debug, Args)]
 pub(crate) struct Submit {
-    /// A workload (`.toml`), or a program built with rdist.
-    #[arg(value_name = "FILE")]
-    pub file: PathBuf,
+    /// A workload or commands (`.toml`), or a program built with rdist; after --each the arguments,
+    /// or `-` for the lines of standard input.
+    #[arg(value_name = "FILE", required = true)]
+    pub words: Vec<PathBuf>,
+    #[command(flatten)]
+    pub each: Each,
     /// Change a value of the workload, as `table.key=value`; may be repeated.
     #[arg(long = "set", value_name = "KEY=VALUE", value_parser = units::pair)]
     pub set: Vec<Pair>,
@@ -288,6 +293,29 @@ pub(crate) struct Submit {
     /// Arguments of the program.
     #[arg(last = true, value_name = "ARGUMENT")]
     pub arguments: Vec<String>,
+}
+
+/// One command for each of many arguments.
+#[derive(Debug, Args)]
+pub(crate) struct Each {
+    /// Run this command once for each argument, `{}` in it replaced.
+    #[arg(long, value_name = "COMMAND", help_heading = "Commands")]
+    pub each: Option<String>,
+    /// CPUs that each command holds.
+    #[arg(long, value_name = "N", requires = "each", value_parser = units::amount,
+          help_heading = "Commands")]
+    pub cpus: Option<f64>,
+    /// Memory that each command holds.
+    #[arg(long, value_name = "SIZE", requires = "each", value_parser = units::bytes,
+          help_heading = "Commands")]
+    pub memory: Option<u64>,
+    /// Run a command that fails again so often.
+    #[arg(long, value_name = "N", requires = "each", help_heading = "Commands")]
+    pub retries: Option<u32>,
+    /// End a command that runs longer than this.
+    #[arg(long, value_name = "TIME", requires = "each", value_parser = units::duration,
+          help_heading = "Commands")]
+    pub time_limit: Option<Duration>,
 }
 
 /// Whose output.

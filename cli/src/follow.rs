@@ -1,5 +1,7 @@
 //! Follows one job: what its updates mean, without where they come from or where they go.
 
+use std::collections::HashMap;
+
 use serde_json::Value;
 
 use crate::output::{Event, Finished, Lines, Reporter, Standing};
@@ -11,12 +13,14 @@ pub(crate) struct Follower<'a> {
     metrics: Event,
     /// Whether it has run.
     started: bool,
+    /// The commands that tasks run, by task.
+    names: HashMap<String, String>,
 }
 
 impl<'a> Follower<'a> {
     /// Of `job`.
     pub(crate) fn new(job: String, reporter: &'a mut dyn Reporter) -> Self {
-        Self { job, reporter, metrics: Event::new(), started: false }
+        Self { job, reporter, metrics: Event::new(), started: false, names: HashMap::new() }
     }
 
     /// Whether the job has run, on whatever worker.
@@ -26,19 +30,33 @@ impl<'a> Follower<'a> {
 
     /// It has printed something.
     pub(crate) fn lines(&mut self, lines: Lines<'_>) -> std::io::Result<()> {
-        self.reporter.lines(&self.job, lines)
+        let name = lines.task.and_then(|task| self.names.get(task)).map(String::as_str);
+        self.reporter.lines(&self.job, Lines { name, ..lines })
     }
 
     /// Its driver has said something. An object `metrics` is remembered for the end; what is no
     /// JSON object is shown as a message.
     pub(crate) fn event(&mut self, event: &Value) -> std::io::Result<()> {
-        let event = match event {
+        let mut event = match event {
             Value::Object(event) => event.clone(),
             Value::String(text) => message(text),
             other => message(&other.to_string()),
         };
         if let Some(metrics) = event.get("metrics").and_then(Value::as_object) {
             self.metrics.extend(metrics.clone());
+        }
+        if let Some(Value::Object(names)) = event.get("names") {
+            let text =
+                |(task, name): (&String, &Value)| Some((task.clone(), name.as_str()?.into()));
+            self.names.extend(names.iter().filter_map(text));
+        }
+        // Of commands that have ended, each is told by itself.
+        if event.get("event").and_then(Value::as_str) == Some("tasks_finished")
+            && let Some(Value::Array(tasks)) = event.remove("tasks")
+        {
+            for task in tasks.iter().filter_map(Value::as_object) {
+                self.reporter.command(&self.job, task)?;
+            }
         }
         self.reporter.event(&self.job, &event)
     }

@@ -10,8 +10,10 @@ mod bench;
 mod command;
 mod daemon;
 mod follow;
+mod job;
 mod local;
 mod output;
+mod plan;
 mod program;
 mod progress;
 mod units;
@@ -21,9 +23,9 @@ use std::process::ExitCode;
 use clap::Parser as _;
 
 fn main() -> ExitCode {
-    // `rdist bench` submits this program to a cluster, whose worker starts it again.
+    // `rdist bench` and plain command jobs submit this program, which a worker starts again.
     if std::env::var_os(rdist::EXECUTOR_FD).is_some() {
-        return bench::execute();
+        return job::execute();
     }
     let arguments = arguments::Arguments::parse();
     let json = arguments.json;

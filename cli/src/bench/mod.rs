@@ -23,13 +23,19 @@ use rdist::client::{Client, JobProgress, JobRequest, JobUpdate};
 use rdist::config::Home;
 use serde_json::{Value, json};
 
-pub(crate) use program::execute;
-
 use crate::arguments::Bench;
 use crate::units::show_number;
 use measure::{Measured, Pace};
 use peer::Peer;
 use rows::Plan;
+
+/// The job: measures every row.
+pub(crate) fn measure_rows(
+    cx: &rdist::Driver,
+    arguments: impl Iterator<Item = String>,
+) -> rdist::Result<()> {
+    rows::run(cx, &Plan::from_arguments(arguments))
+}
 
 /// Measures, and prints a table or a JSON object for each row.
 pub(crate) fn run(bench: &Bench, json: bool) -> anyhow::Result<ExitCode> {

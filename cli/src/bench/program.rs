@@ -4,18 +4,6 @@
 
 use rdist::prelude::*;
 
-use super::rows::{self, Plan};
-
-/// Works for a worker that has started this process.
-pub(crate) fn execute() -> std::process::ExitCode {
-    main()
-}
-
-#[rdist::main]
-fn main(cx: Driver) -> Result<()> {
-    rows::run(&cx, &Plan::from_arguments(std::env::args().skip(1)))
-}
-
 /// What every small call returns.
 fn ok() -> Vec<u8> {
     b"ok".to_vec()

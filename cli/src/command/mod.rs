@@ -38,7 +38,10 @@ pub(crate) fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
         Command::Token(TokenCommand::Revoke(revoke)) => token::revoke(&revoke, json)?,
         Command::Bench(bench) => return crate::bench::run(&bench, json),
         Command::Graph(graph) => {
-            let text = program::graph(&graph.file, &graph.set, graph.dot)?;
+            let text = match submit::read_plan(&graph.file)? {
+                Some(plan) => crate::plan::graph(&plan, graph.dot),
+                None => program::graph(&graph.file, &graph.set, graph.dot)?,
+            };
             std::io::stdout().write_all(text.as_bytes())?;
         }
         Command::Completions { shell } => {

@@ -1,16 +1,17 @@
 //! `rdist submit`.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use anyhow::Context as _;
+use anyhow::{Context as _, bail};
 use rdist::client::{Client, Files, JobProgress, JobRequest};
 use rdist::scheduler::id::JobId;
 
 use super::session;
 use super::watch::{self, Ending, Updates};
-use crate::arguments::Submit;
-use crate::program;
+use crate::arguments::{Each, Submit};
+use crate::plan::{self, Limits, Plan};
+use crate::{job, program};
 
 /// Checks, submits, follows.
 pub(super) fn submit(submit: &Submit, json: bool) -> anyhow::Result<ExitCode> {
@@ -40,22 +41,124 @@ fn prepare(submit: &Submit) -> anyhow::Result<JobRequest> {
     let inherited = std::env::vars_os()
         .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
     let environment = program::environment(inherited, &submit.environment, submit.data.as_deref())?;
-    let program = if program::is_workload(&submit.file) {
-        program::workload(&submit.file, &submit.arguments, &submit.set)?
-    } else {
-        program::plain(&submit.file, &submit.arguments, &submit.set)?
-    };
     let files = submit.working_dir.as_deref();
-    let files = files.map(|folder| Files::of_folder(folder, submit.working_dir_limit));
-    let folder: PathBuf = std::env::current_dir().context("the current folder is gone")?;
+    let files =
+        files.map(|folder| Files::of_folder(folder, submit.working_dir_limit)).transpose()?;
+    let request = match plan_of(submit)? {
+        Some((plan, folder)) => commands(plan, &folder)?,
+        None => other(submit)?,
+    };
+    let name = submit.name.clone().unwrap_or(request.name);
+    Ok(JobRequest { name, environment, files, ..request })
+}
+
+/// The one file that is to be submitted.
+fn file(submit: &Submit) -> anyhow::Result<&Path> {
+    match submit.words.as_slice() {
+        [file] => Ok(file),
+        [file, argument, ..] => bail!(
+            "{} is one file too many after {}; arguments of a program follow `--`, and \
+             --each 'cmd {{}}' runs a command for each of many",
+            argument.display(),
+            file.display()
+        ),
+        [] => bail!("name a program, a workload or commands (.toml)"),
+    }
+}
+
+/// The commands that are to be run, if it is commands, and the folder where they start.
+fn plan_of(submit: &Submit) -> anyhow::Result<Option<(Plan, PathBuf)>> {
+    let here = || std::env::current_dir().context("the current folder is gone");
+    if let Some(template) = &submit.each.each {
+        let limits = limits(&submit.each);
+        let plan = plan::each(&plan::Each { template, limits }, &arguments(submit)?)?;
+        return Ok(Some((plan, here()?)));
+    }
+    let file = file(submit)?;
+    if !program::is_workload(file) {
+        return Ok(None);
+    }
+    let Some(plan) = read_plan(file)? else { return Ok(None) };
+    if let Some(argument) = submit.arguments.first() {
+        bail!("commands take no arguments, but {argument:?} follows `--`; write them in the file");
+    }
+    if let Some(pair) = submit.set.first() {
+        bail!("--set {pair} changes a workload, and {} has commands; use --env", file.display());
+    }
+    let folder = here()?.join(file.parent().unwrap_or(Path::new("")));
+    Ok(Some((plan, folder)))
+}
+
+/// The plan in a `.toml`, if it is one.
+pub(super) fn read_plan(file: &Path) -> anyhow::Result<Option<Plan>> {
+    let shown = file.display();
+    let text = std::fs::read_to_string(file).with_context(|| format!("cannot read {shown}"))?;
+    Ok(plan::is_plan(&text).then(|| plan::build(file, &text)).transpose()?)
+}
+
+fn limits(each: &Each) -> Limits {
+    let defaults = Limits::default();
+    Limits {
+        cpus: each.cpus.unwrap_or(defaults.cpus),
+        memory: each.memory.unwrap_or(defaults.memory),
+        retries: each.retries.unwrap_or(defaults.retries),
+        time_limit: each.time_limit.map(|time| time.as_millis() as u64),
+        ..defaults
+    }
+}
+
+/// The arguments of `--each`, from the command line or from standard input.
+fn arguments(submit: &Submit) -> anyhow::Result<Vec<String>> {
+    if let Some(pair) = submit.set.first() {
+        bail!("--set {pair} changes a workload, and --each has none");
+    }
+    if submit.words == [Path::new("-")] && submit.arguments.is_empty() {
+        let lines = std::io::stdin().lines().collect::<Result<Vec<String>, _>>();
+        let lines = lines.context("cannot read the arguments from standard input")?;
+        return Ok(lines.into_iter().filter(|line| !line.is_empty()).collect());
+    }
+    let word = |word: &PathBuf| {
+        let text = word.to_str().map(str::to_owned);
+        text.with_context(|| format!("the argument {} is not UTF-8", word.display()))
+    };
+    let words: anyhow::Result<Vec<String>> = submit.words.iter().map(word).collect();
+    Ok([words?, submit.arguments.clone()].concat())
+}
+
+/// Commands, run by this very binary; files that they need travel with the driver.
+fn commands(plan: Plan, folder: &Path) -> anyhow::Result<JobRequest> {
+    let mut files = Files::default();
+    for (at, file) in plan.files.iter().enumerate() {
+        files.add_file(&format!("{}/{at}", plan::INPUTS_FOLDER), file.clone());
+    }
+    let results = plan.results.as_ref().map(|results| folder.join(results));
+    let plan = Plan { results, ..plan };
+    files.add_bytes(plan::PLAN_FILE, serde_json::to_vec(&plan)?);
     Ok(JobRequest {
-        name: submit.name.clone().unwrap_or(program.name),
+        name: plan.name,
+        program: std::env::current_exe().context("finding this program's own file")?,
+        arguments: vec![job::COMMANDS.to_owned()],
+        working_directory: folder.to_string_lossy().into_owned(),
+        driver_files: Some(files),
+        ..Default::default()
+    })
+}
+
+/// A workload or a program.
+fn other(submit: &Submit) -> anyhow::Result<JobRequest> {
+    let file = file(submit)?;
+    let program = if program::is_workload(file) {
+        program::workload(file, &submit.arguments, &submit.set)?
+    } else {
+        program::plain(file, &submit.arguments, &submit.set)?
+    };
+    let folder = std::env::current_dir().context("the current folder is gone")?;
+    Ok(JobRequest {
+        name: program.name,
         program: program.path,
         arguments: program.arguments,
-        environment,
         working_directory: folder.to_string_lossy().into_owned(),
-        files: files.transpose()?,
-        driver_files: None,
+        ..Default::default()
     })
 }
 

@@ -218,7 +218,8 @@ fn show(
             clock.seconds(*at);
             let worker = WorkerId(*worker).to_string();
             let task = task.as_deref();
-            follower.lines(Lines { source, worker: &worker, task, stderr: *stderr, text })?;
+            let (worker, name, stderr) = (&worker, None, *stderr);
+            follower.lines(Lines { source, worker, task, name, stderr, text })?;
         }
         JobUpdate::Event { at, event } => {
             clock.seconds(*at);

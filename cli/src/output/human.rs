@@ -5,6 +5,7 @@ use std::io::{self, IsTerminal as _, Write};
 use owo_colors::OwoColorize as _;
 use serde_json::Value;
 
+use super::commands::Commands;
 use super::{Event, Finished, Lines, Reporter, Standing};
 use crate::progress::{Progress, Step};
 use crate::units::{show_number, show_seconds};
@@ -17,6 +18,8 @@ pub(crate) struct Human<O, E> {
     colours: bool,
     /// The last thing said of where the job stands, so that nothing is said twice.
     standing: Option<Standing>,
+    /// How its commands went.
+    commands: Commands,
 }
 
 impl Human<io::Stdout, io::Stderr> {
@@ -25,7 +28,8 @@ impl Human<io::Stdout, io::Stderr> {
         let terminal = io::stderr().is_terminal();
         let colours = terminal && std::env::var_os("NO_COLOR").is_none_or(|set| set.is_empty());
         let progress = Progress::new(terminal);
-        Self { out: io::stdout(), err: io::stderr(), progress, colours, standing: None }
+        let (out, err, commands) = (io::stdout(), io::stderr(), Commands::default());
+        Self { out, err, progress, colours, standing: None, commands }
     }
 }
 
@@ -63,12 +67,12 @@ impl<O: Write, E: Write> Reporter for Human<O, E> {
 
     fn lines(&mut self, _job: &str, lines: Lines<'_>) -> io::Result<()> {
         let Self { out, err, progress, .. } = self;
-        let text = if lines.source == "driver" {
-            lines.text.to_owned()
-        } else {
-            let prefix = format!("({} on {}) ", lines.source, lines.worker);
-            lines.text.lines().map(|line| format!("{prefix}{line}\n")).collect()
+        let prefix = match lines.name {
+            Some(name) => format!("{name} | "),
+            None if lines.source == "driver" => String::new(),
+            None => format!("({} on {}) ", lines.source, lines.worker),
         };
+        let text: String = lines.text.lines().map(|line| format!("{prefix}{line}\n")).collect();
         progress.aside(|| {
             if lines.stderr {
                 return err.write_all(text.as_bytes());
@@ -93,8 +97,16 @@ impl<O: Write, E: Write> Reporter for Human<O, E> {
         }
     }
 
+    fn command(&mut self, _job: &str, command: &Event) -> io::Result<()> {
+        match self.commands.add(command) {
+            Some(note) => self.note(&note),
+            None => Ok(()),
+        }
+    }
+
     fn finished(&mut self, finished: &Finished<'_>) -> io::Result<()> {
         self.progress.clear();
+        self.commands.show(&mut self.out)?;
         for (name, value) in finished.metrics {
             writeln!(self.out, "{name:<28} {}", show_value(value))?;
         }
@@ -130,27 +142,39 @@ mod tests {
     fn shown(show: impl FnOnce(&mut Human<&mut Vec<u8>, &mut Vec<u8>>)) -> (String, String) {
         let (mut out, mut err) = (Vec::new(), Vec::new());
         let progress = Progress::new(false);
-        show(&mut Human { out: &mut out, err: &mut err, progress, colours: false, standing: None });
+        let commands = Commands::default();
+        let (out_, err_) = (&mut out, &mut err);
+        let human =
+            Human { out: out_, err: err_, progress, colours: false, standing: None, commands };
+        show(&mut { human });
         (String::from_utf8(out).unwrap(), String::from_utf8(err).unwrap())
     }
 
     #[test]
     fn the_drivers_output_is_left_as_it_is_and_a_tasks_output_says_where_it_is_from() {
         let (out, err) = shown(|human| {
-            let driver =
-                Lines { source: "driver", worker: "w", task: None, stderr: false, text: "3.14\n" };
+            let driver = Lines {
+                source: "driver",
+                worker: "w",
+                task: None,
+                name: None,
+                stderr: false,
+                text: "3.14\n",
+            };
             human.lines("job-1", driver).unwrap();
             let task = Lines {
                 source: "pool",
                 worker: "worker-2",
                 task: None,
+                name: None,
                 stderr: true,
                 text: "a\nb\n",
             };
             human.lines("job-1", task).unwrap();
+            human.lines("job-1", Lines { name: Some("work[3]"), ..task }).unwrap();
         });
         assert_eq!(out, "3.14\n");
-        assert_eq!(err, "(pool on worker-2) a\n(pool on worker-2) b\n");
+        assert_eq!(err, "(pool on worker-2) a\n(pool on worker-2) b\nwork[3] | a\nwork[3] | b\n");
     }
 
     #[test]

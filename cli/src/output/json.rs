@@ -39,16 +39,27 @@ impl<W: Write> Reporter for Json<W> {
 
     fn lines(&mut self, job: &str, lines: Lines<'_>) -> io::Result<()> {
         let stream = if lines.stderr { "stderr" } else { "stdout" };
-        self.line(&json!({
+        let mut line = json!({
             "event": "output", "job": job, "source": lines.source, "worker": lines.worker,
             "task": lines.task, "stream": stream, "text": lines.text,
-        }))
+        });
+        if let Some(name) = lines.name {
+            line["name"] = name.into();
+        }
+        self.line(&line)
     }
 
     fn event(&mut self, job: &str, event: &Event) -> io::Result<()> {
         let mut line = event.clone();
         line.insert("job".to_owned(), job.into());
         line.entry("event").or_insert_with(|| "event".into());
+        self.line(&Value::Object(line))
+    }
+
+    fn command(&mut self, job: &str, command: &Event) -> io::Result<()> {
+        let mut line = command.clone();
+        line.insert("job".to_owned(), job.into());
+        line.insert("event".to_owned(), "task_finished".into());
         self.line(&Value::Object(line))
     }
 
@@ -98,7 +109,7 @@ mod tests {
     #[test]
     fn output_stays_on_one_line() {
         let (source, worker, task) = ("driver", "worker-1", Some("task-1"));
-        let lines = Lines { source, worker, task, stderr: true, text: "a\nb\n" };
+        let lines = Lines { source, worker, task, name: None, stderr: true, text: "a\nb\n" };
         let line = shown(|json| json.lines("job-3", lines));
         assert_eq!((&line["stream"], &line["text"]), (&"stderr".into(), &"a\nb\n".into()));
         assert_eq!(line["task"], "task-1");

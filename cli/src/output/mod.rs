@@ -1,5 +1,6 @@
 //! What commands print: for people, or one JSON object per line.
 
+mod commands;
 mod human;
 mod json;
 mod table;
@@ -22,6 +23,8 @@ pub(crate) struct Lines<'a> {
     pub worker: &'a str,
     /// Which task, where that is known.
     pub task: Option<&'a str>,
+    /// The command that the task runs, if it is one.
+    pub name: Option<&'a str>,
     /// To standard error instead of standard output.
     pub stderr: bool,
     /// Whole lines, each ended by a line feed.
@@ -84,6 +87,8 @@ pub(crate) trait Reporter {
     fn lines(&mut self, job: &str, lines: Lines<'_>) -> std::io::Result<()>;
     /// Its driver has said something in JSON.
     fn event(&mut self, job: &str, event: &Event) -> std::io::Result<()>;
+    /// One of its commands has ended, or never will.
+    fn command(&mut self, job: &str, command: &Event) -> std::io::Result<()>;
     /// It has ended; nothing follows.
     fn finished(&mut self, finished: &Finished<'_>) -> std::io::Result<()>;
 }

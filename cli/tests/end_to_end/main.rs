@@ -12,6 +12,7 @@ mod daemons;
 mod files;
 mod jobs;
 mod objects;
+mod plain_commands;
 mod tasks;
 mod training;
 mod training_faults;

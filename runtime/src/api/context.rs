@@ -9,7 +9,7 @@ use std::sync::{Arc, OnceLock};
 use std::task::{Poll, Wake, Waker};
 use std::time::{Duration, Instant};
 
-use rdist_scheduler::id::{JobId, TaskId};
+use rdist_scheduler::id::{JobId, TaskId, WorkerId};
 use rdist_scheduler::message::CancelMode;
 use rdist_scheduler::outcome::{Cause, TaskError};
 use rdist_scheduler::resource::Resources;
@@ -81,6 +81,11 @@ impl Context {
     /// The job that it belongs to.
     pub fn job_id(&self) -> JobId {
         self.0.id.job()
+    }
+
+    /// The worker that it runs on.
+    pub fn worker_id(&self) -> WorkerId {
+        self.process().worker
     }
 
     /// Which try this is, from 0; larger after an executor or a worker was lost under the task.

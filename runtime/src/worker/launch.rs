@@ -78,7 +78,8 @@ pub(super) async fn run(
             return Death::NotStarted { reason };
         }
     };
-    if let (Some(pid), Ok(mut processes)) = (child.id(), processes.lock()) {
+    let pid = child.id();
+    if let (Some(pid), Ok(mut processes)) = (pid, processes.lock()) {
         processes.insert(executor, pid);
     }
     let tail = Tail::default();
@@ -90,6 +91,12 @@ pub(super) async fn run(
     let status = child.wait().await;
     if let Ok(mut processes) = processes.lock() {
         processes.remove(&executor);
+    }
+    if !status.as_ref().is_ok_and(ExitStatus::success)
+        && let Some(pid) = pid
+    {
+        // An error is a panic there, which was printed.
+        let _ = tokio::task::spawn_blocking(move || end_session(pid)).await;
     }
     let abort = reading.abort_handle();
     if tokio::time::timeout(OUTPUT_GRACE, reading).await.is_err() {
@@ -118,7 +125,6 @@ fn spawn(launch: Launch, job: &JobInfo, prepared: &Prepared) -> std::io::Result<
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
-        .process_group(0)
         .kill_on_drop(true);
     if let Some(folder) = &prepared.driver_files {
         command.env(DRIVER_FILES, folder);
@@ -131,12 +137,15 @@ fn spawn(launch: Launch, job: &JobInfo, prepared: &Prepared) -> std::io::Result<
         None => {}
     }
     let (socket, parent) = (launch.socket.as_raw_fd(), std::process::id());
-    // SAFETY: between fork and exec only async-signal-safe calls are made: prctl, getppid, fcntl.
+    // SAFETY: between fork and exec only async-signal-safe calls are made: setsid, prctl, getppid,
+    // fcntl.
     // `socket` stays open in the parent until the child has executed, since `launch` lives here.
     unsafe {
         command.pre_exec(move || {
             let failed = |result: i32| result == -1;
-            if failed(libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL))
+            // Leader of a session: its processes are found whatever groups they make.
+            if failed(libc::setsid())
+                || failed(libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL))
                 || libc::getppid() != parent.cast_signed()
                 || failed(libc::fcntl(socket, libc::F_SETFD, 0))
             {
@@ -155,6 +164,20 @@ fn death(status: std::io::Result<ExitStatus>, stderr: String) -> Death {
             (None, code) => Death::Exited { status: code.unwrap_or(-1), stderr },
         },
         Err(error) => Death::NotStarted { reason: format!("its end cannot be awaited: {error}") },
+    }
+}
+
+/// Ends what an executor that was killed has left behind: the processes of its session. Their
+/// session's number is not given to another process while one of them lives.
+fn end_session(session: u32) {
+    let Ok(entries) = std::fs::read_dir("/proc") else { return };
+    let pids = entries.flatten().filter_map(|entry| entry.file_name().to_str()?.parse().ok());
+    for pid in pids.filter_map(rustix::process::Pid::from_raw) {
+        let of = rustix::process::getsid(Some(pid)).map(|sid| sid.as_raw_pid().cast_unsigned());
+        if of == Ok(session) {
+            // It may have ended meanwhile.
+            let _ = rustix::process::kill_process(pid, rustix::process::Signal::KILL);
+        }
     }
 }
 
