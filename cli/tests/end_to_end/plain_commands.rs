@@ -280,4 +280,13 @@ fn a_command_survives_its_executor_and_dies_with_its_job() {
     pid(&job, None);
     fs::write(&go_on, "").unwrap();
     job.finish().assert_success();
+
+    fs::remove_file(&go_on).unwrap();
+    let job = place.cluster.start(&["submit", &path]);
+    let last = pid(&job, None);
+    let background = children(last);
+    place.cluster.run(&["head", "stop"]).assert_success();
+    job.finish();
+    is_gone(last);
+    background.into_iter().for_each(is_gone);
 }

@@ -172,13 +172,20 @@ fn death(status: std::io::Result<ExitStatus>, stderr: String) -> Death {
 fn end_session(session: u32) {
     let Ok(entries) = std::fs::read_dir("/proc") else { return };
     let pids = entries.flatten().filter_map(|entry| entry.file_name().to_str()?.parse().ok());
-    for pid in pids.filter_map(rustix::process::Pid::from_raw) {
-        let of = rustix::process::getsid(Some(pid)).map(|sid| sid.as_raw_pid().cast_unsigned());
-        if of == Ok(session) {
-            // It may have ended meanwhile.
-            let _ = rustix::process::kill_process(pid, rustix::process::Signal::KILL);
+    for pid in pids {
+        // SAFETY: two system calls without memory. What has ended meanwhile is in no session.
+        unsafe {
+            if libc::getsid(pid) == session.cast_signed() {
+                libc::kill(pid, libc::SIGKILL);
+            }
         }
     }
+}
+
+/// Ends all executors, with all that they started.
+pub(super) fn end_all(processes: &Processes) {
+    let Ok(processes) = processes.lock() else { return };
+    processes.values().for_each(|session| end_session(*session));
 }
 
 /// Ends an executor's whole process group.

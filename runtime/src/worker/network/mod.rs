@@ -203,7 +203,7 @@ async fn run(shared: Rc<Shared>, mut commands: mpsc::UnboundedReceiver<Command>)
         carry_out(&shared, command);
     }
     accepting.abort();
-    shared.launcher.remove_folders();
+    shared.launcher.end();
     shared.uplink.close().await;
     shared.endpoint.close("the worker has ended");
     shared.endpoint.wait_idle().await;

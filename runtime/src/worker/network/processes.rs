@@ -63,8 +63,9 @@ impl Launcher {
         tokio::task::spawn_blocking(self.folders.borrow_mut().job_ended(job));
     }
 
-    /// The worker ends.
-    pub(super) fn remove_folders(&self) {
+    /// The worker ends: so does all that it started.
+    pub(super) fn end(&self) {
+        launch::end_all(&self.processes);
         self.folders.borrow().remove_all();
     }
 
