@@ -357,6 +357,8 @@ pub(crate) enum Listing {
     Actors,
     /// Objects in the stores.
     Objects,
+    /// Placement groups, with where their bundles are.
+    PlacementGroups,
     /// Workers, with what they have and what is free.
     Workers,
 }
@@ -364,7 +366,8 @@ pub(crate) enum Listing {
 /// What to explain.
 #[derive(Debug, Args)]
 pub(crate) struct Explain {
-    /// A task (`task-...`), an actor (`actor-...`) or a job (`job-3`).
+    /// A task (`task-...`), an actor (`actor-...`), a placement group (`group-...`) or a job
+    /// (`job-3`).
     pub id: String,
     #[command(flatten)]
     pub client: Client,

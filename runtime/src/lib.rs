@@ -52,6 +52,7 @@ pub mod worker;
 
 pub use rdist_macros::{actor, main, predicate, task, value};
 pub use rdist_scheduler as scheduler;
+pub use rdist_scheduler::spec::GroupStrategy;
 pub use rkyv::{self, Archive, Deserialize, Serialize};
 
 pub use api::actor::{Actor, ActorHandle, Call, Spawning, named_actor};
@@ -60,6 +61,7 @@ pub use api::argument::{IntoArgument, Parameter};
 pub use api::context::{Context, Driver};
 pub use api::error::{Error, Result};
 pub use api::fault::{AnyError, ErrorPredicate, Fault};
+pub use api::group::{Bundle, PlacementGroup};
 pub use api::object::{ObjectFuture, ObjectRef};
 pub use api::options::{Placement, TaskOptions};
 pub use api::value::Value;

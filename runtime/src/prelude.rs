@@ -1,6 +1,6 @@
 //! What a job's program needs: `use rdist::prelude::*;`.
 
 pub use crate::{
-    Actor, ActorHandle, All, AnyError, Context, Driver, Error, Fault, IntoArgument, ObjectRef,
-    Placement, Ref, Result, View, named_actor,
+    Actor, ActorHandle, All, AnyError, Bundle, Context, Driver, Error, Fault, GroupStrategy,
+    IntoArgument, ObjectRef, Placement, PlacementGroup, Ref, Result, View, named_actor,
 };

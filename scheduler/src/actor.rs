@@ -21,6 +21,7 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
+use crate::group::Slot;
 use crate::hash::FastMap;
 use crate::id::{ExecutorId, WorkerId};
 use crate::outcome::TaskError;
@@ -80,6 +81,8 @@ pub(crate) struct Hosted {
     /// It shares its executor with others.
     pub(crate) shared: bool,
     pub(crate) assigned: bool,
+    /// The bundle of a placement group here that pays for it.
+    pub(crate) bundle: Slot,
     /// Calls of it that are blocked: while there are some, its CPUs are free.
     pub(crate) blocked: u32,
     /// Calls that wait, for each calling worker.

@@ -4,6 +4,7 @@
 //! TaskId    16 bytes   hi: job (32 bits) | hash (32 bits)    lo: hash (64 bits)
 //! ObjectId  24 bytes   task (16 bytes) | index (4 bytes)     index: return 0.., put 2^31..
 //! ActorId   16 bytes   the id of the task that creates the actor
+//! GroupId   16 bytes   the id of the task that reserves the placement group
 //! ```
 //! A task's id is a hash of its parent's id and of its submit index there, so a parent that runs
 //! again names the same children, and a repeated submit is a no-op; drivers alone start afresh
@@ -64,10 +65,6 @@ number_id!(
 number_id!(
     /// An executor process; numbered by its worker from 1, never reused there.
     ExecutorId, u32, "executor-"
-);
-number_id!(
-    /// A placement group.
-    GroupId, u64, "group-"
 );
 
 impl WorkerId {
@@ -170,7 +167,8 @@ impl FromStr for TaskId {
 
     fn from_str(text: &str) -> Result<Self, ParseIdError> {
         let error = ParseIdError { what: "TaskId" };
-        let digits = text.strip_prefix("task-").or(text.strip_prefix("actor-")).unwrap_or(text);
+        let prefixes = ["task-", "actor-", "group-"];
+        let digits = prefixes.iter().find_map(|prefix| text.strip_prefix(prefix)).unwrap_or(text);
         if digits.len() != 32 || !digits.is_ascii() {
             return Err(error);
         }
@@ -234,6 +232,32 @@ impl fmt::Display for ActorId {
 impl fmt::Debug for ActorId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "actor-{}:{:x}", self.0.hi >> 32, self.0.lo)
+    }
+}
+
+/// A placement group: the id of the task that reserves it.
+#[derive(
+    Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Archive, Serialize, Deserialize,
+)]
+pub struct GroupId(pub TaskId);
+
+impl GroupId {
+    /// What the `index`-th bundle is called where tasks are.
+    pub fn bundle(self, index: u32) -> TaskId {
+        const BUNDLES: u64 = 1 << 41; // beyond all submit indices and tries
+        self.0.child(BUNDLES | u64::from(index))
+    }
+}
+
+impl fmt::Display for GroupId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "group-{:016x}{:016x}", self.0.hi, self.0.lo)
+    }
+}
+
+impl fmt::Debug for GroupId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "group-{}:{:x}", self.0.hi >> 32, self.0.lo)
     }
 }
 

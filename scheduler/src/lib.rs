@@ -52,6 +52,7 @@
 //! | TM-1 | `local::retry` | timers of limits and pauses belong to tasks |
 //! | LN-1 | `object::lineage` | specifications are kept while, and only while, they are needed |
 //! | AC-1, AC-2 | `actor` | actors are where their executor says; calls keep their order |
+//! | PG-1 to PG-3 | `group` | bundles pay for what is in them; groups are whole or being placed |
 //!
 //! # What is left to others
 //!
@@ -61,6 +62,7 @@
 
 pub(crate) mod actor;
 pub mod cluster;
+pub(crate) mod group;
 pub mod hash;
 pub mod id;
 pub mod local;

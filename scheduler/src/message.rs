@@ -9,10 +9,10 @@
 
 use rkyv::{Archive, Deserialize, Serialize};
 
-use crate::id::{ActorId, JobId, ObjectId, TaskId, WorkerId};
+use crate::id::{ActorId, GroupId, JobId, ObjectId, TaskId, WorkerId};
 use crate::outcome::{Death, Outcome, TaskError};
 use crate::resource::Resources;
-use crate::spec::{Assignment, Reference};
+use crate::spec::{Assignment, GroupStrategy, Reference};
 
 /// Worker to worker.
 #[derive(Debug, Clone, PartialEq, Eq, Archive, Serialize, Deserialize)]
@@ -123,6 +123,8 @@ pub enum PeerMessage {
         /// How.
         mode: CancelMode,
     },
+    /// About a placement group.
+    Group(GroupMessage),
 }
 
 /// How a task is to be ended.
@@ -132,6 +134,104 @@ pub struct CancelMode {
     pub force: bool,
     /// And what it has submitted, and so on.
     pub children: bool,
+}
+
+/// Worker to worker, about a placement group. Its leader is the worker where it was asked for.
+#[derive(Debug, Clone, PartialEq, Eq, Archive, Serialize, Deserialize)]
+pub enum GroupMessage {
+    /// The receiver leads the group: say where its bundles are, now and whenever that changes.
+    Locate(GroupId),
+    /// Answer, and notice of a change.
+    Located {
+        /// The group.
+        group: GroupId,
+        /// Where its bundles are.
+        place: GroupPlace,
+    },
+    /// To the leader: give the group back.
+    Remove(GroupId),
+    /// To the leader: the bundle is reserved at the sender.
+    Reserved {
+        /// The group.
+        group: GroupId,
+        /// Which bundle.
+        bundle: u32,
+        /// The round of placement that the head's assignment named.
+        round: u32,
+    },
+    /// To the leader: the sender cannot reserve the bundle, or wants it to go elsewhere.
+    Refused {
+        /// The group.
+        group: GroupId,
+        /// Which bundle.
+        bundle: u32,
+        /// The round of placement.
+        round: u32,
+    },
+    /// From the leader: the bundle is not needed there any longer.
+    Return {
+        /// The group.
+        group: GroupId,
+        /// Which bundle.
+        bundle: u32,
+        /// The round in which it was reserved.
+        round: u32,
+        /// The group is gone, and what runs in it is to end; else the bundle moves elsewhere.
+        gone: bool,
+    },
+    /// A task or an actor's creation, from its owner to the worker that has the bundle.
+    Enter {
+        /// Which bundle.
+        bundle: u32,
+        /// The round in which it was reserved.
+        round: u32,
+        /// The task.
+        assignment: Assignment,
+    },
+    /// Answer to `Enter`: the bundle is not there any longer.
+    Turned {
+        /// The task.
+        task: TaskId,
+        /// Which try.
+        attempt: u32,
+        /// The bundle that it was sent to.
+        bundle: u32,
+        /// As the sender knew it.
+        round: u32,
+    },
+}
+
+/// Where the bundles of a placement group are.
+#[derive(Debug, Clone, PartialEq, Eq, Archive, Serialize, Deserialize)]
+pub enum GroupPlace {
+    /// Each of them, in order.
+    Bundles(Vec<BundlePlace>),
+    /// The group was given back, or could not be reserved.
+    Gone(TaskError),
+}
+
+/// Where a bundle is.
+#[derive(Debug, Clone, PartialEq, Eq, Archive, Serialize, Deserialize)]
+pub struct BundlePlace {
+    /// What it holds.
+    pub request: Resources,
+    /// Where, and the round in which it was reserved there; `None` while it is being placed.
+    pub place: Option<(WorkerId, u32)>,
+}
+
+/// What a leader asks the head for.
+#[derive(Debug, Clone, PartialEq, Eq, Archive, Serialize, Deserialize)]
+pub struct GroupRequest {
+    /// The group.
+    pub group: GroupId,
+    /// Larger with each request of the same leader; older ones are void.
+    pub round: u32,
+    /// How the bundles lie to each other.
+    pub strategy: GroupStrategy,
+    /// The bundles that need a place: index and what each holds.
+    pub bundles: Vec<(u32, Resources)>,
+    /// Where the group's other bundles are.
+    pub beside: Vec<WorkerId>,
 }
 
 /// Where a value is.
@@ -217,6 +317,10 @@ pub enum ToHead {
         /// The name.
         name: String,
     },
+    /// A placement group wants workers for bundles that do not fit where it was asked for.
+    GroupWanted(GroupRequest),
+    /// It does so no longer.
+    GroupUnwanted(GroupId),
 }
 
 /// What a worker has free, and what waits there.
@@ -288,6 +392,23 @@ pub enum FromHead {
         request: u64,
         /// `None`: nobody has the name.
         actor: Option<(ActorId, WorkerId)>,
+    },
+    /// To a group's leader: these workers are told to reserve the bundles that it asked for, and
+    /// will tell it.
+    GroupPlaced {
+        /// The group.
+        group: GroupId,
+        /// From the request.
+        round: u32,
+        /// One worker for each bundle of the request, in its order.
+        workers: Vec<WorkerId>,
+    },
+    /// To a group's leader: why it waits.
+    GroupWaiting {
+        /// The group.
+        group: GroupId,
+        /// One line for people.
+        reason: String,
     },
 }
 

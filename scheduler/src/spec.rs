@@ -6,7 +6,7 @@ use core::time::Duration;
 use rkyv::{Archive, Deserialize, Serialize};
 use smallvec::SmallVec;
 
-use crate::id::{ActorId, ObjectId, TaskId, WorkerId};
+use crate::id::{ActorId, GroupId, ObjectId, TaskId, WorkerId};
 use crate::resource::Resources;
 
 /// An object and the worker that owns it: all that is needed to find its value.
@@ -134,6 +134,59 @@ pub enum TaskKind {
         /// The worker that supervises the actor.
         actor_owner: WorkerId,
     },
+    /// Reserves a placement group; it returns when every bundle is reserved. No executor runs it.
+    GroupCreate(Box<GroupOptions>),
+    /// A bundle of a group, for the worker that is to reserve its `request`. Between workers and
+    /// head alone; no program submits one.
+    Bundle {
+        /// The group.
+        group: GroupId,
+        /// Which bundle, counted from 0.
+        bundle: u32,
+    },
+}
+
+/// What a placement group reserves. The bundles are reserved together or not at all.
+#[derive(Debug, Clone, PartialEq, Eq, Archive, Serialize, Deserialize)]
+pub struct GroupOptions {
+    /// What each bundle holds; none of them empty.
+    pub bundles: Vec<Resources>,
+    /// How the bundles lie to each other.
+    pub strategy: GroupStrategy,
+    /// For people.
+    pub name: Option<String>,
+}
+
+impl GroupOptions {
+    /// Most bundles of a group.
+    pub const MAX_BUNDLES: usize = 10_000;
+}
+
+/// How the bundles of a placement group lie to each other.
+#[derive(
+    Debug,
+    Clone,
+    Copy,
+    PartialEq,
+    Eq,
+    PartialOrd,
+    Ord,
+    Hash,
+    Default,
+    Archive,
+    Serialize,
+    Deserialize,
+)]
+pub enum GroupStrategy {
+    /// On as few workers as can be.
+    #[default]
+    Pack,
+    /// On as many workers as can be.
+    Spread,
+    /// On one worker, or not at all.
+    StrictPack,
+    /// Each on another worker, or not at all.
+    StrictSpread,
 }
 
 /// How an actor lives.
@@ -164,6 +217,15 @@ pub enum Strategy {
         worker: WorkerId,
         /// Whether another one will do.
         soft: bool,
+    },
+    /// In a placement group, on what a bundle of it holds.
+    Group {
+        /// The group.
+        group: GroupId,
+        /// The worker that leads the group.
+        owner: WorkerId,
+        /// Which bundle, counted from 0; `None`: any that is large enough.
+        bundle: Option<u32>,
     },
 }
 

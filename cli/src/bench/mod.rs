@@ -167,7 +167,10 @@ impl Cluster {
         let program = std::env::current_exe().context("finding this program's own file")?;
         let cluster = Self { home: Home::at(folder), program };
         cluster.command(&["head", "start", "--listen", "127.0.0.1:0"])?;
-        cluster.command(&["worker", "join", "--cpus", &cpus.to_string()])?;
+        // Ray's groups are of a resource of that name, so that no task is in their way.
+        let resource = ["--resource", "custom=100"];
+        cluster
+            .command(&[&["worker", "join", "--cpus", &cpus.to_string()], &resource[..]].concat())?;
         Ok(cluster)
     }
 

@@ -1,5 +1,7 @@
 //! The rows, in Ray's order and by Ray's names.
 
+use std::time::Duration;
+
 use rdist::prelude::*;
 use serde_json::json;
 
@@ -43,7 +45,8 @@ pub(super) fn run(cx: &Driver, plan: &Plan) -> Result<()> {
     let bench = Bench { cx, plan };
     bench.objects()?;
     bench.tasks()?;
-    bench.actors()
+    bench.actors()?;
+    bench.groups()
 }
 
 struct Bench<'a> {
@@ -140,6 +143,21 @@ impl<'a> Bench<'a> {
                 let calls =
                     |caller: &Ended<Caller>| caller.0[0].calls_with_argument(1_000).submit();
                 self.all(callers.iter().map(calls))
+            }))
+        })
+    }
+
+    fn groups(&self) -> Result<()> {
+        let cx = self.cx;
+        let bundle = || [Bundle::default().resource("custom", 0.001)];
+        self.row("placement group create/removal", 100.0, || {
+            Ok(Box::new(move || {
+                let create = |_| cx.placement_group(bundle(), GroupStrategy::Pack);
+                let groups: Vec<_> = (0..100).map(create).collect();
+                for group in &groups {
+                    group.wait(Duration::from_secs(30))?;
+                }
+                groups.iter().try_for_each(PlacementGroup::remove)
             }))
         })
     }

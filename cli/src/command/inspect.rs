@@ -98,7 +98,7 @@ fn worker(worker: &WorkerStatus) -> Value {
     })
 }
 
-/// Tasks, actors, objects or workers.
+/// Tasks, actors, objects, placement groups or workers.
 pub(super) fn list(options: &List, json: bool) -> anyhow::Result<()> {
     let mut out = std::io::stdout();
     if options.what == Listing::Workers {
@@ -112,6 +112,7 @@ pub(super) fn list(options: &List, json: bool) -> anyhow::Result<()> {
         Listing::Tasks => (Listed::Tasks, "no task waits or runs"),
         Listing::Actors => (Listed::Actors, "no actor lives"),
         Listing::Objects => (Listed::Objects, "the stores are empty"),
+        Listing::PlacementGroups => (Listed::PlacementGroups, "no placement group is reserved"),
         Listing::Workers => (Listed::Workers, ""),
     };
     let rows = session::run(&options.client, async |client| Ok(client.list(what).await?))?;
@@ -134,7 +135,8 @@ fn rows_of(answer: Value) -> Vec<Value> {
 
 /// All fields of the rows, the names of things first, with headings.
 fn columns(rows: &[Value]) -> Vec<(String, String)> {
-    const FIRST: [&str; 7] = ["task", "actor", "object", "name", "function", "state", "worker"];
+    const FIRST: [&str; 8] =
+        ["task", "actor", "object", "group", "name", "function", "state", "worker"];
     let mut fields: Vec<&String> =
         rows.iter().filter_map(Value::as_object).flat_map(|row| row.keys()).collect();
     let rank = |field: &str| FIRST.iter().position(|first| *first == field).unwrap_or(FIRST.len());

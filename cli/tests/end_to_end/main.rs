@@ -10,6 +10,7 @@ mod cluster;
 mod commands;
 mod daemons;
 mod files;
+mod groups;
 mod jobs;
 mod objects;
 mod plain_commands;

@@ -9,6 +9,7 @@ pub(crate) mod argument;
 pub(crate) mod context;
 pub(crate) mod error;
 pub(crate) mod fault;
+pub(crate) mod group;
 pub(crate) mod object;
 pub(crate) mod options;
 pub(crate) mod several;

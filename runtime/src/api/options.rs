@@ -8,6 +8,8 @@ use rdist_scheduler::spec::{ActorOptions, Backoff, Policy, Strategy};
 
 use super::fault::ErrorPredicate;
 
+use super::group::PlacementGroup;
+
 /// How often a task is run again when its process or its worker was lost under it. Errors and
 /// panics of its own code are results, and repeated only where its submitter says so.
 pub(crate) const DEFAULT_RETRIES: u32 = 3;
@@ -77,6 +79,11 @@ impl TaskOptions {
         self.strategy = placement.0;
     }
 
+    /// Into a bundle of a placement group.
+    pub fn bundle(&mut self, group: &PlacementGroup, bundle: Option<u32>) {
+        self.strategy(group.placement(bundle));
+    }
+
     /// Order among ready tasks.
     pub fn priority(&mut self, priority: i32) {
         self.priority = priority;
@@ -138,6 +145,10 @@ impl Placement {
     /// On the worker with the most room.
     pub const SPREAD: Self = Self(Strategy::Spread);
 
+    pub(crate) fn of(strategy: Strategy) -> Self {
+        Self(strategy)
+    }
+
     /// On that worker, or not at all.
     pub fn on(worker: WorkerId) -> Self {
         Self(Strategy::Affinity { worker, soft: false })
@@ -194,6 +205,21 @@ macro_rules! __option_methods {
         #[must_use]
         pub fn strategy(mut self, placement: $crate::Placement) -> Self {
             self.options.strategy(placement);
+            self
+        }
+
+        /// Runs in that bundle of a placement group, counted from 0, on what it holds. An index
+        /// that the group does not have is an error of the task.
+        #[must_use]
+        pub fn placement_group(mut self, group: &$crate::PlacementGroup, bundle: u32) -> Self {
+            self.options.bundle(group, Some(bundle));
+            self
+        }
+
+        /// Runs in any bundle of a placement group that holds enough.
+        #[must_use]
+        pub fn any_bundle(mut self, group: &$crate::PlacementGroup) -> Self {
+            self.options.bundle(group, None);
             self
         }
 

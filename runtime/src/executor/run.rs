@@ -148,6 +148,10 @@ pub(super) fn accept(
     let job = Box::new(Job { spec, dependencies, running });
     match &job.spec.kind {
         TaskKind::Plain | TaskKind::Driver => process.slots.push(Work::Task(job)),
+        TaskKind::GroupCreate(_) | TaskKind::Bundle { .. } => {
+            let reason = "a placement group has no code to run".to_owned();
+            finish(process, &job, Err(Ended::Failed(Failure::Refused(reason))));
+        }
         TaskKind::ActorCreate(_) => {
             let actor = ActorId(job.spec.id);
             let mailbox = Arc::new(Mailbox::new(actor));

@@ -38,6 +38,7 @@ impl Daemon {
             Listed::Tasks => Query::Tasks,
             Listed::Actors => Query::Actors,
             Listed::Objects => Query::Objects,
+            Listed::PlacementGroups => Query::Groups,
             Listed::Workers => {
                 let rows = self.worker_rows();
                 let answer = Answer::Reply(ClientReply::Json(Value::Array(rows).to_string()));
@@ -199,7 +200,7 @@ fn merge(rows: Vec<(WorkerId, Value)>) -> Vec<Value> {
     let mut merged = Vec::with_capacity(rows.len());
     let mut places = HashMap::new();
     for (told_by, row) in rows {
-        let id = ["task", "actor", "object"].iter().find_map(|field| row[field].as_str());
+        let id = ["task", "actor", "object", "group"].iter().find_map(|field| row[field].as_str());
         let place = match id {
             Some(id) => *places.entry(id.to_owned()).or_insert(merged.len()),
             None => merged.len(),

@@ -123,6 +123,8 @@ pub enum Listed {
     Actors,
     /// Objects, asked of all workers.
     Objects,
+    /// Placement groups, asked of all workers.
+    PlacementGroups,
     /// Workers.
     Workers,
 }

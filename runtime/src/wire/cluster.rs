@@ -172,6 +172,8 @@ pub enum Query {
     Actors,
     /// Objects that it owns or holds.
     Objects,
+    /// Placement groups that it leads.
+    Groups,
     /// Why a task or an actor is where it is; by id in text.
     Explain(String),
 }

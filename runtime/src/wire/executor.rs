@@ -12,7 +12,7 @@
 //! input.
 #![allow(missing_docs, reason = "rkyv derives archived fields without docs")]
 
-use rdist_scheduler::id::{ActorId, ExecutorId, JobId, ObjectId, TaskId, WorkerId};
+use rdist_scheduler::id::{ActorId, ExecutorId, GroupId, JobId, ObjectId, TaskId, WorkerId};
 use rdist_scheduler::message::CancelMode;
 use rdist_scheduler::outcome::{Outcome, TaskError};
 use rdist_scheduler::spec::{Reference, TaskSpec};
@@ -107,6 +107,13 @@ pub enum FromExecutor {
         /// The actor.
         actor: ActorId,
         /// Its supervisor.
+        owner: WorkerId,
+    },
+    /// Gives a placement group back.
+    RemoveGroup {
+        /// The group.
+        group: GroupId,
+        /// The worker that leads it.
         owner: WorkerId,
     },
     /// Asks for an actor by name.

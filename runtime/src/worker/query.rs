@@ -4,6 +4,7 @@ use std::collections::HashMap;
 
 use rdist_scheduler::id::{JobId, ObjectId, WorkerId};
 use rdist_scheduler::local::LocalCore;
+use rdist_scheduler::spec::GroupStrategy;
 use serde_json::{Value, json};
 
 use crate::wire::cluster::Query;
@@ -33,6 +34,7 @@ pub(super) fn answer(
         Query::Tasks => Value::Array(tasks(core, functions)),
         Query::Actors => Value::Array(actors(core, functions)),
         Query::Objects => Value::Array(objects(core, here)),
+        Query::Groups => Value::Array(groups(core)),
         Query::Explain(id) => explain(core, id),
     };
     answer.to_string()
@@ -86,6 +88,33 @@ fn objects(core: &LocalCore, here: &dyn Fn(ObjectId) -> Here) -> Vec<Value> {
         })
     };
     core.objects().take(MAX_ROWS).map(row).collect()
+}
+
+fn groups(core: &LocalCore) -> Vec<Value> {
+    let row = |view: rdist_scheduler::local::GroupView| {
+        let bundles = view.bundles.iter().map(|(holds, worker)| {
+            let place = worker.map_or_else(|| "nowhere yet".to_owned(), |w| w.to_string());
+            format!("{holds} on {place}")
+        });
+        json!({
+            "group": view.group.to_string(),
+            "job": view.group.0.job().to_string(),
+            "name": view.name,
+            "state": if view.reserved { "reserved" } else { "waiting" },
+            "strategy": strategy(view.strategy),
+            "bundles": bundles.collect::<Vec<_>>(),
+        })
+    };
+    core.groups().take(MAX_ROWS).map(row).collect()
+}
+
+fn strategy(strategy: GroupStrategy) -> &'static str {
+    match strategy {
+        GroupStrategy::Pack => "pack",
+        GroupStrategy::Spread => "spread",
+        GroupStrategy::StrictPack => "strict pack",
+        GroupStrategy::StrictSpread => "strict spread",
+    }
 }
 
 fn explain(core: &LocalCore, id: &str) -> Value {

@@ -276,6 +276,7 @@ impl FakeWorker {
                 let actor = self.names.get(&name).map(|actor| (*actor, ME));
                 self.send(by, &ToExecutor::ActorFound { request, actor });
             }
+            FromExecutor::RemoveGroup { .. } => panic!("no program here reserves groups"),
             FromExecutor::SegmentWanted { len: 0 } => {}
             FromExecutor::SegmentWanted { len } => self.grant(by, len),
             FromExecutor::MemoryGiven { .. } => panic!("nobody wanted memory"),

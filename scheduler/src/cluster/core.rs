@@ -3,13 +3,14 @@
 use core::time::Duration;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
+use super::groups::Gangs;
 use super::jobs::Job;
 use super::member::{Ledger, Member};
 use super::queue::{Key, Queue, ShapeId};
 use super::recovery::Recovery;
 use super::sharing::Sharing;
 use super::{ClusterAction, ClusterEvent};
-use crate::id::{ActorId, JobId, TaskId, WorkerId};
+use crate::id::{ActorId, GroupId, JobId, TaskId, WorkerId};
 use crate::message::{FromHead, ToHead};
 use crate::placement::Field;
 use crate::spec::Assignment;
@@ -49,6 +50,8 @@ pub struct ClusterCore {
     /// Workers that are gone; their ids never come back.
     pub(super) lost: BTreeMap<WorkerId, String>,
     pub(super) queue: Queue,
+    /// Placement groups that wait.
+    pub(super) gangs: Gangs,
     pub(super) ledger: Ledger,
     /// Tasks that run anew, each waiting for the end of its former run.
     pub(super) anew: BTreeMap<Key, Assignment>,
@@ -62,6 +65,8 @@ pub struct ClusterCore {
     pub(super) fresh: BTreeSet<ShapeId>,
     /// New tasks, whose owners hear why they wait if they still do in the end.
     pub(super) untold: Vec<Key>,
+    /// The same of groups.
+    pub(super) untold_groups: Vec<(GroupId, WorkerId)>,
     outbox: Outbox,
 }
 
@@ -75,6 +80,7 @@ impl ClusterCore {
             members: BTreeMap::new(),
             lost: BTreeMap::new(),
             queue: Queue::default(),
+            gangs: Gangs::default(),
             ledger: Ledger::default(),
             anew: BTreeMap::new(),
             jobs: BTreeMap::new(),
@@ -84,6 +90,7 @@ impl ClusterCore {
             roomier: BTreeSet::new(),
             fresh: BTreeSet::new(),
             untold: Vec::new(),
+            untold_groups: Vec::new(),
             outbox: Outbox::default(),
         }
     }
@@ -152,6 +159,8 @@ impl ClusterCore {
             ToHead::Unspill { task } => self.unspilled(from, task),
             ToHead::ActorNamed { name, actor, owner } => self.named(from, name, actor, owner),
             ToHead::ActorUnnamed { name, actor } => self.unnamed(&name, actor),
+            ToHead::GroupWanted(request) => self.group_wanted(from, request),
+            ToHead::GroupUnwanted(group) => self.gangs.remove(&(group, from)),
             ToHead::ActorLookup { request, name } => self.looked_up(from, request, &name),
         }
     }

@@ -27,6 +27,7 @@ impl ClusterCore {
         {
             lines.push(format!("waits in the head: {}", Reason::Recovering));
         }
+        lines.extend(self.explain_group(task));
         (!lines.is_empty()).then(|| lines.join("\n"))
     }
 }

@@ -3,6 +3,7 @@
 use super::JobState;
 use super::core::ClusterCore;
 use crate::id::{TaskId, WorkerId};
+use crate::placement::choose_gang;
 
 impl ClusterCore {
     /// Checks every invariant.
@@ -15,6 +16,11 @@ impl ClusterCore {
         self.check_ledger();
         self.check_room_is_used();
         self.check_jobs();
+        for (owner, request) in self.gangs.iter() {
+            assert!(self.members.contains_key(&owner), "CL-2: {owner} leads and is no member");
+            let found = choose_gang(&self.field, &super::groups::ask(request));
+            assert_eq!(found, None, "CL-5: {} waits", request.group);
+        }
         for (name, (actor, owner)) in &self.names {
             let known = self.members.contains_key(owner)
                 || self.recovery.as_ref().is_some_and(|r| r.expected.contains(owner));

@@ -156,6 +156,7 @@ impl ClusterCore {
             self.take_off(key, false);
         }
         self.anew.retain(|(task, _), _| task.job() != job);
+        self.gangs.remove_job(job);
         if let Some(recovery) = &mut self.recovery {
             recovery.parked.retain(|(task, _), _| task.job() != job);
         }

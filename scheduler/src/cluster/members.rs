@@ -72,6 +72,7 @@ impl ClusterCore {
         self.sharing.forget(worker);
         self.drop_names_of(worker);
         self.anew.retain(|(_, owner), _| *owner != worker);
+        self.gangs.remove_if(|_, owner| owner == worker);
         for key in self.queue.of_owner(worker) {
             self.queue.remove(&key);
         }

@@ -10,7 +10,8 @@
 //! - **CL-2** The ledger of placements and the members' own lists agree, and name members only.
 //! - **CL-3** Every waiting task stands in the line of exactly its shape.
 //! - **CL-4** The ordered sets of workers agree with the workers' room.
-//! - **CL-5** No task waits while a worker has room for it.
+//! - **CL-5** No task waits while a worker has room for it, and no placement group while all of
+//!   its bundles can be placed.
 //! - **CL-6** A running job's driver is placed where the job says it runs; a waiting job's driver
 //!   waits; an ended job has nothing waiting and nothing placed.
 //! - **CL-7** Names belong to actors of unended jobs, and to members or to workers that may still
@@ -20,6 +21,7 @@ mod action;
 mod core;
 mod event;
 mod explain;
+mod groups;
 mod invariants;
 mod jobs;
 mod member;

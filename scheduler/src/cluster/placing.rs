@@ -20,8 +20,11 @@ impl ClusterCore {
         let (task, owner, attempt) = (assignment.spec.id, assignment.owner, assignment.attempt);
         let foreign = matches!(
             assignment.spec.kind,
-            TaskKind::Driver | TaskKind::ActorCall { .. } // neither is ever spilled
-        );
+            TaskKind::Driver
+                | TaskKind::ActorCall { .. }
+                | TaskKind::GroupCreate(_)
+                | TaskKind::Bundle { .. } // none is ever spilled
+        ) || matches!(assignment.spec.strategy, Strategy::Group { .. });
         if foreign || !self.members.contains_key(&owner) {
             return;
         }
@@ -129,7 +132,10 @@ impl ClusterCore {
         let roomier = core::mem::take(&mut self.roomier);
         if !roomier.is_empty() {
             self.sharing.room_appeared();
+            self.gangs.room_appeared();
         }
+        // Groups first: what is hard to place stands behind nothing that is easy.
+        self.settle_groups();
         for worker in roomier {
             if self.queue.is_empty() {
                 break;
@@ -175,17 +181,23 @@ impl ClusterCore {
     }
 
     fn assign(&mut self, worker: WorkerId, assignment: Assignment) {
+        let (task, owner) = (assignment.spec.id, assignment.owner);
+        if owner == WorkerId::HEAD {
+            self.driver_placed(task.job(), worker);
+        } else {
+            self.send_placed(owner, (task, assignment.attempt, worker));
+        }
+        self.place_on(worker, assignment);
+    }
+
+    /// Tells a worker to run a task, or to reserve a bundle.
+    pub(super) fn place_on(&mut self, worker: WorkerId, assignment: Assignment) {
         let key = (assignment.spec.id, assignment.owner, assignment.attempt);
         let Some(member) = self.members.get_mut(&worker) else { return };
         member.sent += 1;
         let number = member.sent;
         member.on_their_way.insert(number, key);
         self.put_on(key, worker, assignment.spec.request.clone(), number);
-        if assignment.owner == WorkerId::HEAD {
-            self.driver_placed(key.0.job(), worker);
-        } else {
-            self.send_placed(assignment.owner, (key.0, key.2, worker));
-        }
         self.send_assigned(worker, assignment);
     }
 

@@ -178,7 +178,7 @@ impl Queue {
     fn shape_for(&mut self, assignment: &Assignment, field: &Field) -> ShapeId {
         let strategy = &assignment.spec.strategy;
         let class = match *strategy {
-            Strategy::Default => Class::Default,
+            Strategy::Default | Strategy::Group { .. } => Class::Default,
             Strategy::Spread => Class::Spread,
             Strategy::Affinity { worker, soft } => Class::Affinity { worker, soft },
         };
@@ -223,7 +223,7 @@ impl Queue {
         }
         let Some(shape) = self.shapes.remove(&id) else { return };
         let class = match shape.strategy {
-            Strategy::Default => Class::Default,
+            Strategy::Default | Strategy::Group { .. } => Class::Default,
             Strategy::Spread => Class::Spread,
             Strategy::Affinity { worker, soft } => {
                 if let Some(ids) = self.named.get_mut(&worker) {

@@ -67,6 +67,7 @@ impl ClusterCore {
     /// Tasks that wait in the head for room.
     pub fn waiting(&self) -> usize {
         self.anew.len()
+            + self.gangs.len()
             + self.queue.len()
             + self.recovery.as_ref().map_or(0, |recovery| recovery.parked.len())
     }

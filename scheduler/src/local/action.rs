@@ -91,6 +91,11 @@ pub enum LocalAction {
         /// Whose copy.
         from: WorkerId,
     },
+    /// Take a value of nothing (`()`) into the table, as the inline value of the object.
+    PutNothing {
+        /// The object.
+        object: ObjectId,
+    },
     /// Forget the value: nobody here needs it any longer.
     Free {
         /// The object.

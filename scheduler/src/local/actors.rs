@@ -58,7 +58,9 @@ impl LocalCore {
             return;
         }
         let spec = Arc::clone(&self.tasks[key].spec);
-        let here = self.reason_to_spill(&spec).is_none() && self.ledger.fits(&spec.request);
+        let here = !super::submit::is_grouped(&spec)
+            && self.reason_to_spill(&spec).is_none()
+            && self.ledger.fits(&spec.request);
         self.resolve(key, TaskState::Waiting { here });
     }
 

@@ -56,6 +56,7 @@ impl LocalCore {
             PeerMessage::CancelRequested { task, mode } => {
                 self.cancel_requested(task, self.me, mode);
             }
+            PeerMessage::Group(message) => self.group_says(from, message),
         }
     }
 

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use super::{LocalAction, LocalCore};
 use crate::actor::Hosted;
+use crate::group::Slot;
 use crate::id::{ActorId, ExecutorId, TaskId};
 use crate::resource::Resources;
 use crate::spec::{TaskKind, TaskSpec};
@@ -30,8 +31,14 @@ impl LocalCore {
         let entry = &mut self.tasks[key];
         let movable = is_movable(entry, self.me);
         let ready = Ready { key, stamp };
-        let shape = self.queue.push(&entry.spec.request, entry.spec.priority, movable, ready);
+        let (request, priority) = (&entry.spec.request, entry.spec.priority);
+        let shape = match self.bundles.get_mut(entry.bundle) {
+            None => self.queue.push(request, priority, movable, ready),
+            Some(bundle) => bundle.queue.push(request, priority, movable, ready),
+        };
         entry.state = TaskState::Ready { shape };
+        let slot = entry.bundle;
+        self.bundles.set_due(slot);
         self.dispatch_due = true;
         self.head.load_changed = true;
     }
@@ -41,7 +48,22 @@ impl LocalCore {
         loop {
             let tasks = &self.tasks;
             let is_current = |ready: Ready| tasks.current(ready.key, ready.stamp).is_some();
-            let Some(ready) = self.queue.pick(&self.ledger, is_current) else { return };
+            let Some(ready) = self.queue.pick(&self.ledger, is_current) else { break };
+            self.leave_queue(ready.key);
+            self.start(ready.key);
+        }
+        while let Some(slot) = self.bundles.next_due() {
+            self.dispatch_bundle(slot);
+        }
+    }
+
+    /// Starts whatever fits into a bundle.
+    fn dispatch_bundle(&mut self, slot: Slot) {
+        loop {
+            let tasks = &self.tasks;
+            let is_current = |ready: Ready| tasks.current(ready.key, ready.stamp).is_some();
+            let Some(bundle) = self.bundles.get_mut(slot) else { return };
+            let Some(ready) = bundle.queue.pick(&bundle.ledger, is_current) else { return };
             self.leave_queue(ready.key);
             self.start(ready.key);
         }
@@ -50,7 +72,11 @@ impl LocalCore {
     pub(super) fn leave_queue(&mut self, key: TaskKey) {
         let entry = &self.tasks[key];
         if let TaskState::Ready { shape } = entry.state {
-            self.queue.left(shape, is_movable(entry, self.me));
+            let movable = is_movable(entry, self.me);
+            match self.bundles.get_mut(entry.bundle) {
+                None => self.queue.left(shape, movable),
+                Some(bundle) => bundle.queue.left(shape, movable),
+            }
             self.head.load_changed = true;
         }
     }
@@ -62,10 +88,15 @@ impl LocalCore {
             self.tasks[key].state = TaskState::Waiting { here: true };
             return self.tasks.wait_for_rival(key);
         }
-        let spec = Arc::clone(&self.tasks[key].spec);
-        self.ledger.take(&spec.request);
+        let entry = &self.tasks[key];
+        let (spec, slot) = (Arc::clone(&entry.spec), entry.bundle);
+        if matches!(spec.kind, TaskKind::Bundle { .. }) {
+            return self.reserve_assigned(key);
+        }
+        let ledger = self.ledger_of(slot);
+        ledger.take(&spec.request);
         if matches!(spec.kind, TaskKind::Plain) {
-            self.ledger.pass(&spec.request);
+            ledger.pass(&spec.request);
         }
         self.head.load_changed = true;
         let executor = self.executor_for(&spec);
@@ -98,13 +129,24 @@ impl LocalCore {
     pub(super) fn give_back(&mut self, key: TaskKey) {
         let entry = &self.tasks[key];
         let blocked = matches!(entry.state, TaskState::Running { blocked: true, .. });
-        let spec = Arc::clone(&entry.spec);
+        let (spec, slot) = (Arc::clone(&entry.spec), entry.bundle);
+        let ledger = self.ledger_of(slot);
         if blocked {
-            self.ledger.take(&cpus_of(&spec.request));
+            ledger.take(&cpus_of(&spec.request));
         } else if matches!(spec.kind, TaskKind::Plain) {
-            self.ledger.unpass(&spec.request);
+            ledger.unpass(&spec.request);
         }
-        self.give(&spec.request);
+        self.give_to(slot, &spec.request);
+    }
+
+    /// Something in a bundle, or in none, lets go of what it held.
+    pub(super) fn give_to(&mut self, slot: Slot, request: &Resources) {
+        if !slot.is_some() {
+            return self.give(request);
+        }
+        self.ledger_of(slot).give(request);
+        self.bundles.set_due(slot);
+        self.dispatch_due = true;
     }
 
     pub(super) fn give(&mut self, request: &Resources) {
@@ -142,11 +184,11 @@ impl LocalCore {
         match actor {
             Some(actor) => self.call_blocks(actor),
             None => {
-                let spec = Arc::clone(&self.tasks[key].spec);
+                let (spec, slot) = (Arc::clone(&self.tasks[key].spec), self.tasks[key].bundle);
                 if matches!(spec.kind, TaskKind::Plain) {
-                    self.ledger.unpass(&spec.request);
+                    self.ledger_of(slot).unpass(&spec.request);
                 }
-                self.give(&cpus_of(&spec.request));
+                self.give_to(slot, &cpus_of(&spec.request));
             }
         }
     }
@@ -156,10 +198,11 @@ impl LocalCore {
         match actor {
             Some(actor) => self.call_goes_on(actor),
             None => {
-                let spec = Arc::clone(&self.tasks[key].spec);
-                self.ledger.take(&cpus_of(&spec.request));
+                let (spec, slot) = (Arc::clone(&self.tasks[key].spec), self.tasks[key].bundle);
+                let ledger = self.ledger_of(slot);
+                ledger.take(&cpus_of(&spec.request));
                 if matches!(spec.kind, TaskKind::Plain) {
-                    self.ledger.pass(&spec.request);
+                    ledger.pass(&spec.request);
                 }
                 self.head.load_changed = true;
             }
@@ -194,8 +237,8 @@ impl LocalCore {
         let Some(hosted) = self.hosted.get_mut(&actor) else { return };
         hosted.blocked += 1;
         if hosted.blocked == 1 && frees_while_blocked(&hosted.spec) {
-            let cpus = cpus_of(&hosted.spec.request);
-            self.give(&cpus);
+            let (cpus, slot) = (cpus_of(&hosted.spec.request), hosted.bundle);
+            self.give_to(slot, &cpus);
         }
     }
 
@@ -203,8 +246,8 @@ impl LocalCore {
         let Some(hosted) = self.hosted.get_mut(&actor) else { return };
         hosted.blocked = hosted.blocked.saturating_sub(1);
         if hosted.blocked == 0 && frees_while_blocked(&hosted.spec) {
-            let cpus = cpus_of(&hosted.spec.request);
-            self.ledger.take(&cpus);
+            let (cpus, slot) = (cpus_of(&hosted.spec.request), hosted.bundle);
+            self.ledger_of(slot).take(&cpus);
             self.head.load_changed = true;
         }
     }
@@ -212,9 +255,10 @@ impl LocalCore {
     /// Gives back what an actor held for its life.
     pub(super) fn give_back_life(&mut self, hosted: &Hosted) {
         if hosted.blocked > 0 && frees_while_blocked(&hosted.spec) {
-            self.ledger.take(&cpus_of(&hosted.spec.request));
+            self.ledger_of(hosted.bundle).take(&cpus_of(&hosted.spec.request));
         }
-        self.give(&hosted.spec.request);
+        self.give_to(hosted.bundle, &hosted.spec.request);
+        self.left_bundle(hosted.bundle);
     }
 
     /// What a task or an actor holds at this moment, for the ledger's invariant.

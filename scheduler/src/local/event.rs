@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use crate::id::{ActorId, ExecutorId, JobId, ObjectId, TaskId, WorkerId};
+use crate::id::{ActorId, ExecutorId, GroupId, JobId, ObjectId, TaskId, WorkerId};
 use crate::message::{CancelMode, FromHead, PeerMessage};
 use crate::outcome::{Death, Outcome};
 use crate::spec::{Reference, TaskSpec};
@@ -103,6 +103,13 @@ pub enum LocalEvent {
         /// The actor.
         actor: ActorId,
         /// Its supervisor.
+        owner: WorkerId,
+    },
+    /// Somebody here gives a placement group back: what is in it ends.
+    GroupRemoveRequested {
+        /// The group.
+        group: GroupId,
+        /// The worker that leads it.
         owner: WorkerId,
     },
     /// Somebody here asks for an actor by name.

@@ -120,6 +120,9 @@ impl LocalCore {
 
     pub(super) fn executor_died(&mut self, executor: ExecutorId, death: Death) {
         let Some(mut process) = self.executors.remove(&executor) else { return };
+        if process.role != ExecutorRole::Pool {
+            self.end_groups_of(executor);
+        }
         if self.pools.get(&process.job) == Some(&executor) {
             self.pools.remove(&process.job);
         }

@@ -2,7 +2,8 @@
 
 use super::LocalCore;
 use crate::actor::ActorState;
-use crate::id::{ActorId, TaskId};
+use crate::group::{GroupEntry, Pending};
+use crate::id::{ActorId, GroupId, TaskId, WorkerId};
 use crate::object::Value;
 use crate::resource::Resources;
 use crate::spec::TaskKind;
@@ -14,7 +15,7 @@ impl LocalCore {
     pub fn explain(&self, id: TaskId) -> Option<String> {
         match self.tasks.by_id(id) {
             Some(entry) => Some(self.explain_task(entry)),
-            None => self.explain_actor(ActorId(id)),
+            None => self.explain_actor(ActorId(id)).or_else(|| self.explain_group(GroupId(id))),
         }
     }
 
@@ -23,13 +24,20 @@ impl LocalCore {
         match &entry.state {
             TaskState::Naming => "waits for the head to grant the actor's name".to_owned(),
             TaskState::Waiting { .. } => self.explain_waiting(entry),
+            TaskState::Grouping => self.explain_grouping(entry),
             TaskState::Ready { shape } => {
                 let ahead = self.queue.len().saturating_sub(1);
                 let same = self.queue.len_of(*shape).saturating_sub(1);
-                format!(
-                    "{}; {ahead} other tasks queue, {same} of them alike",
-                    self.shortage(request)
-                )
+                match self.bundles.get(entry.bundle) {
+                    Some(bundle) => format!(
+                        "waits for {request} in bundle {} of {}, which has {} free",
+                        bundle.number, bundle.group, bundle.ledger.available
+                    ),
+                    None => format!(
+                        "{}; {ahead} other tasks queue, {same} of them alike",
+                        self.shortage(request)
+                    ),
+                }
             }
             TaskState::Starting { executor } => format!("waits for {executor} to start"),
             TaskState::Running { executor, blocked: true, .. } => {
@@ -126,6 +134,22 @@ impl LocalCore {
         }
     }
 
+    /// A task that reserves a group, or waits for one.
+    fn explain_grouping(&self, entry: &TaskEntry) -> String {
+        let (group, owner) = match entry.spec.strategy {
+            crate::spec::Strategy::Group { group, owner, .. } => (group, owner),
+            _ => (GroupId(entry.spec.id), self.me),
+        };
+        match self.groups.get(&(group, owner)) {
+            Some(known) if owner == self.me => explain_led(known),
+            _ => format!("waits for {group}, which {owner} leads, to be reserved"),
+        }
+    }
+
+    fn explain_group(&self, group: GroupId) -> Option<String> {
+        self.groups.get(&(group, self.me)).map(explain_led)
+    }
+
     fn explain_actor(&self, actor: ActorId) -> Option<String> {
         if let Some(hosted) = self.hosted.get(&actor) {
             return Some(format!("lives in {}, life {}", hosted.executor, hosted.life));
@@ -136,5 +160,27 @@ impl LocalCore {
             ActorState::At { worker, life } => format!("lives on {worker}, life {life}"),
             ActorState::Dead(error) => format!("is dead: {error}"),
         })
+    }
+}
+
+/// Where a group stands that is led here.
+fn explain_led(entry: &GroupEntry) -> String {
+    let Some(led) = &entry.led else { return "is led by another worker".to_owned() };
+    let of = |wanted: fn(&Pending) -> bool| led.pending.iter().filter(|p| wanted(p)).count();
+    let count = entry.bundles.len();
+    if led.pending.is_empty() {
+        let mut workers: Vec<WorkerId> =
+            entry.bundles.iter().filter_map(|bundle| Some(bundle.place?.0)).collect();
+        workers.sort_unstable();
+        workers.dedup();
+        let workers: Vec<String> = workers.iter().map(ToString::to_string).collect();
+        return format!("all {count} bundles are reserved, on {}", workers.join(", "));
+    }
+    let asked = of(|pending| matches!(pending, Pending::Asked));
+    let placed = of(|pending| matches!(pending, Pending::Placed(_)));
+    match (&led.waits, asked) {
+        (Some(waits), 1..) => format!("waits for places for {asked} of {count} bundles: {waits}"),
+        (None, 1..) => format!("waits for the head to place {asked} of {count} bundles"),
+        (_, 0) => format!("waits for workers to reserve {placed} of {count} bundles"),
     }
 }

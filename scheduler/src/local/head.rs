@@ -54,6 +54,12 @@ impl HeadLink {
         (self.present && self.load_changed).then_some(self.next_load)
     }
 
+    /// The next report does not wait for its time.
+    pub(super) fn report_now(&mut self, now: Timestamp) {
+        self.next_load = now;
+        self.load_changed = true;
+    }
+
     pub(super) fn forget_job(&mut self, job: JobId) {
         self.unspilled.retain(|task, _| task.job() != job);
         self.drivers.remove(&job);
@@ -155,6 +161,10 @@ impl LocalCore {
             FromHead::ActorNameResult { name, actor, taken_by } => {
                 self.name_answered(&name, actor, taken_by);
             }
+            FromHead::GroupPlaced { group, round, workers } => {
+                self.group_placed(group, round, &workers);
+            }
+            FromHead::GroupWaiting { group, reason } => self.group_waits(group, reason),
             FromHead::ActorFound { request, actor } => {
                 if let Some((executor, request, _)) = self.head.lookups.remove(&request)
                     && self.listens(executor)
@@ -203,6 +213,7 @@ impl LocalCore {
         self.head.met.sort_unstable();
         self.head.spills.clear();
         self.spill_again();
+        self.ask_for_groups_again();
         let mut names: Vec<(ActorId, String)> = self
             .actors
             .iter()
@@ -232,6 +243,8 @@ impl LocalCore {
         for (key, entry) in self.tasks.iter() {
             match entry.state {
                 TaskState::Spilled { reason, .. } => again.push((entry.order, key, reason)),
+                // The head has nothing to do with what went into a group.
+                TaskState::Placed { .. } if super::submit::is_grouped(&entry.spec) => {}
                 TaskState::Placed { .. } => again.push((entry.order, key, SpillReason::HeadLost)),
                 _ => {}
             }
@@ -279,6 +292,7 @@ impl LocalCore {
             self.leave_queue(key);
             self.spill(key, SpillReason::Draining);
         }
+        self.drain_groups();
     }
 
     /// Reports the load, if it changed and the last report is old enough.
@@ -342,7 +356,16 @@ impl LocalCore {
             request: Resources::NONE,
             driver: true,
         });
-        let mut assigned: Vec<HeldTask> = of_tasks.chain(of_actors).chain(of_drivers).collect();
+        let of_bundles =
+            self.bundles.iter().filter(|(_, bundle)| bundle.assigned).map(|(_, bundle)| HeldTask {
+                task: bundle.group.bundle(bundle.number),
+                attempt: bundle.round,
+                owner: bundle.owner,
+                request: bundle.ledger.total.clone(),
+                driver: false,
+            });
+        let held = of_tasks.chain(of_actors).chain(of_drivers).chain(of_bundles);
+        let mut assigned: Vec<HeldTask> = held.collect();
         assigned.sort_unstable_by_key(|held| held.task);
         assigned.dedup_by_key(|held| held.task);
         let mut names: Vec<(String, ActorId)> = self
@@ -362,6 +385,8 @@ impl LocalCore {
         jobs.extend(self.objects.keys().map(|object| object.task.job()));
         jobs.extend(self.actors.keys().map(|actor| actor.0.job()));
         jobs.extend(self.hosted.keys().map(|actor| actor.0.job()));
+        jobs.extend(self.groups.keys().map(|(group, _)| group.0.job()));
+        jobs.extend(self.bundles.iter().map(|(_, bundle)| bundle.group.0.job()));
         jobs.sort_unstable();
         jobs.dedup();
         Held { assigned, names, jobs }

@@ -27,24 +27,22 @@ impl LocalCore {
             executor,
             shared,
             assigned: entry.assigned,
+            bundle: entry.bundle,
             blocked: 0,
             mailboxes: FastMap::default(),
         };
         let spec = Arc::clone(&entry.spec);
         self.stop_running(key);
-        if let Some(before) = self.hosted.get(&actor) {
+        if self.hosted.contains_key(&actor) {
             // Its maker ran again elsewhere and made it again: the newer one counts.
-            let (owner, life) = (before.owner, before.life);
-            self.end_hosted(actor, Death::Ended);
-            if owner == self.me {
-                self.actor_lost(actor, life, Death::Ended);
-            } else {
-                let message = PeerMessage::ActorLost { actor, life, death: Death::Ended };
-                self.send_settled(owner, message, smallvec::SmallVec::new());
-            }
+            self.evict_actor(actor, Death::Ended);
         }
         // What the task gave back, the actor takes.
-        self.ledger.take(&spec.request);
+        let slot = hosted.bundle;
+        self.ledger_of(slot).take(&spec.request);
+        if let Some(bundle) = self.bundles.get_mut(slot) {
+            bundle.users += 1;
+        }
         if let Some(process) = self.executors.get_mut(&executor) {
             process.actors.insert(actor);
         }

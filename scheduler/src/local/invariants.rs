@@ -5,9 +5,11 @@
 use super::LocalCore;
 use super::dispatch::frees_while_blocked;
 use crate::actor::ActorState;
+use crate::group::Slot;
 use crate::hash::FastMap;
 use crate::id::ObjectId;
 use crate::object::{Borrow, Value};
+use crate::resource::Resources;
 use crate::spec::TaskKind;
 use crate::task::TaskState;
 
@@ -21,6 +23,7 @@ impl LocalCore {
         self.check_references();
         self.check_objects();
         self.check_actors();
+        self.check_groups();
     }
 
     fn check_tasks(&self) {
@@ -57,14 +60,23 @@ impl LocalCore {
             .filter(|(_, entry)| entry.extra.as_ref().is_some_and(|extra| extra.due.is_some()));
         assert_eq!(timers.count(), self.timers.len(), "TM-1: each timer is a task's");
         assert_eq!(self.tasks.iter().count(), self.tasks.len(), "TG-1: as many entries as ids");
-        assert_eq!(self.queue.len(), ready, "TG-2: the queue counts the ready tasks");
+        let queued: usize = self.bundles.iter().map(|(_, bundle)| bundle.queue.len()).sum();
+        assert_eq!(self.queue.len() + queued, ready, "TG-2: the queue counts the ready tasks");
         let listed: usize = self.executors.values().map(|process| process.running.len()).sum();
         assert_eq!(listed, running, "TG-3: executors list the running tasks alone");
     }
 
     fn check_ledger(&self) {
         let mut sum = self.ledger.available.clone();
-        for (_, entry) in self.tasks.iter() {
+        self.bundles.iter().for_each(|(_, bundle)| sum.add(&bundle.ledger.total));
+        sum.add(&self.charged_to(Slot::NONE));
+        assert_eq!(sum, self.ledger.total, "RL-1: free and held make the total");
+    }
+
+    /// What the tasks and actors of a bundle hold, or those that are in none.
+    fn charged_to(&self, slot: Slot) -> Resources {
+        let mut sum = Resources::NONE;
+        for (_, entry) in self.tasks.iter().filter(|(_, entry)| entry.bundle == slot) {
             let blocked = match entry.state {
                 TaskState::Starting { .. } => false,
                 TaskState::Running { blocked, .. } if !entry.is_call() => blocked,
@@ -72,11 +84,43 @@ impl LocalCore {
             };
             sum.add(&Self::held_by(&entry.spec, blocked));
         }
-        for hosted in self.hosted.values() {
+        for hosted in self.hosted.values().filter(|hosted| hosted.bundle == slot) {
             let blocked = hosted.blocked > 0 && frees_while_blocked(&hosted.spec);
             sum.add(&Self::held_by(&hosted.spec, blocked));
         }
-        assert_eq!(sum, self.ledger.total, "RL-1: free and held make the total");
+        sum
+    }
+
+    fn check_groups(&self) {
+        for (slot, bundle) in self.bundles.iter() {
+            let name = bundle.group.bundle(bundle.number);
+            let mut sum = bundle.ledger.available.clone();
+            sum.add(&self.charged_to(slot));
+            assert_eq!(sum, bundle.ledger.total, "PG-1: free and held in {name:?}");
+            let tasks = self.tasks.iter().filter(|(_, entry)| entry.bundle == slot).count();
+            let actors = self.hosted.values().filter(|hosted| hosted.bundle == slot).count();
+            assert_eq!(bundle.users as usize, tasks + actors, "PG-2: users of {name:?}");
+        }
+        for (_, entry) in self.tasks.iter() {
+            let is_there = !entry.bundle.is_some() || self.bundles.get(entry.bundle).is_some();
+            assert!(is_there, "PG-2: {:?} is in a bundle that is gone", entry.spec.id);
+        }
+        for ((group, owner), entry) in &self.groups {
+            let Some(led) = &entry.led else { continue };
+            for (number, bundle) in (0..).zip(&entry.bundles) {
+                assert!(
+                    bundle.place.is_some() || !led.pending.is_empty(),
+                    "PG-3: bundle {number} of {group} has no place"
+                );
+                if let Some((worker, round)) = bundle.place
+                    && worker == self.me
+                {
+                    let slot = self.bundles.find((*group, *owner), number);
+                    let held = slot.and_then(|slot| self.bundles.get(slot)).map(|b| b.round);
+                    assert_eq!(held, Some(round), "PG-3: bundle {number} of {group} is here");
+                }
+            }
+        }
     }
 
     /// Counts every holder again.

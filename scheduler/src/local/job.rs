@@ -54,6 +54,7 @@ impl LocalCore {
                 TaskState::Placed { .. } | TaskState::Called { .. } => {}
                 _ => self.detach(key),
             }
+            self.leave_bundle(key);
             let id = self.tasks.remove(key).spec.id;
             self.tasks.rivals(id);
         }
@@ -69,10 +70,25 @@ impl LocalCore {
             }
         }
         self.actors.retain(|actor, _| actor.0.job() != job);
+        self.drop_job_groups(job);
         self.steps.retain(|step| match step {
             super::Step::LetGo(object) | super::Step::Recover(object) => object.task.job() != job,
             _ => true,
         });
+    }
+
+    /// Nothing is in a bundle of the job any longer.
+    fn drop_job_groups(&mut self, job: JobId) {
+        self.groups.retain(|(group, _), _| group.0.job() != job);
+        let bundles = self.bundles.iter().filter(|(_, bundle)| bundle.group.0.job() == job);
+        for slot in bundles.map(|(slot, _)| slot).collect::<Vec<_>>() {
+            if let Some(bundle) = self.bundles.remove(slot) {
+                self.give(&bundle.ledger.total);
+                if bundle.assigned {
+                    self.head.ended.push((bundle.group.bundle(bundle.number), bundle.round));
+                }
+            }
+        }
     }
 
     fn drop_job_objects(&mut self, job: JobId) {

@@ -19,6 +19,7 @@
 //! | `objects` | references and values, as their owner |
 //! | `borrow` | references to other workers' objects, and messages that have to wait for them |
 //! | `recover` | lost copies, lost workers, lineage |
+//! | `groups`, `bundles` | placement groups: leading and using them; bundles that are reserved here |
 //! | `actors`, `calls` | supervision and calls; `host`: actors that live here |
 //! | `head` | spilling, load, names, a head that comes and goes |
 //! | `job` | the end of a job |
@@ -27,12 +28,14 @@
 mod action;
 mod actors;
 mod borrow;
+mod bundles;
 mod calls;
 mod cancel;
 mod dispatch;
 mod event;
 mod executors;
 mod explain;
+mod groups;
 mod head;
 mod host;
 mod invariants;
@@ -53,8 +56,9 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use crate::actor::{ActorEntry, Hosted};
+use crate::group::{Bundles, GroupEntry, GroupKey};
 use crate::hash::{FastMap, FastSet};
-use crate::id::{ActorId, ExecutorId, JobId, ObjectId, TaskId, WorkerId};
+use crate::id::{ActorId, ExecutorId, GroupId, JobId, ObjectId, TaskId, WorkerId};
 use crate::message::PeerMessage;
 use crate::object::{Lineage, ObjectEntry};
 use crate::outcome::TaskError;
@@ -64,7 +68,7 @@ use crate::time::Timestamp;
 
 pub use action::{ExecutorRole, LocalAction};
 pub use event::LocalEvent;
-pub use views::{ActorView, ObjectView, TaskView};
+pub use views::{ActorView, BundleView, GroupView, ObjectView, TaskView};
 
 use executors::Executor;
 use head::HeadLink;
@@ -85,6 +89,8 @@ pub struct LocalConfig {
     pub stop_grace: Duration,
     /// How often an executor is started that dies before it is connected.
     pub start_tries: u32,
+    /// How long a round of placing a group may take, before what it has reserved is given back.
+    pub group_patience: Duration,
     /// Most ended tasks that are remembered so that they can run again.
     pub lineage_records: usize,
 }
@@ -98,6 +104,7 @@ impl LocalConfig {
             load_interval: Duration::from_millis(10),
             stop_grace: Duration::from_secs(5),
             start_tries: 3,
+            group_patience: Duration::from_secs(2),
             lineage_records: 1 << 20,
         }
     }
@@ -130,6 +137,12 @@ pub struct LocalCore {
     last_executor: u32,
     actors: FastMap<ActorId, ActorEntry>,
     hosted: FastMap<ActorId, Hosted>,
+    groups: FastMap<GroupKey, GroupEntry>,
+    bundles: Bundles,
+    /// Rounds of placing groups, counted over all of them.
+    last_round: u32,
+    /// Rounds by the time when they have taken too long.
+    group_deadlines: VecDeque<(Timestamp, GroupId, u32)>,
     peers: FastMap<WorkerId, Peer>,
     dead: FastSet<WorkerId>,
     outbox: Outbox,
@@ -154,6 +167,8 @@ enum Step {
     Lane(ActorId, ExecutorId),
     /// Calls from that worker may go on.
     Mailbox(ActorId, WorkerId),
+    /// The task may go into its group.
+    Grouped(TaskKey, u64),
 }
 
 impl LocalCore {
@@ -178,6 +193,10 @@ impl LocalCore {
             last_executor: 0,
             actors: FastMap::default(),
             hosted: FastMap::default(),
+            groups: FastMap::default(),
+            bundles: Bundles::default(),
+            last_round: 0,
+            group_deadlines: VecDeque::new(),
             peers: FastMap::default(),
             dead: FastSet::default(),
             outbox: Outbox::default(),
@@ -210,6 +229,7 @@ impl LocalCore {
                 self.cancel_requested(task, owner, mode);
             }
             LocalEvent::ActorKillRequested { actor, owner } => self.kill_requested(actor, owner),
+            LocalEvent::GroupRemoveRequested { group, owner } => self.remove_group(group, owner),
             LocalEvent::ActorLookup { by, request, name } => self.lookup(by, request, name),
             LocalEvent::Pulled { object, size } => self.pulled(object, size),
             LocalEvent::PullFailed { object, from } => self.pull_failed(object, from),
@@ -240,6 +260,7 @@ impl LocalCore {
             }
         }
         self.strike_timers();
+        self.expire_groups();
         self.settle();
         self.report_load();
     }
@@ -255,7 +276,8 @@ impl LocalCore {
     /// When [`LocalCore::handle_timeout`] is to be called, if nothing happens before.
     pub fn poll_timeout(&self) -> Option<Timestamp> {
         let stop = self.stopping.front().map(|&(deadline, _)| deadline);
-        stop.into_iter().chain(self.head.load_due()).chain(self.timers.due()).min()
+        let group = self.group_deadlines.front().map(|&(deadline, ..)| deadline);
+        [stop, group, self.head.load_due(), self.timers.due()].into_iter().flatten().min()
     }
 
     /// Whether nothing is owned, queued or running here.
@@ -263,6 +285,8 @@ impl LocalCore {
         self.tasks.is_empty()
             && self.hosted.is_empty()
             && self.actors.values().all(|actor| actor.supervised.is_none())
+            && self.bundles.is_empty()
+            && self.groups.values().all(|group| group.led.is_none())
             && !self.objects.values().any(ObjectEntry::is_owned)
     }
 
@@ -289,6 +313,11 @@ impl LocalCore {
                     Step::Recover(object) => self.recover(object),
                     Step::Lane(actor, submitter) => self.advance_lane(actor, submitter),
                     Step::Mailbox(actor, caller) => self.advance_mailbox(actor, caller),
+                    Step::Grouped(key, stamp) => {
+                        if self.tasks.current(key, stamp).is_some() {
+                            self.enter_group(key);
+                        }
+                    }
                 }
             }
             if !core::mem::take(&mut self.dispatch_due) {

@@ -7,7 +7,7 @@ use smallvec::{SmallVec, smallvec};
 use super::retry::is_loss;
 use super::submit::only_worker;
 use super::{LocalCore, Step};
-use crate::id::{ActorId, ExecutorId, ObjectId, TaskId, WorkerId};
+use crate::id::{ActorId, ExecutorId, GroupId, ObjectId, TaskId, WorkerId};
 use crate::message::{PeerMessage, ToHead};
 use crate::object::{Borrow, ObjectEntry, Tries, Value};
 use crate::outcome::{Cause, Outcome, Returned, TaskError};
@@ -46,7 +46,7 @@ impl LocalCore {
                 self.stop_running(key);
                 self.stop_executor(executor, false);
             }
-            (TaskKind::Plain | TaskKind::ActorCall { .. }, _) => self.stop_running(key),
+            _ => self.stop_running(key),
         }
         self.conclude(key, outcome);
     }
@@ -81,6 +81,7 @@ impl LocalCore {
 
     /// Forgets a task and lets go of what it refers to.
     pub(super) fn drop_task(&mut self, key: TaskKey) -> TaskEntry {
+        self.leave_bundle(key);
         let entry = self.tasks.remove(key);
         for (rival, stamp) in self.tasks.rivals(entry.spec.id) {
             self.satisfied(rival, stamp);
@@ -132,8 +133,12 @@ impl LocalCore {
                 for index in 0..spec.returns {
                     self.set_failed(spec.id.object(index), &error);
                 }
-                if let TaskKind::ActorCreate(_) = spec.kind {
-                    self.actor_ends(ActorId(spec.id), Arc::clone(&error));
+                match spec.kind {
+                    TaskKind::ActorCreate(_) => {
+                        self.actor_ends(ActorId(spec.id), Arc::clone(&error));
+                    }
+                    TaskKind::GroupCreate(_) => self.group_ends(GroupId(spec.id), &error.cause),
+                    _ => {}
                 }
             }
         }
@@ -240,7 +245,10 @@ impl LocalCore {
                 }
             }
             TaskState::BackingOff { .. } => self.stop_timer(key),
-            TaskState::Spilled { .. } | TaskState::Waiting { .. } | TaskState::Naming => {}
+            TaskState::Spilled { .. }
+            | TaskState::Waiting { .. }
+            | TaskState::Naming
+            | TaskState::Grouping => {}
         }
     }
 

@@ -172,6 +172,8 @@ impl LocalCore {
         if let Some(mut peer) = self.peers.remove(&worker) {
             self.peer_died(worker, &mut peer, reason);
         }
+        self.return_bundles_of(worker);
+        self.group_worker_died(worker);
         for task in sorted(self.pinned.remove(&worker).into_iter().flatten()) {
             if let Some(key) = self.tasks.find(task, self.me) {
                 self.fail(key, stranded(task, worker));

@@ -76,6 +76,7 @@ impl LocalCore {
         let entry = &mut self.tasks[key];
         entry.attempt += 1;
         entry.assigned = false;
+        self.leave_bundle(key);
         if pause.is_zero() {
             self.begin(key);
         } else {

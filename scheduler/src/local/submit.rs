@@ -92,6 +92,7 @@ impl LocalCore {
             attempt,
             missing: 0,
             submitter,
+            bundle: crate::group::Slot::NONE,
             assigned: false,
             cancelled: false,
             extra: None,
@@ -103,6 +104,9 @@ impl LocalCore {
         let spec = Arc::clone(&self.tasks[key].spec);
         match &spec.kind {
             TaskKind::Plain if self.strands(key) => {}
+            TaskKind::Plain if is_grouped(&spec) => {
+                self.resolve(key, TaskState::Waiting { here: false });
+            }
             TaskKind::Plain => {
                 let here = self.reason_to_spill(&spec).is_none();
                 self.resolve(key, TaskState::Waiting { here });
@@ -111,6 +115,11 @@ impl LocalCore {
                 self.begin_call(key, *actor, *actor_owner)
             }
             TaskKind::ActorCreate(options) => self.begin_actor(key, &spec, options),
+            TaskKind::GroupCreate(options) => self.begin_group(key, &spec, options),
+            TaskKind::Bundle { .. } => {
+                let reason = "a bundle is reserved by a placement group alone".to_owned();
+                self.fail(key, TaskError { task: spec.id, cause: Cause::Refused { reason } });
+            }
             TaskKind::Driver => {
                 let reason = "a task cannot submit a driver; submit a job to the head".to_owned();
                 self.fail(key, TaskError { task: spec.id, cause: Cause::Refused { reason } });
@@ -139,6 +148,7 @@ impl LocalCore {
             Strategy::Default => true,
             Strategy::Affinity { worker, .. } => worker == self.me,
             Strategy::Spread => false,
+            Strategy::Group { .. } => true,
         };
         if !stays {
             return Some(SpillReason::Strategy);
@@ -214,9 +224,12 @@ impl LocalCore {
     pub(super) fn resolved(&mut self, key: TaskKey) {
         let entry = &self.tasks[key];
         let TaskState::Waiting { here } = entry.state else { return };
-        if entry.assigned || entry.owner != self.me {
+        if entry.assigned || entry.owner != self.me || entry.bundle.is_some() {
             self.enqueue(key);
             return;
+        }
+        if is_grouped(&entry.spec) {
+            return self.enter_group(key);
         }
         let is_actor = matches!(entry.spec.kind, TaskKind::ActorCreate(_));
         let reason = match self.reason_to_spill(&entry.spec) {
@@ -235,6 +248,9 @@ impl LocalCore {
     pub(super) fn assigned(&mut self, assignment: Assignment) {
         let Assignment { spec, attempt, owner } = assignment;
         let (id, is_mine) = (spec.id, owner == self.me);
+        if matches!(spec.kind, TaskKind::Bundle { .. }) {
+            return self.bundle_assigned(Assignment { spec, attempt, owner });
+        }
         let is_call = matches!(spec.kind, TaskKind::ActorCall { .. });
         if is_call || (owner != WorkerId::HEAD && self.is_dead(owner)) {
             self.head.ended.push((id, attempt));
@@ -333,6 +349,11 @@ pub(super) fn only_worker(spec: &TaskSpec) -> Option<WorkerId> {
         ) => Some(*worker),
         _ => None,
     }
+}
+
+/// Whether the task runs in a placement group.
+pub(super) fn is_grouped(spec: &TaskSpec) -> bool {
+    matches!(spec.strategy, Strategy::Group { .. })
 }
 
 /// Why a task fails whose only worker is gone.

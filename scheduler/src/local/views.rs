@@ -2,10 +2,11 @@
 
 use super::LocalCore;
 use crate::actor::ActorState;
-use crate::id::{ActorId, ObjectId, TaskId, WorkerId};
+use crate::id::{ActorId, GroupId, ObjectId, TaskId, WorkerId};
 use crate::object::{ObjectEntry, Value};
 use crate::outcome::TaskError;
 use crate::resource::Resources;
+use crate::spec::{GroupStrategy, TaskKind};
 use crate::task::{TaskEntry, TaskState};
 
 /// A task that a worker owns or hosts.
@@ -65,10 +66,72 @@ pub struct ObjectView {
     pub holders: u32,
 }
 
+/// A placement group that a worker leads.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct GroupView {
+    /// The group.
+    pub group: GroupId,
+    /// For people.
+    pub name: Option<String>,
+    /// How its bundles lie to each other.
+    pub strategy: GroupStrategy,
+    /// What each bundle holds, and where it is.
+    pub bundles: Vec<(Resources, Option<WorkerId>)>,
+    /// Whether every bundle is reserved.
+    pub reserved: bool,
+}
+
+/// A bundle that is reserved on a worker.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BundleView {
+    /// The group.
+    pub group: GroupId,
+    /// Which bundle.
+    pub bundle: u32,
+    /// The worker that leads the group.
+    pub owner: WorkerId,
+    /// What it holds.
+    pub total: Resources,
+    /// What nothing in it uses.
+    pub available: Resources,
+    /// Tasks and actors in it.
+    pub users: u32,
+}
+
 impl LocalCore {
     /// Who owns an object, if this worker has anything to do with it.
     pub fn owner(&self, object: ObjectId) -> Option<WorkerId> {
         self.objects.get(&object).map(|entry| entry.owner)
+    }
+
+    /// Placement groups that the worker leads, in no particular order.
+    pub fn groups(&self) -> impl Iterator<Item = GroupView> + '_ {
+        self.groups.iter().filter_map(|((group, _), entry)| {
+            let led = entry.led.as_ref()?;
+            let TaskKind::GroupCreate(options) = &led.spec.kind else { return None };
+            let place = |bundle: &crate::message::BundlePlace| {
+                (bundle.request.clone(), bundle.place.map(|(worker, _)| worker))
+            };
+            Some(GroupView {
+                group: *group,
+                name: options.name.clone(),
+                strategy: options.strategy,
+                bundles: entry.bundles.iter().map(place).collect(),
+                reserved: led.pending.is_empty(),
+            })
+        })
+    }
+
+    /// Bundles that are reserved on the worker.
+    pub fn bundles(&self) -> impl Iterator<Item = BundleView> + '_ {
+        self.bundles.iter().map(|(_, bundle)| BundleView {
+            group: bundle.group,
+            bundle: bundle.number,
+            owner: bundle.owner,
+            total: bundle.ledger.total.clone(),
+            available: bundle.ledger.available.clone(),
+            users: bundle.users,
+        })
     }
 
     /// Tasks that the worker owns or hosts, in no particular order.
@@ -118,6 +181,7 @@ impl LocalCore {
         let (state, worker) = match &entry.state {
             TaskState::Naming => ("naming", None),
             TaskState::Waiting { .. } => ("waiting", None),
+            TaskState::Grouping => ("placing", None),
             TaskState::Ready { .. } => ("queued", Some(self.me)),
             TaskState::Starting { .. } => ("starting", Some(self.me)),
             TaskState::Running { blocked: true, .. } => ("blocked", Some(self.me)),

@@ -13,22 +13,24 @@ pub(super) fn able(spot: &Spot, request: &Resources) -> bool {
 /// Whether the worker has the room now. What is over-used (less than nothing) stands in nobody's
 /// way but theirs who ask for it.
 pub(super) fn fits(spot: &Spot, request: &Resources) -> bool {
-    if spot.closed {
-        return false;
-    }
+    !spot.closed && fits_in(&spot.room, request)
+}
+
+/// The same for room that is no worker's.
+pub(super) fn fits_in(room: &Resources, request: &Resources) -> bool {
     // Most tasks ask for CPUs alone: look no further than needed.
     let asked = |wanted: crate::resource::Amount, held| wanted.is_zero() || wanted <= held;
-    asked(request.cpu, spot.room.cpu)
-        && asked(request.gpu, spot.room.gpu)
-        && asked(request.memory, spot.room.memory)
-        && request.custom().all(|(name, wanted)| wanted <= spot.room.get(name))
+    asked(request.cpu, room.cpu)
+        && asked(request.gpu, room.gpu)
+        && asked(request.memory, room.memory)
+        && request.custom().all(|(name, wanted)| wanted <= room.get(name))
 }
 
 /// The only worker that the strategy allows. Affinity that is soft binds as long as its worker
 /// is a member, takes tasks, and is large enough.
 pub fn pinned(field: &Field, request: &Resources, strategy: &Strategy) -> Option<WorkerId> {
     match strategy {
-        Strategy::Default | Strategy::Spread => None,
+        Strategy::Default | Strategy::Spread | Strategy::Group { .. } => None,
         Strategy::Affinity { worker, soft: false } => Some(*worker),
         Strategy::Affinity { worker, soft: true } => {
             field.spot(*worker).is_some_and(|spot| able(spot, request)).then_some(*worker)

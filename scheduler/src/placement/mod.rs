@@ -9,6 +9,7 @@
 //! | `affinity` | `Strategy::Affinity` | the worker that was named |
 //! | `spread` | `Strategy::Spread`, drivers | the most room; for nothing, the fewest tasks |
 //! | `locality` | `Strategy::Default` | owners of dependencies, the spilling worker's neighbours |
+//! | `gang` | placement groups | by the group's strategy, all bundles at once |
 //! | `pack` | the same, where locality finds none | the worker that the task fills best |
 //!
 //! Ties go by a seeded hash of the worker's id: the same seed places the same way, and no worker
@@ -17,6 +18,7 @@
 mod affinity;
 mod field;
 mod filter;
+mod gang;
 mod locality;
 mod pack;
 mod reason;
@@ -27,6 +29,7 @@ mod tests;
 
 pub use field::{Field, Spot};
 pub use filter::pinned;
+pub use gang::{GangAsk, choose_gang, gang_reason};
 pub use reason::Reason;
 
 use crate::id::WorkerId;
@@ -59,10 +62,10 @@ pub fn choose(field: &Field, ask: &Ask<'_>) -> Option<WorkerId> {
     }
     match ask.strategy {
         Strategy::Spread => spread::choose(field, ask.request),
-        Strategy::Default | Strategy::Affinity { .. } if ask.driver => {
+        Strategy::Default | Strategy::Affinity { .. } | Strategy::Group { .. } if ask.driver => {
             spread::choose_for_driver(field, ask.request)
         }
-        Strategy::Default | Strategy::Affinity { .. } => {
+        Strategy::Default | Strategy::Affinity { .. } | Strategy::Group { .. } => {
             locality::choose(field, ask).or_else(|| pack::choose(field, ask.request))
         }
     }

@@ -3,6 +3,7 @@
 use super::*;
 use crate::id::{JobId, TaskId};
 use crate::resource::Amount;
+use crate::spec::GroupStrategy;
 
 fn cpus(n: f64) -> Resources {
     Resources::cpus(n)
@@ -35,6 +36,72 @@ fn pick_with(
     let owner = WorkerId(99);
     let ask = Ask { request, strategy, driver: false, owner, dependencies };
     choose(field, &ask).map(|worker| worker.0)
+}
+
+fn gang(
+    field: &Field,
+    bundles: &[f64],
+    strategy: GroupStrategy,
+    beside: &[WorkerId],
+) -> Option<Vec<u64>> {
+    let bundles: Vec<_> = (0..).zip(bundles).map(|(n, cpu)| (n, cpus(*cpu))).collect();
+    let ask = GangAsk { bundles: &bundles, strategy, beside };
+    let chosen = choose_gang(field, &ask);
+    if chosen.is_none() {
+        assert_ne!(gang_reason(field, &ask), "");
+    }
+    chosen.map(|workers| workers.into_iter().map(|worker| worker.0).collect())
+}
+
+#[test]
+fn packing_takes_one_worker_if_it_can_and_few_if_not() {
+    use GroupStrategy::{Pack, StrictPack};
+    let field = field(&[(1, 8.0), (2, 2.0), (3, 4.0)]);
+    assert_eq!(gang(&field, &[1.0, 2.0, 1.0], Pack, &[]), Some(vec![3; 3]), "the best fit");
+    assert_eq!(gang(&field, &[1.0, 1.0], Pack, &[WorkerId(1)]), Some(vec![1; 2]), "beside");
+    assert_eq!(gang(&field, &[2.0, 4.0, 4.0, 2.0], Pack, &[]), Some(vec![3, 1, 1, 3]));
+    assert_eq!(gang(&field, &[2.0, 4.0, 4.0, 2.0], StrictPack, &[]), None);
+    assert_eq!(gang(&field, &[4.0, 4.0], StrictPack, &[]), Some(vec![1; 2]));
+    assert_eq!(gang(&field, &[2.0], StrictPack, &[WorkerId(3)]), Some(vec![3]));
+    assert_eq!(gang(&field, &[5.0], StrictPack, &[WorkerId(3)]), None, "not beside it");
+    assert_eq!(gang(&field, &[8.0, 4.0, 2.0, 1.0], Pack, &[]), None, "one CPU too many");
+}
+
+#[test]
+fn spreading_uses_every_worker_before_any_twice() {
+    use GroupStrategy::{Spread, StrictSpread};
+    let field = field(&[(1, 8.0), (2, 2.0), (3, 4.0)]);
+    assert_eq!(gang(&field, &[1.0; 3], StrictSpread, &[]), Some(vec![1, 3, 2]));
+    assert_eq!(gang(&field, &[1.0; 4], StrictSpread, &[]), None);
+    assert_eq!(gang(&field, &[1.0; 3], StrictSpread, &[WorkerId(3)]), None);
+    let mut four = gang(&field, &[1.0; 4], Spread, &[]).unwrap();
+    four.sort_unstable();
+    four.dedup();
+    assert_eq!(four, [1, 2, 3]);
+    assert_eq!(gang(&field, &[3.0; 3], Spread, &[]), Some(vec![1, 3, 1]));
+    assert_eq!(gang(&field, &[2.0; 8], Spread, &[]), None);
+    let alone = gang(&field, &[2.0], Spread, &[WorkerId(1), WorkerId(3)]);
+    assert_eq!(alone, Some(vec![2]), "where no other bundle is");
+}
+
+#[test]
+fn spreading_strictly_finds_a_way_wherever_there_is_one() {
+    // The larger request in CPUs would take the only worker that has the GPU.
+    let mut field = Field::new(7);
+    let mut both = cpus(8.0);
+    both.gpu = Amount::whole(1);
+    field.add(WorkerId(1), both, Vec::new());
+    field.add(WorkerId(2), cpus(4.0), Vec::new());
+    let mut special = cpus(1.0);
+    special.set("licence", Amount::whole(1));
+    let bundles = [(0, cpus(4.0)), (1, gpus(1))];
+    let strategy = GroupStrategy::StrictSpread;
+    let ask = GangAsk { bundles: &bundles, strategy, beside: &[] };
+    assert_eq!(choose_gang(&field, &ask), Some(vec![WorkerId(2), WorkerId(1)]));
+    let bundles = [(0, special), (1, cpus(1.0))];
+    let ask = GangAsk { bundles: &bundles, strategy, beside: &[] };
+    assert_eq!(choose_gang(&field, &ask), None);
+    assert_eq!(gang_reason(&field, &ask), "bundle 0: needs 1 licence; no worker has any");
 }
 
 #[test]

@@ -21,12 +21,16 @@
 //! 10 the actor lives elsewhere, or 11 here, and earlier calls of the same submitter are under
 //! way; 12 the outcome came back; 13 dependencies are readable here, in order for each caller.
 //!
+//! A task for a placement group goes from `Waiting` to `Grouping` while the group has no place, and
+//! from there to `Waiting` or `Placed`; the task that reserves a group is `Grouping` until it is.
+//!
 //! Invariants: TG-1 each entry is found by its id and owner, and is the only one. TG-2 the queue
 //! counts exactly the entries that are `Ready`. TG-3 an entry is `Running` exactly where its
 //! executor lists it. TG-4 what is `Ready`, `Starting` or `Running` misses no dependency.
 
 use std::sync::Arc;
 
+use crate::group::Slot;
 use crate::hash::FastMap;
 use crate::id::{ExecutorId, TaskId, WorkerId};
 use crate::object::Tries;
@@ -54,6 +58,8 @@ pub(crate) struct TaskEntry {
     pub(crate) missing: u32,
     /// Who submitted it here; 0 where it came from elsewhere.
     pub(crate) submitter: ExecutorId,
+    /// The bundle of a placement group here that pays for it.
+    pub(crate) bundle: Slot,
     /// The head counts it as assigned to this worker.
     pub(crate) assigned: bool,
     /// Its end was asked for: a death of its executor is no reason to run it again.
@@ -86,6 +92,8 @@ pub(crate) enum TaskState {
     Naming,
     /// For dependencies: readable here, or (`!here`) known to exist somewhere.
     Waiting { here: bool },
+    /// The group is being placed: this task reserves it, or goes into it.
+    Grouping,
     /// For resources, in the queue of that shape.
     Ready { shape: u32 },
     /// It holds its resources; the executor is on its way.

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use rdist_scheduler::hash::{FastMap, FastSet};
-use rdist_scheduler::id::{ActorId, ExecutorId, TaskId, WorkerId};
+use rdist_scheduler::id::{ActorId, ExecutorId, GroupId, TaskId, WorkerId};
 use rdist_scheduler::outcome::{Cause, TaskError};
 use rdist_scheduler::resource::{Amount, Resources};
 
@@ -13,6 +13,8 @@ pub struct Harm {
     pub executors_died: bool,
     pub workers_died: bool,
     pub heads_died: bool,
+    /// Workers that leave send their bundles away, and the actors in them with fresh state.
+    pub drained: bool,
 }
 
 impl Harm {
@@ -20,9 +22,9 @@ impl Harm {
     pub fn excuse(self, error: &TaskError) {
         let excused = match &error.cause {
             // Ours: a program that read a failed value.
-            Cause::Returned { .. } => self.executors_died || self.workers_died,
+            Cause::Returned { .. } => self.executors_died || self.workers_died || self.drained,
             // An actor's memory is gone with its process; retries of calls are its user's choice.
-            Cause::ActorDied(_) => self.executors_died || self.workers_died,
+            Cause::ActorDied(_) => self.executors_died || self.workers_died || self.drained,
             Cause::OwnerDied | Cause::ObjectLost | Cause::WorkerDied { .. } => self.workers_died,
             Cause::Cancelled | Cause::TimedOut { .. } => self.workers_died,
             Cause::ExecutorDied(_) | Cause::Panicked { .. } | Cause::Refused { .. } => false,
@@ -35,12 +37,17 @@ impl Harm {
 #[derive(Debug, Default)]
 pub struct Usage {
     charges: BTreeMap<(ExecutorId, TaskId), Charge>,
-    used: Resources,
+    /// For each group here, and for what is in none.
+    used: BTreeMap<Pool, Resources>,
 }
+
+/// A placement group that pays; `None`: the worker does.
+pub type Pool = Option<(GroupId, WorkerId)>;
 
 #[derive(Debug)]
 struct Charge {
     request: Resources,
+    pool: Pool,
     /// It holds its request until it is dropped, not until its creation has ended.
     actor: bool,
     blocked: bool,
@@ -53,18 +60,21 @@ impl Usage {
     pub fn start(
         &mut self,
         total: &Resources,
+        pool: Pool,
         who: (ExecutorId, TaskId),
         request: &Resources,
         actor: bool,
     ) {
         let (blocked, overlaps) = (false, false);
-        let charge = Charge { request: request.clone(), actor, blocked, overlaps };
+        let charge = Charge { request: request.clone(), pool, actor, blocked, overlaps };
         assert!(self.charges.insert(who, charge).is_none(), "{who:?} runs twice at a time");
-        self.used.add(request);
+        let used = self.used.entry(pool).or_default();
+        used.add(request);
         let mut most = total.clone();
-        let overlap = self.charges.values().filter(|charge| charge.overlaps && !charge.blocked);
+        let in_pool = self.charges.values().filter(|charge| charge.pool == pool);
+        let overlap = in_pool.filter(|charge| charge.overlaps && !charge.blocked);
         most.cpu += overlap.map(|charge| charge.request.cpu).sum::<Amount>();
-        assert!(most.covers(&self.used), "oversubscribed: {} of {total} by {who:?}", self.used);
+        assert!(most.covers(used), "oversubscribed: {used} of {total} by {who:?} in {pool:?}");
     }
 
     pub fn is_actor(&self, who: (ExecutorId, TaskId)) -> bool {
@@ -77,11 +87,12 @@ impl Usage {
             return;
         }
         charge.blocked = blocked;
+        let used = self.used.entry(charge.pool).or_default();
         match blocked {
-            true => self.used.cpu -= charge.request.cpu,
+            true => used.cpu -= charge.request.cpu,
             false => {
                 charge.overlaps = true;
-                self.used.cpu += charge.request.cpu;
+                used.cpu += charge.request.cpu;
             }
         }
     }
@@ -89,7 +100,11 @@ impl Usage {
     pub fn end(&mut self, who: (ExecutorId, TaskId)) {
         self.block(who, false);
         if let Some(charge) = self.charges.remove(&who) {
-            self.used.subtract(&charge.request);
+            let used = self.used.entry(charge.pool).or_default();
+            used.subtract(&charge.request);
+            if used.is_none() {
+                self.used.remove(&charge.pool);
+            }
         }
     }
 

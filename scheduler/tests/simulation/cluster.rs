@@ -316,6 +316,10 @@ impl Simulation {
             assert!(tasks.is_empty(), "{id} keeps {tasks:#?}");
             let actors: Vec<_> = worker.core.actors().take(5).collect();
             assert!(actors.is_empty(), "{id} keeps {actors:#?}");
+            let bundles: Vec<_> = worker.core.bundles().take(5).collect();
+            assert!(bundles.is_empty(), "{id} keeps {bundles:#?}");
+            let groups: Vec<_> = worker.core.groups().take(5).collect();
+            assert!(groups.is_empty(), "{id} keeps {groups:#?}");
             let values: Vec<_> = worker.table.keys().take(5).collect();
             assert!(values.is_empty(), "the table of {id} keeps {values:?}");
             assert!(worker.processes.is_empty(), "{id} keeps {:?}", worker.processes.keys());

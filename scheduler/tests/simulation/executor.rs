@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
 use rdist_scheduler::hash::{FastMap, FastSet};
-use rdist_scheduler::id::{ActorId, ExecutorId, ObjectId, TaskId, WorkerId};
+use rdist_scheduler::id::{ActorId, ExecutorId, GroupId, ObjectId, TaskId, WorkerId};
 use rdist_scheduler::local::{ExecutorRole, LocalEvent};
 use rdist_scheduler::outcome::TaskError;
 use rdist_scheduler::spec::{Reference, TaskKind, TaskSpec};
@@ -65,6 +65,7 @@ pub struct Run {
     next: usize,
     slots: Vec<Reference>,
     actors: Vec<ActorId>,
+    groups: Vec<GroupId>,
     /// What it has read so far.
     read: u64,
     children: u64,
@@ -145,6 +146,9 @@ impl Simulation {
                 ops: vec![Op::Compute(mix(word(&spec, 0), 5) % 200_000)],
                 returns: Vec::new(),
             },
+            TaskKind::GroupCreate(_) | TaskKind::Bundle { .. } => {
+                panic!("{:?} runs in {executor} of {worker}, and has no code", spec.id)
+            }
         };
         let mut read = word(&spec, 0);
         for dependency in &spec.dependencies {
@@ -170,6 +174,7 @@ impl Simulation {
             next: 0,
             slots,
             actors: Vec::new(),
+            groups: Vec::new(),
             read,
             children: 0,
             puts: 0,
@@ -222,7 +227,11 @@ impl Simulation {
                     let object = run.slots[slot].object;
                     self.let_go(at, object);
                 }
-                Op::Spawn { own_process, cpus, named } => self.spawn(at, own_process, cpus, named),
+                Op::Spawn { own_process, cpus, named, place } => {
+                    self.spawn(at, own_process, cpus, (named, place));
+                }
+                Op::Reserve { bundles, strategy } => self.reserve(at, &bundles, strategy),
+                Op::Return(group) => self.return_group(at, group),
                 Op::Call { actor, dependencies } => self.call(at, actor, &dependencies),
             }
         }

@@ -11,7 +11,8 @@
 //! Checked from outside the cores: every value that a program reads is there and is right; a task
 //! starts only where its arguments are and its request fits, but for what unblocked tasks take
 //! back; nothing is freed while a program reads it; an actor's calls start in the order of each
-//! caller and count once; errors appear only when something died that explains them; when faults
+//! caller and count once; a task runs in a placement group only when every bundle of it is
+//! reserved, and together with others within what they hold; errors appear only when something died that explains them; when faults
 //! stop, every job ends; and then no worker has a task, object, value, actor or process left, and
 //! the head has all room back.
 #![allow(clippy::unwrap_used, missing_docs, unreachable_pub)]
@@ -70,15 +71,21 @@ fn run(test: &str, count: u64, options: impl Fn(&mut Rng) -> Options) {
     }
 }
 
-fn jobs(rng: &mut Rng, most: u64, actors_hold: bool) -> Vec<Mix> {
-    let mix = |rng: &mut Rng| Mix { tasks: 1 + rng.below(most), plain: false, actors_hold };
+fn jobs(rng: &mut Rng, workers: u64, faults: Faults) -> Vec<Mix> {
+    let mix = |rng: &mut Rng| Mix {
+        tasks: 1 + rng.below(80),
+        plain: false,
+        strict_spread: workers > 2,
+        actors_hold: !(faults.executors || faults.workers),
+    };
     (0..1 + rng.below(3)).map(|_| mix(rng)).collect()
 }
 
 fn small(rng: &mut Rng, faults: Faults) -> Options {
+    let workers = 1 + rng.below(6);
     Options {
-        workers: 1 + rng.below(6),
-        jobs: jobs(rng, 80, !(faults.executors || faults.workers)),
+        workers,
+        jobs: jobs(rng, workers, faults),
         faults,
         fault_time: 1_000 * MILLISECOND,
         fault_every: 4 * MILLISECOND,
@@ -132,7 +139,7 @@ fn a_thousand_workers() {
     let tasks = number("SIM_TASKS").unwrap_or(20_000);
     run("a_thousand_workers", 1, |_| Options {
         workers,
-        jobs: vec![Mix { tasks, plain: true, actors_hold: false }],
+        jobs: vec![Mix { tasks, plain: true, strict_spread: false, actors_hold: false }],
         faults: Faults {
             executors: true,
             workers: true,

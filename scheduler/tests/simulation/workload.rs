@@ -6,6 +6,7 @@
 
 use rdist_scheduler::hash::FastMap;
 use rdist_scheduler::id::{ObjectId, TaskId};
+use rdist_scheduler::spec::GroupStrategy;
 
 use super::network::{Rng, mix};
 
@@ -31,7 +32,15 @@ pub enum Op {
         own_process: bool,
         cpus: f64,
         named: bool,
+        place: Placing,
     },
+    /// Reserves a placement group, of these CPUs for each bundle.
+    Reserve {
+        bundles: Vec<f64>,
+        strategy: GroupStrategy,
+    },
+    /// Gives the n-th group of this program back.
+    Return(usize),
     /// Calls the n-th actor of this program.
     Call {
         actor: usize,
@@ -59,6 +68,8 @@ pub enum Placing {
     Near(u64),
     /// To the n-th member that lives, and to no other.
     Only(u64),
+    /// Into the n-th group of this program, in that bundle or any.
+    Group(usize, Option<u32>),
 }
 
 /// A program and the references that its value contains.
@@ -74,6 +85,8 @@ pub struct Mix {
     pub tasks: u64,
     /// Only independent tasks.
     pub plain: bool,
+    /// There are always workers for two bundles that lie apart.
+    pub strict_spread: bool,
     /// Actors hold CPUs. Not where drivers die: actors live as long as their job, and each try of
     /// its driver makes others.
     pub actors_hold: bool,
@@ -114,17 +127,26 @@ pub fn task_program(seed: u64, depth: u8, borrowed: usize) -> Program {
 
 /// A driver's program: rounds of the shapes that real jobs have.
 pub fn driver_program(seed: u64, what: Mix) -> Program {
-    let mut driver = Writer { rng: Rng(seed), ops: Vec::new(), slots: 0, actors: 0, what };
+    let mut driver = Writer {
+        rng: Rng(seed),
+        ops: Vec::new(),
+        slots: 0,
+        actors: 0,
+        ended: Vec::new(),
+        groups: 0,
+        what,
+    };
     let mut left = what.tasks;
     while left > 0 {
         let count = (1 + driver.rng.below(20)).min(left);
         left -= count;
-        match driver.rng.below(if what.plain { 1 } else { 7 }) {
+        match driver.rng.below(if what.plain { 1 } else { 9 }) {
             0 | 1 => driver.independent(count),
             2 => driver.chain(count),
             3 => driver.fan(count),
             4 => driver.nested(count),
             5 => driver.actors(count),
+            6 | 7 => driver.group(count),
             _ => driver.references(count),
         }
         if driver.rng.one_in(3) {
@@ -143,6 +165,9 @@ struct Writer {
     ops: Vec<Op>,
     slots: Slot,
     actors: usize,
+    /// Actors that went with their group.
+    ended: Vec<usize>,
+    groups: usize,
     what: Mix,
 }
 
@@ -225,15 +250,90 @@ impl Writer {
         } else {
             0.0
         };
-        self.ops.push(Op::Spawn { own_process, cpus, named: self.rng.one_in(3) });
+        let (named, place) = (self.rng.one_in(3), Placing::Default);
+        self.ops.push(Op::Spawn { own_process, cpus, named, place });
         self.actors += 1;
         for _ in 0..count {
             let argument = self.rng.one_in(4).then(|| self.child(0, Vec::new(), Vec::new()));
-            let actor = self.rng.below(self.actors as u64) as usize;
+            let mut actor = self.rng.below(self.actors as u64) as usize;
+            if self.ended.contains(&actor) {
+                actor = self.actors - 1;
+            }
             let dependencies = argument.into_iter().collect();
             self.ops.push(Op::Call { actor, dependencies });
             self.slots += 1;
         }
+    }
+
+    /// A group, work in it that waits for nothing outside of it, and its end. Together with what
+    /// actors hold, the groups of three jobs leave no job without a way to go on: who has a group
+    /// waits for nobody, and the largest group fits on the smallest worker.
+    fn group(&mut self, count: u64) {
+        let mut bundles = Vec::new();
+        for _ in 0..1 + self.rng.below(4) {
+            let cpus = [0.5, 1.0][self.rng.below(2) as usize];
+            if bundles.iter().sum::<f64>() + cpus <= 2.0 {
+                bundles.push(cpus);
+            }
+        }
+        let mut strategies =
+            vec![GroupStrategy::Pack, GroupStrategy::Spread, GroupStrategy::StrictPack];
+        if self.what.strict_spread {
+            strategies.push(GroupStrategy::StrictSpread);
+        }
+        let strategy = strategies[self.rng.below(strategies.len() as u64) as usize];
+        if strategy == GroupStrategy::StrictSpread {
+            bundles.truncate(2);
+        }
+        let sizes = bundles.clone();
+        self.ops.push(Op::Reserve { bundles, strategy });
+        let group = self.groups;
+        let ready = self.slots;
+        (self.groups, self.slots) = (self.groups + 1, self.slots + 1);
+        if self.rng.one_in(2) {
+            self.ops.push(Op::Get(ready));
+        }
+        let input = self.put(Vec::new());
+        let first = self.slots;
+        for _ in 0..count {
+            let bundle = self.rng.below(sizes.len() as u64) as usize;
+            let any = self.rng.one_in(3);
+            let cpus = if any { 0.5 } else { sizes[bundle] };
+            let place = Placing::Group(group, (!any).then_some(bundle as u32));
+            self.placed(cpus, place, input);
+        }
+        self.ops.extend((first..self.slots).map(Op::Get));
+        if self.rng.one_in(3) {
+            // What it holds is in others' way; it gives it back with the group.
+            let bundle = self.rng.below(sizes.len() as u64) as u32;
+            let place = Placing::Group(group, Some(bundle));
+            let own_process = self.rng.one_in(2);
+            let cpus = [0.0, 0.5][self.rng.below(2) as usize];
+            self.ops.push(Op::Spawn { own_process, cpus, named: false, place });
+            self.ops.push(Op::Call { actor: self.actors, dependencies: vec![input] });
+            self.ended.push(self.actors);
+            self.ops.push(Op::Get(self.slots));
+            (self.actors, self.slots) = (self.actors + 1, self.slots + 1);
+        }
+        if self.rng.one_in(4) {
+            let early = self.rng.below(3_000_000);
+            self.ops.push(Op::Compute(early));
+        }
+        self.ops.push(Op::Return(group));
+    }
+
+    fn placed(&mut self, cpus: f64, place: Placing, input: Slot) {
+        self.ops.push(Op::Submit(Child {
+            seed: self.rng.next(),
+            depth: 0,
+            dependencies: if self.rng.one_in(2) { vec![input] } else { Vec::new() },
+            borrowed: if self.rng.one_in(3) { vec![input] } else { Vec::new() },
+            cpus,
+            place,
+            inline: self.rng.one_in(2),
+            priority: 0,
+        }));
+        self.slots += 1;
     }
 
     fn references(&mut self, count: u64) {
@@ -320,7 +420,12 @@ impl Oracle {
                     own.push(id);
                 }
                 Op::Get(slot) => read = self.read(read, own[*slot]),
-                Op::Compute(_) | Op::Drop(_) | Op::Spawn { .. } | Op::Call { .. } => {}
+                Op::Compute(_)
+                | Op::Drop(_)
+                | Op::Spawn { .. }
+                | Op::Call { .. }
+                | Op::Reserve { .. }
+                | Op::Return(_) => {}
             }
         }
         let contains = program.returns.iter().map(|slot| own[*slot]).collect();

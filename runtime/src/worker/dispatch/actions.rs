@@ -28,6 +28,8 @@ impl Dispatch {
             LocalAction::Deliver { executor, object, error } => {
                 self.deliver(executor, object, error);
             }
+            // What `()` is in an archive.
+            LocalAction::PutNothing { object } => self.keep(object, Stored::Inline([].into())),
             LocalAction::Free { object } => self.free(object),
             LocalAction::Send { to, message } => self.send_peer(to, message),
             LocalAction::SendHead(message) => self.send_head(message),

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use rdist_scheduler::id::{ExecutorId, ObjectId};
 use rdist_scheduler::local::LocalEvent;
 use rdist_scheduler::outcome::Outcome;
-use rdist_scheduler::spec::{TaskKind, TaskSpec};
+use rdist_scheduler::spec::{Strategy, TaskKind, TaskSpec};
 
 use super::Dispatch;
 use crate::store::Stored;
@@ -84,6 +84,10 @@ impl Dispatch {
             FromExecutor::KillActor { actor, owner } => {
                 self.tell(LocalEvent::ActorKillRequested { actor, owner });
             }
+            FromExecutor::RemoveGroup { group, owner } => {
+                self.check_job(by, group.0.object(0))?;
+                self.tell(LocalEvent::GroupRemoveRequested { group, owner });
+            }
             FromExecutor::ActorLookup { request, name } => {
                 self.tell(LocalEvent::ActorLookup { by, request, name });
             }
@@ -117,8 +121,11 @@ impl Dispatch {
             let (returns, takes) = (spec.returns, spec.dependencies.len());
             return Err(format!("{} returns {returns} values and takes {takes}", spec.id));
         }
-        if matches!(spec.kind, TaskKind::Driver) {
-            return Err(format!("{} is submitted as a driver", spec.id));
+        if matches!(spec.kind, TaskKind::Driver | TaskKind::Bundle { .. }) {
+            return Err(format!("{} is of a kind that no program submits", spec.id));
+        }
+        if let Strategy::Group { group, .. } = spec.strategy {
+            self.check_job(by, group.0.object(0))?;
         }
         self.tell(LocalEvent::Submitted { by, spec: Arc::new(spec) });
         Ok(())

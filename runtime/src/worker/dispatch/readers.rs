@@ -348,6 +348,6 @@ fn actor_of(spec: &TaskSpec) -> Option<ActorId> {
     match spec.kind {
         TaskKind::ActorCreate(_) => Some(ActorId(spec.id)),
         TaskKind::ActorCall { actor, .. } => Some(actor),
-        TaskKind::Plain | TaskKind::Driver => None,
+        _ => None,
     }
 }

@@ -1,5 +1,6 @@
 //! The core alone, event by event.
 
+mod groups;
 mod jobs;
 mod placing;
 mod recovery;

@@ -3,6 +3,7 @@
 
 mod actors;
 mod bench;
+mod groups;
 mod head;
 mod objects;
 mod plain;

@@ -242,6 +242,7 @@ impl World {
             LocalAction::Pull { object, from, .. } => {
                 self.worker(at).pulls.push_back((object, from));
             }
+            LocalAction::PutNothing { .. } => unreachable!("no program here reserves groups"),
             LocalAction::Free { object } => self.freed(at, object),
             LocalAction::Send { to, message } => {
                 let values = self.attached(at, &message);

@@ -70,6 +70,7 @@ impl Simulation {
                 let Some(at) = self.workers.get_mut(&worker) else { return };
                 if open > 2 && !at.drained && self.head.is_some() {
                     at.drained = true;
+                    self.harm.drained = true;
                     self.agenda.at(next, Event::Leave(worker));
                     self.tell_head(ClusterEvent::WorkerDraining { worker });
                     self.tell(worker, LocalEvent::Drain);

@@ -3,12 +3,12 @@
 use std::collections::BTreeMap;
 
 use rdist_scheduler::hash::{FastMap, FastSet};
-use rdist_scheduler::id::{ExecutorId, ObjectId, WorkerId};
+use rdist_scheduler::id::{ExecutorId, GroupId, ObjectId, WorkerId};
 use rdist_scheduler::local::{LocalAction, LocalConfig, LocalCore, LocalEvent};
 use rdist_scheduler::message::{PeerMessage, Place};
 use rdist_scheduler::outcome::Outcome;
 use rdist_scheduler::resource::Resources;
-use rdist_scheduler::spec::TaskKind;
+use rdist_scheduler::spec::{Strategy, TaskKind};
 use rdist_scheduler::time::Timestamp;
 
 use super::{Event, MILLISECOND, Simulation, Worker};
@@ -16,7 +16,40 @@ use crate::checker::Usage;
 use crate::executor::{Command, Process, Stored};
 use crate::network::Address;
 
+impl Worker {
+    /// What the tasks of a group may hold here together, or those that are in none.
+    fn room_of(&self, pool: Option<(GroupId, WorkerId)>) -> Resources {
+        let mut inside = Resources::NONE;
+        let mut outside = self.total.clone();
+        for bundle in self.core.bundles() {
+            outside.subtract(&bundle.total);
+            if pool == Some((bundle.group, bundle.owner)) {
+                inside.add(&bundle.total);
+            }
+        }
+        if pool.is_some() { inside } else { outside }
+    }
+}
+
 impl Simulation {
+    /// Something runs in a group: each bundle that has a place is reserved there, and where nobody
+    /// dies or leaves, every bundle has one.
+    pub(super) fn check_whole(&self, group: GroupId, owner: WorkerId) {
+        let Some(leader) = self.workers.get(&owner) else { return };
+        let Some(view) = leader.core.groups().find(|view| view.group == group) else { return };
+        let faults = self.options.faults;
+        assert!(
+            view.reserved || faults.workers || faults.drains,
+            "something runs in {group}, which is not reserved: {view:?}"
+        );
+        for (number, (holds, place)) in (0..).zip(&view.bundles) {
+            let Some(worker) = place.and_then(|worker| self.workers.get(&worker)) else { continue };
+            let mut there = worker.core.bundles();
+            let found = there.find(|b| (b.group, b.owner, b.bundle) == (group, owner, number));
+            assert_eq!(found.map(|b| b.total).as_ref(), Some(holds), "bundle {number} of {group}");
+        }
+    }
+
     pub(super) fn join(&mut self) {
         self.next_worker += 1;
         let worker = WorkerId(self.next_worker);
@@ -103,7 +136,16 @@ impl Simulation {
                 }
                 if !matches!(spec.kind, TaskKind::ActorCall { .. }) {
                     let actor = matches!(spec.kind, TaskKind::ActorCreate(_));
-                    at.usage.start(&at.total, (executor, spec.id), &spec.request, actor);
+                    let pool = match spec.strategy {
+                        Strategy::Group { group, owner, .. } => Some((group, owner)),
+                        _ => None,
+                    };
+                    let most = at.room_of(pool);
+                    let who = (executor, spec.id);
+                    at.usage.start(&most, pool, who, &spec.request, actor);
+                    if let Some((group, owner)) = pool {
+                        self.check_whole(group, owner);
+                    }
                 }
                 self.order(worker, executor, Command::Run(spec, attempt));
             }
@@ -123,6 +165,9 @@ impl Simulation {
             LocalAction::Pull { object, size, from } => {
                 let when = self.now + self.rng.below(3 * MILLISECOND);
                 self.agenda.at(when & !1, Event::Pulled { worker, object, size, from });
+            }
+            LocalAction::PutNothing { object } => {
+                at.table.insert(object, Stored { value: 0, contains: Vec::new() });
             }
             LocalAction::Free { object } => self.freed(worker, object),
             LocalAction::Send { to, message } => self.send_peer(worker, to, message),

@@ -38,7 +38,7 @@ impl Simulation {
                 self.actors.started(*id, life, caller, word(&spec, 10));
                 self.actors.counted((*id, *actor_owner), value, (task, attempt), caller);
             }
-            TaskKind::Plain | TaskKind::Driver => {}
+            _ => {}
         }
         let mut values = Vec::new();
         let outcome = if failed && matches!(spec.kind, TaskKind::Plain) {

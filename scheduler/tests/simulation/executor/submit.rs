@@ -3,10 +3,12 @@
 use std::sync::Arc;
 
 use rdist_scheduler::hash::FastMap;
-use rdist_scheduler::id::{ActorId, ObjectId, TaskId};
+use rdist_scheduler::id::{ActorId, GroupId, ObjectId, TaskId};
 use rdist_scheduler::local::LocalEvent;
 use rdist_scheduler::resource::Resources;
-use rdist_scheduler::spec::{ActorOptions, Reference, Strategy, TaskKind, TaskSpec};
+use rdist_scheduler::spec::{
+    ActorOptions, GroupOptions, GroupStrategy, Reference, Strategy, TaskKind, TaskSpec,
+};
 
 use super::{At, Stored};
 use crate::cluster::Simulation;
@@ -15,7 +17,7 @@ use crate::workload::{Child, Placing};
 
 impl Simulation {
     pub(super) fn submit_task(&mut self, at: At, child: &Child) {
-        let strategy = self.strategy(child.place);
+        let strategy = self.strategy(at, child.place);
         let Some(run) = self.running(at) else { return };
         let id = run.root().child(run.children);
         run.children += 1;
@@ -40,18 +42,48 @@ impl Simulation {
         self.submit_spec(at, spec);
     }
 
-    pub(super) fn strategy(&self, place: Placing) -> Strategy {
+    pub(super) fn strategy(&self, at: At, place: Placing) -> Strategy {
         let (n, soft) = match place {
             Placing::Default => return Strategy::Default,
             Placing::Spread => return Strategy::Spread,
             Placing::Near(n) => (n, true),
             Placing::Only(n) => (n, false),
+            Placing::Group(n, bundle) => {
+                let run = &self.workers[&at.worker].processes[&at.executor].runs[&at.run];
+                return Strategy::Group { group: run.groups[n], owner: at.worker, bundle };
+            }
         };
         let members = self.members();
         Strategy::Affinity { worker: members[(n % members.len() as u64) as usize], soft }
     }
 
-    pub(super) fn spawn(&mut self, at: At, own_process: bool, cpus: f64, named: bool) {
+    pub(super) fn reserve(&mut self, at: At, bundles: &[f64], strategy: GroupStrategy) {
+        let Some(run) = self.running(at) else { return };
+        let id = run.root().child(run.children);
+        run.children += 1;
+        run.groups.push(GroupId(id));
+        let bundles = bundles.iter().map(|cpus| Resources::cpus(*cpus)).collect();
+        let options = GroupOptions { bundles, strategy, name: None };
+        let kind = TaskKind::GroupCreate(Box::new(options));
+        let spec = self.spec(id, at, kind, Vec::new());
+        self.submit_spec(at, spec);
+    }
+
+    pub(super) fn return_group(&mut self, at: At, group: usize) {
+        let Some(run) = self.running(at) else { return };
+        let (group, owner) = (run.groups[group], at.worker);
+        let event = LocalEvent::GroupRemoveRequested { group, owner };
+        self.say(at.worker, at.executor, event, Vec::new());
+    }
+
+    pub(super) fn spawn(
+        &mut self,
+        at: At,
+        own_process: bool,
+        cpus: f64,
+        (named, place): (bool, Placing),
+    ) {
+        let strategy = self.strategy(at, place);
         let Some(run) = self.running(at) else { return };
         let id = run.root().child(run.children);
         run.children += 1;
@@ -65,7 +97,8 @@ impl Simulation {
         });
         let body = mix(1, id.job().0.into()).to_le_bytes().to_vec();
         let request = Resources::cpus(cpus);
-        let spec = TaskSpec { request, returns: 0, ..self.spec(id, at, kind, body) };
+        let made = self.spec(id, at, kind, body);
+        let spec = TaskSpec { request, strategy, returns: 0, ..made };
         self.submit_spec(at, spec);
     }
 

@@ -1,0 +1,93 @@
+//! Placement groups: reserved whole, used, moved when a worker dies, and given back.
+
+use crate::cluster::{Cluster, Running, example, kill, number, text, wait_until};
+
+fn groups() -> String {
+    example("groups").to_str().unwrap().to_owned()
+}
+
+/// The three numbers of a line that starts with `word`.
+fn hosts(job: &Running, word: &str) -> [i32; 3] {
+    job.wait_for(word, |line| {
+        let numbers = line.strip_prefix(word)?.split_whitespace();
+        let numbers: Vec<i32> = numbers.filter_map(|number| number.parse().ok()).collect();
+        numbers.try_into().ok()
+    })
+}
+
+#[test]
+fn bundles_are_where_the_strategy_says_and_hold_what_they_say() {
+    let cluster = Cluster::with_workers(&[2, 2]);
+    for mode in ["apart", "exclusive"] {
+        let finished = cluster.run(&["submit", &groups(), "--", mode]);
+        finished.assert_success();
+        assert!(finished.stdout.iter().any(|line| line.starts_with(mode)), "{finished}");
+    }
+    let left = cluster.run(&["list", "placement-groups"]);
+    assert_eq!(left.stdout, ["no placement group is reserved"]);
+    wait_until("all CPUs are free again", || {
+        let workers = cluster.run(&["list", "workers", "--json"]).json_lines();
+        let free: f64 = workers.iter().filter_map(|w| w["available_cpus"].as_f64()).sum();
+        if free == 4.0 { Ok(()) } else { Err(format!("{free} are")) }
+    });
+}
+
+#[test]
+fn a_group_moves_when_a_worker_dies() {
+    let cluster = Cluster::with_workers(&[1, 1, 1]);
+    let folder = tempfile::tempdir().unwrap();
+    let go = folder.path().join("go");
+    let program = groups();
+    let job = cluster.start(&["submit", &program, "--", "moved", go.to_str().unwrap()]);
+    let [first, second, driver] = hosts(&job, "placed ");
+    assert_ne!(first, second);
+
+    let listed = cluster.run(&["list", "placement-groups", "--json"]).json_lines();
+    assert_eq!(listed.len(), 1, "{listed:?}");
+    assert_eq!(text(&listed[0], "name"), "pair");
+    assert_eq!(text(&listed[0], "state"), "reserved");
+    assert_eq!(text(&listed[0], "strategy"), "strict spread");
+    let explained = cluster.run(&["explain", text(&listed[0], "group")]);
+    explained.assert_success();
+    assert!(explained.stdout.join("\n").contains("all 2 bundles are reserved"), "{explained}");
+
+    let lost = if first == driver { second } else { first };
+    kill(lost);
+    wait_until("the bundle is reserved elsewhere", || {
+        let listed = cluster.run(&["list", "placement-groups", "--json"]).json_lines();
+        let workers = cluster.run(&["list", "workers", "--json"]).json_lines();
+        let dead = workers.iter().any(|worker| number(worker, "pid") == lost);
+        let bundles = listed[0]["bundles"].to_string();
+        match !dead && listed[0]["state"] == "reserved" && !bundles.contains("nowhere") {
+            true => Ok(()),
+            false => Err(format!("{listed:?} on {workers:?}")),
+        }
+    });
+    std::fs::write(&go, "").unwrap();
+    let [third, fourth, actor] = hosts(&job, "then ");
+    assert!(third != lost && fourth != lost && third != fourth, "{third} {fourth} after {lost}");
+    assert_eq!(actor, third);
+    job.finish().assert_success();
+}
+
+#[test]
+fn a_job_that_is_stopped_leaves_no_group() {
+    let cluster = Cluster::with_workers(&[2]);
+    let folder = tempfile::tempdir().unwrap();
+    let never = folder.path().join("never");
+    let program = groups();
+    let job = cluster.start(&["submit", &program, "--", "holds", never.to_str().unwrap()]);
+    job.wait_for("a task", |line| line.contains("running ").then_some(()));
+    let tasks = cluster.run(&["list", "tasks", "--json"]).json_lines();
+    let waits = tasks.iter().find(|task| task["state"] == "queued").unwrap();
+    let explained = cluster.run(&["explain", text(waits, "task")]);
+    assert!(explained.stdout.join("\n").contains("in bundle 0 of group-"), "{explained}");
+    cluster.run(&["stop", "job-1"]).assert_success();
+    wait_until("all CPUs are free again", || {
+        let workers = cluster.run(&["list", "workers", "--json"]).json_lines();
+        let free = workers[0]["available_cpus"].as_f64();
+        if free == Some(2.0) { Ok(()) } else { Err(format!("{workers:?}")) }
+    });
+    let left = cluster.run(&["list", "placement-groups"]);
+    assert_eq!(left.stdout, ["no placement group is reserved"]);
+}
