@@ -56,6 +56,12 @@ impl TaskSpec {
     pub fn policy(&self) -> &Policy {
         self.policy.as_deref().unwrap_or(&Policy::DEFAULT)
     }
+
+    /// Whether the end of one such task makes just the room that another one needs: then short
+    /// ones may wait for each other's end in their executor.
+    pub fn takes_turns(&self) -> bool {
+        matches!(self.kind, TaskKind::Plain) && self.request.is_one_cpu() && self.policy.is_none()
+    }
 }
 
 /// How long a try of a task may take, and which ends of a try begin another one, beside losses of

@@ -50,6 +50,23 @@ pub enum LocalAction {
         /// Which try.
         attempt: u32,
     },
+    /// Run a task when a turn later than `after` comes (see `local::ahead`). As for `Run`, every
+    /// dependency is readable in the table here.
+    RunAhead {
+        /// Where.
+        executor: ExecutorId,
+        /// What.
+        spec: Arc<TaskSpec>,
+        /// Which try.
+        attempt: u32,
+        /// The last turn that was heard of.
+        after: u64,
+    },
+    /// Let the executor forget the tasks that wait for their turn; answered by `Recalled`.
+    Recall {
+        /// Which.
+        executor: ExecutorId,
+    },
     /// Tell `executor` that an object it wanted is readable (it is in the table), or failed.
     Deliver {
         /// To whom.

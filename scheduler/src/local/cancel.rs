@@ -109,6 +109,12 @@ impl LocalCore {
                     self.act(LocalAction::Cancel { executor, task });
                 }
             }
+            TaskState::Ahead { executor, .. } => {
+                // Before it starts, as a rule; else its executor's next turn tells.
+                entry.cancelled = true;
+                entry.state = TaskState::Ahead { executor, force: mode.force };
+                self.act(LocalAction::Cancel { executor, task });
+            }
             TaskState::Placed { worker } | TaskState::Called { worker, .. } => {
                 entry.cancelled = true;
                 if worker != me {

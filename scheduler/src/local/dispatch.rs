@@ -52,6 +52,7 @@ impl LocalCore {
             self.leave_queue(ready.key);
             self.start(ready.key);
         }
+        self.run_ahead();
         while let Some(slot) = self.bundles.next_due() {
             self.dispatch_bundle(slot);
         }
@@ -112,17 +113,29 @@ impl LocalCore {
     }
 
     pub(super) fn run(&mut self, key: TaskKey, executor: ExecutorId) {
-        let Some(process) = self.executors.get_mut(&executor) else { return };
-        let slot = process.running.len() as u32;
-        process.running.push(key);
-        let entry = &mut self.tasks[key];
-        let attempt = entry.attempt;
-        entry.state = TaskState::Running { executor, attempt, slot, blocked: false };
-        let spec = Arc::clone(&entry.spec);
-        if spec.policy.is_some() {
+        if !self.executors.contains_key(&executor) {
+            return;
+        }
+        self.list_running(key, executor);
+        let entry = &self.tasks[key];
+        let (spec, attempt) = (Arc::clone(&entry.spec), entry.attempt);
+        if spec.takes_turns() {
+            self.opens_lane(executor);
+        } else if spec.policy.is_some() {
             self.limit_time(key);
         }
         self.act(LocalAction::Run { executor, spec, attempt });
+    }
+
+    /// From now on the task runs in `executor`.
+    pub(super) fn list_running(&mut self, key: TaskKey, executor: ExecutorId) {
+        let Some(process) = self.executors.get_mut(&executor) else { return };
+        let slot = process.running.len() as u32;
+        process.running.push(key);
+        let since = self.now;
+        let entry = &mut self.tasks[key];
+        let attempt = entry.attempt;
+        entry.state = TaskState::Running { executor, attempt, slot, since, blocked: false };
     }
 
     /// Gives back what a `Starting` or `Running` task that is no call holds.
@@ -160,7 +173,7 @@ impl LocalCore {
         if self.tasks[key].extra.is_some() {
             self.stop_timer(key);
         }
-        if let TaskState::Running { executor, slot, blocked, .. } = self.tasks[key].state {
+        if let TaskState::Running { executor, slot, blocked, since, .. } = self.tasks[key].state {
             if let Some(process) = self.executors.get_mut(&executor) {
                 process.running.swap_remove(slot as usize);
                 if let Some(&moved) = process.running.get(slot as usize)
@@ -175,6 +188,14 @@ impl LocalCore {
                 }
                 return;
             }
+            let spec = &self.tasks[key].spec;
+            if spec.takes_turns() {
+                let (task, function) = (spec.id, spec.function);
+                self.learn_pace(task, function, since);
+                if !blocked && self.turn(executor) {
+                    return;
+                }
+            }
         }
         self.give_back(key);
     }
@@ -185,6 +206,9 @@ impl LocalCore {
             Some(actor) => self.call_blocks(actor),
             None => {
                 let (spec, slot) = (Arc::clone(&self.tasks[key].spec), self.tasks[key].bundle);
+                if spec.takes_turns() && self.turn(executor) {
+                    return;
+                }
                 if matches!(spec.kind, TaskKind::Plain) {
                     self.ledger_of(slot).unpass(&spec.request);
                 }
@@ -203,6 +227,9 @@ impl LocalCore {
                 ledger.take(&cpus_of(&spec.request));
                 if matches!(spec.kind, TaskKind::Plain) {
                     ledger.pass(&spec.request);
+                }
+                if spec.takes_turns() {
+                    self.opens_lane(executor);
                 }
                 self.head.load_changed = true;
             }

@@ -89,6 +89,12 @@ pub enum LocalEvent {
         /// The task.
         task: TaskId,
     },
+    /// The executor has forgotten the tasks that waited for their turn; it took no turn between
+    /// that and saying so.
+    Recalled {
+        /// The process.
+        executor: ExecutorId,
+    },
     /// Somebody here wants a task ended.
     CancelRequested {
         /// The task.

@@ -9,6 +9,7 @@
 //! waited for it fails; 3 it was asked to end, and takes nothing new; 4 it died: its references are
 //! dropped, its tasks fail or run again, its actors are lost.
 
+use super::ahead::Ahead;
 use super::{ExecutorRole, LocalAction, LocalCore};
 use crate::hash::FastSet;
 use crate::id::{ActorId, ExecutorId, JobId, ObjectId, TaskId};
@@ -31,6 +32,8 @@ pub(super) struct Executor {
     pub(super) waiting: Vec<(TaskKey, u64)>,
     /// Tasks that run in it; each knows its place (TG-3).
     pub(super) running: Vec<TaskKey>,
+    /// Tasks that wait in it for their turn.
+    pub(super) ahead: Ahead,
     /// Actors that live in it.
     pub(super) actors: FastSet<ActorId>,
     /// It is killed for the sake of that task's end; what runs beside it is not to blame.
@@ -73,6 +76,7 @@ impl LocalCore {
             holds: FastSet::default(),
             waiting: Vec::new(),
             running: Vec::new(),
+            ahead: Ahead::default(),
             actors: FastSet::default(),
             killed_for: None,
         };
@@ -162,6 +166,7 @@ impl LocalCore {
             self.stop_running(key);
             self.died_with(key, &death);
         }
+        self.queue_again(process.ahead.tasks);
         for object in holds {
             self.let_go(object);
         }

@@ -44,6 +44,9 @@ impl LocalCore {
                 format!("runs in {executor}, where it waits for objects")
             }
             TaskState::Running { executor, .. } => format!("runs in {executor}"),
+            TaskState::Ahead { executor, .. } => {
+                format!("waits in {executor} for the short tasks before it")
+            }
             TaskState::Spilled { reason, told, waits } => {
                 let why = self.explain_spill(*reason, request);
                 match waits {

@@ -11,7 +11,7 @@ use crate::id::ObjectId;
 use crate::object::{Borrow, Value};
 use crate::resource::Resources;
 use crate::spec::TaskKind;
-use crate::task::TaskState;
+use crate::task::{TaskKey, TaskState};
 
 impl LocalCore {
     /// Panics with the name of an invariant that does not hold. Takes time in proportion to
@@ -29,6 +29,7 @@ impl LocalCore {
     fn check_tasks(&self) {
         let mut ready = 0;
         let mut running = 0;
+        let mut ahead = 0;
         for (key, entry) in self.tasks.iter() {
             let id = entry.spec.id;
             assert_eq!(
@@ -50,6 +51,11 @@ impl LocalCore {
                     let listed = self.executors[&executor].running.get(slot as usize);
                     assert_eq!(listed, Some(&key), "TG-3: {executor} lists {id:?} in its place");
                 }
+                TaskState::Ahead { executor, .. } => {
+                    ahead += 1;
+                    let listed = self.executors[&executor].ahead.tasks.contains(&key);
+                    assert!(listed, "TG-5: {executor} lists {id:?} ahead");
+                }
                 _ => continue,
             }
             assert_eq!(entry.missing, 0, "TG-4: {id:?} has everything that it depends on");
@@ -64,6 +70,22 @@ impl LocalCore {
         assert_eq!(self.queue.len() + queued, ready, "TG-2: the queue counts the ready tasks");
         let listed: usize = self.executors.values().map(|process| process.running.len()).sum();
         assert_eq!(listed, running, "TG-3: executors list the running tasks alone");
+        self.check_ahead(ahead);
+    }
+
+    fn check_ahead(&self, ahead: usize) {
+        let listed: usize = self.executors.values().map(|process| process.ahead.tasks.len()).sum();
+        assert_eq!(listed, ahead, "TG-5: executors list the tasks that are ahead alone");
+        for (executor, process) in &self.executors {
+            let open = |key: &&TaskKey| {
+                self.tasks[**key].spec.takes_turns()
+                    && matches!(self.tasks[**key].state, TaskState::Running { blocked: false, .. })
+            };
+            let lanes = process.running.iter().filter(open).count();
+            assert_eq!(process.ahead.lanes as usize, lanes, "TG-6: {executor} counts its lanes");
+            let waits = !process.ahead.tasks.is_empty();
+            assert!(!waits || lanes > 0, "TG-6: what is ahead in {executor} has its turn");
+        }
     }
 
     fn check_ledger(&self) {

@@ -9,6 +9,10 @@ impl LocalCore {
     /// Ends a job's executors and forgets its tasks, actors and objects. Other workers hear of it
     /// from the head, so that nobody is told here.
     pub(super) fn job_ended(&mut self, job: JobId) {
+        for process in self.executors.values_mut().filter(|process| process.job == job) {
+            // Nobody's turn comes any longer.
+            process.ahead.tasks.clear();
+        }
         self.drop_job_tasks(job);
         let mut executors: Vec<ExecutorId> = self
             .executors
@@ -28,6 +32,7 @@ impl LocalCore {
         }
         self.drop_job_objects(job);
         self.lineage.forget(|task| task.job() == job);
+        self.paces.forget_job(job);
         self.head.forget_job(job);
         self.outbox.waiting.retain(|deferred| match &deferred.what {
             What::Release(object) => object.task.job() != job,

@@ -12,6 +12,7 @@
 //! |---|---|
 //! | `submit` | a task comes, from a program here or from the head; its dependencies |
 //! | `dispatch` | resources are given out, tasks start, block and go on |
+//! | `ahead` | short tasks wait in their executor for their turn |
 //! | `outcome` | a task ends: results, failures |
 //! | `retry` | time limits, and what follows a try that failed |
 //! | `cancel` | tasks are cancelled, and their children |
@@ -27,6 +28,7 @@
 
 mod action;
 mod actors;
+mod ahead;
 mod borrow;
 mod bundles;
 mod calls;
@@ -70,6 +72,7 @@ pub use action::{ExecutorRole, LocalAction};
 pub use event::LocalEvent;
 pub use views::{ActorView, BundleView, GroupView, ObjectView, TaskView};
 
+use ahead::Paces;
 use executors::Executor;
 use head::HeadLink;
 use peers::{Outbox, Peer};
@@ -121,6 +124,7 @@ pub struct LocalCore {
     steps: VecDeque<Step>,
     tasks: TaskTable,
     queue: ReadyQueue,
+    paces: Paces,
     ledger: Ledger,
     objects: FastMap<ObjectId, ObjectEntry>,
     /// Own tasks that may run on one other worker alone, by that worker.
@@ -181,6 +185,7 @@ impl LocalCore {
             steps: VecDeque::new(),
             tasks: TaskTable::default(),
             queue: ReadyQueue::default(),
+            paces: Paces::default(),
             ledger: Ledger::new(config.total.clone()),
             objects: FastMap::default(),
             pinned: FastMap::default(),
@@ -223,6 +228,11 @@ impl LocalCore {
             }
             LocalEvent::Blocked { executor, task } => self.blocked(executor, task),
             LocalEvent::Unblocked { executor, task } => self.unblocked(executor, task),
+            LocalEvent::Recalled { executor } => {
+                if self.listens(executor) {
+                    self.recalled(executor);
+                }
+            }
             LocalEvent::ExecutorStarted { executor } => self.executor_started(executor),
             LocalEvent::ExecutorDied { executor, death } => self.executor_died(executor, death),
             LocalEvent::CancelRequested { task, owner, mode } => {
@@ -262,6 +272,7 @@ impl LocalCore {
         self.strike_timers();
         self.expire_groups();
         self.settle();
+        self.recall_stalled();
         self.report_load();
     }
 
@@ -277,7 +288,8 @@ impl LocalCore {
     pub fn poll_timeout(&self) -> Option<Timestamp> {
         let stop = self.stopping.front().map(|&(deadline, _)| deadline);
         let group = self.group_deadlines.front().map(|&(deadline, ..)| deadline);
-        [stop, group, self.head.load_due(), self.timers.due()].into_iter().flatten().min()
+        let timers = [self.timers.due(), self.paces.due()];
+        [stop, group, self.head.load_due()].into_iter().chain(timers).flatten().min()
     }
 
     /// Whether nothing is owned, queued or running here.

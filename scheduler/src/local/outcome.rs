@@ -229,6 +229,8 @@ impl LocalCore {
             TaskState::Ready { .. } => self.leave_queue(key),
             TaskState::Starting { .. } => self.give_back(key),
             TaskState::Running { .. } => self.stop_running(key),
+            // Only with its job, which has cleared its executors' lists.
+            TaskState::Ahead { .. } => {}
             TaskState::Spilled { told: true, .. } => self.unspill(id, attempt),
             TaskState::Placed { worker } | TaskState::Called { worker, .. } => {
                 let worker = *worker;

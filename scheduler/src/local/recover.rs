@@ -265,7 +265,7 @@ impl LocalCore {
         }
         let Some(key) = self.tasks.find(task, owner) else { return };
         match self.tasks[key].state {
-            TaskState::Running { executor, .. } => {
+            TaskState::Running { executor, .. } | TaskState::Ahead { executor, .. } => {
                 self.tasks[key].cancelled = true;
                 self.act(LocalAction::Cancel { executor, task });
             }

@@ -186,6 +186,7 @@ impl LocalCore {
             TaskState::Starting { .. } => ("starting", Some(self.me)),
             TaskState::Running { blocked: true, .. } => ("blocked", Some(self.me)),
             TaskState::Running { .. } => ("running", Some(self.me)),
+            TaskState::Ahead { .. } => ("queued", Some(self.me)),
             TaskState::Spilled { .. } => ("spilled", None),
             TaskState::Placed { worker } => ("placed", Some(*worker)),
             TaskState::Lane => ("waiting", None),

@@ -74,6 +74,14 @@ impl Resources {
             .find(|(_, wanted, held)| wanted > held)
     }
 
+    /// Whether it is one CPU and nothing else, as most requests are.
+    pub fn is_one_cpu(&self) -> bool {
+        self.cpu == Amount::whole(1)
+            && self.gpu.is_zero()
+            && self.memory.is_zero()
+            && self.custom.is_empty()
+    }
+
     /// Whether there is nothing in it.
     pub fn is_none(&self) -> bool {
         *self == Self::NONE

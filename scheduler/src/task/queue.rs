@@ -120,6 +120,25 @@ impl ReadyQueue {
         }
     }
 
+    /// The next task, whether it fits or not; it stays.
+    pub(crate) fn first(&mut self, is_current: impl Fn(Ready) -> bool) -> Option<Ready> {
+        if self.len == 0 {
+            return None;
+        }
+        let mut best: Option<(i32, u64, Ready)> = None;
+        for shape in self.shapes.iter_mut().filter(|shape| shape.len > 0) {
+            let Some((lane, stamp)) = front(&mut shape.lanes, &is_current) else { continue };
+            let (priority, ready) = (shape.lanes[lane].0, shape.lanes[lane].1.front().copied());
+            let is_ahead = |other: (i32, u64)| (priority, other.1) > (other.0, stamp);
+            if let Some(ready) = ready
+                && best.is_none_or(|best| is_ahead((best.0, best.1)))
+            {
+                best = Some((priority, stamp, ready));
+            }
+        }
+        best.map(|(.., ready)| ready)
+    }
+
     /// The next task that fits. The caller takes it out with [`ReadyQueue::left`].
     pub(crate) fn pick(
         &mut self,

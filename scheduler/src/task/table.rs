@@ -9,7 +9,8 @@
 //!                  v    |       Starting                  v              v
 //!               Spilled-+          | 6                 Mailbox --13--> Running
 //!                  | 7             v
-//!                  v            Running --8--> (ended)
+//!                  v            Running --8--> (ended)      (short tasks: Ready, Ahead, Running;
+//!                  |                                        see `local::ahead`)
 //!               Placed --9--> (ended)
 //! ```
 //! 1 the head granted the actor's name; 2 every dependency is readable here; 3 resources taken, an
@@ -99,7 +100,9 @@ pub(crate) enum TaskState {
     /// It holds its resources; the executor is on its way.
     Starting { executor: ExecutorId },
     /// It runs, as that attempt.
-    Running { executor: ExecutorId, attempt: u32, slot: u32, blocked: bool },
+    Running { executor: ExecutorId, attempt: u32, slot: u32, since: Timestamp, blocked: bool },
+    /// It waits in the executor for its turn; `force`: its end was asked for, at any cost.
+    Ahead { executor: ExecutorId, force: bool },
     /// The head places it; `told`: the head knows. `waits` is what the head says about it.
     Spilled { reason: SpillReason, told: bool, waits: Option<Box<str>> },
     /// It is on that worker.
@@ -214,7 +217,9 @@ impl TaskTable {
             other != key
                 && matches!(
                     self[other].state,
-                    TaskState::Starting { .. } | TaskState::Running { .. }
+                    TaskState::Starting { .. }
+                        | TaskState::Running { .. }
+                        | TaskState::Ahead { .. }
                 )
         };
         self.twins_of(id).chain(self.index.get(&id).copied()).any(under_way)

@@ -1,11 +1,13 @@
 //! What must hold, whatever the cores think: checked from what goes in and out of them.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
 
 use rdist_scheduler::hash::{FastMap, FastSet};
 use rdist_scheduler::id::{ActorId, ExecutorId, GroupId, TaskId, WorkerId};
 use rdist_scheduler::outcome::{Cause, TaskError};
 use rdist_scheduler::resource::{Amount, Resources};
+use rdist_scheduler::spec::TaskSpec;
 
 /// What went wrong so far, and so what may be lost for good.
 #[derive(Debug, Default, Clone, Copy)]
@@ -36,9 +38,12 @@ impl Harm {
 /// What a worker's tasks hold, by what its core was told and said.
 #[derive(Debug, Default)]
 pub struct Usage {
+    pub total: Resources,
     charges: BTreeMap<(ExecutorId, TaskId), Charge>,
     /// For each group here, and for what is in none.
     used: BTreeMap<Pool, Resources>,
+    /// Tasks that wait in executors for their turn.
+    ahead: BTreeMap<ExecutorId, VecDeque<Arc<TaskSpec>>>,
 }
 
 /// A placement group that pays; `None`: the worker does.
@@ -48,6 +53,8 @@ pub type Pool = Option<(GroupId, WorkerId)>;
 struct Charge {
     request: Resources,
     pool: Pool,
+    /// Its end is a turn of its executor.
+    turns: bool,
     /// It holds its request until it is dropped, not until its creation has ended.
     actor: bool,
     blocked: bool,
@@ -56,25 +63,58 @@ struct Charge {
 }
 
 impl Usage {
+    pub fn new(total: Resources) -> Self {
+        Self { total, ..Self::default() }
+    }
+
     /// A task starts: it must fit, but for what unblocked tasks took back.
     pub fn start(
         &mut self,
-        total: &Resources,
-        pool: Pool,
+        (total, pool): (&Resources, Pool),
         who: (ExecutorId, TaskId),
-        request: &Resources,
+        spec: &TaskSpec,
         actor: bool,
     ) {
-        let (blocked, overlaps) = (false, false);
-        let charge = Charge { request: request.clone(), pool, actor, blocked, overlaps };
-        assert!(self.charges.insert(who, charge).is_none(), "{who:?} runs twice at a time");
+        self.start_over((total, pool), who, spec, actor, false);
+    }
+
+    fn start_over(
+        &mut self,
+        (total, pool): (&Resources, Pool),
+        who: (ExecutorId, TaskId),
+        spec: &TaskSpec,
+        actor: bool,
+        overlaps: bool,
+    ) {
+        let blocked = false;
+        let (request, turns) = (spec.request.clone(), spec.takes_turns());
         let used = self.used.entry(pool).or_default();
-        used.add(request);
+        used.add(&request);
+        let charge = Charge { request, pool, turns, actor, blocked, overlaps };
+        assert!(self.charges.insert(who, charge).is_none(), "{who:?} runs twice at a time");
         let mut most = total.clone();
         let in_pool = self.charges.values().filter(|charge| charge.pool == pool);
         let overlap = in_pool.filter(|charge| charge.overlaps && !charge.blocked);
         most.cpu += overlap.map(|charge| charge.request.cpu).sum::<Amount>();
         assert!(most.covers(used), "oversubscribed: {used} of {total} by {who:?} in {pool:?}");
+    }
+
+    /// A task is given ahead of its turn.
+    pub fn queue(&mut self, executor: ExecutorId, spec: &Arc<TaskSpec>) {
+        self.ahead.entry(executor).or_default().push_back(Arc::clone(spec));
+    }
+
+    /// What has not started in the executor will not.
+    pub fn recalled(&mut self, executor: ExecutorId) {
+        self.ahead.remove(&executor);
+    }
+
+    /// The next one takes over the CPU, and what there is too little of.
+    fn turn(&mut self, executor: ExecutorId, overlaps: bool) {
+        if let Some(spec) = self.ahead.get_mut(&executor).and_then(VecDeque::pop_front) {
+            let total = self.total.clone();
+            self.start_over((&total, None), (executor, spec.id), &spec, false, overlaps);
+        }
     }
 
     pub fn is_actor(&self, who: (ExecutorId, TaskId)) -> bool {
@@ -89,7 +129,13 @@ impl Usage {
         charge.blocked = blocked;
         let used = self.used.entry(charge.pool).or_default();
         match blocked {
-            true => used.cpu -= charge.request.cpu,
+            true => {
+                used.cpu -= charge.request.cpu;
+                if charge.turns {
+                    let overlaps = charge.overlaps;
+                    self.turn(who.0, overlaps);
+                }
+            }
             false => {
                 charge.overlaps = true;
                 used.cpu += charge.request.cpu;
@@ -98,6 +144,7 @@ impl Usage {
     }
 
     pub fn end(&mut self, who: (ExecutorId, TaskId)) {
+        let was_blocked = self.charges.get(&who).is_some_and(|charge| charge.blocked);
         self.block(who, false);
         if let Some(charge) = self.charges.remove(&who) {
             let used = self.used.entry(charge.pool).or_default();
@@ -105,10 +152,14 @@ impl Usage {
             if used.is_none() {
                 self.used.remove(&charge.pool);
             }
+            if charge.turns && !was_blocked {
+                self.turn(who.0, charge.overlaps);
+            }
         }
     }
 
     pub fn end_executor(&mut self, executor: ExecutorId) {
+        self.ahead.remove(&executor);
         let keys: Vec<_> = self.charges.keys().filter(|(at, _)| *at == executor).copied().collect();
         for key in keys {
             self.end(key);

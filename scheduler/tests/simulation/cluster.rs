@@ -14,7 +14,6 @@ use rdist_scheduler::id::{ActorId, ExecutorId, JobId, ObjectId, WorkerId};
 use rdist_scheduler::local::{LocalCore, LocalEvent};
 use rdist_scheduler::message::{FromHead, Held, PeerMessage, ToHead};
 use rdist_scheduler::outcome::{Death, TaskError};
-use rdist_scheduler::resource::Resources;
 use rdist_scheduler::spec::TaskSpec;
 
 use super::checker::{ActorLog, Harm, Usage};
@@ -99,7 +98,6 @@ pub enum Event {
 
 pub struct Worker {
     pub core: LocalCore,
-    total: Resources,
     pub table: FastMap<ObjectId, Stored>,
     pub processes: BTreeMap<ExecutorId, Process>,
     usage: Usage,

@@ -27,6 +27,9 @@ pub struct Stored {
 #[derive(Debug)]
 pub enum Command {
     Run(Arc<TaskSpec>, u32),
+    /// With the last turn that the worker has heard of.
+    RunAhead(Arc<TaskSpec>, u32, u64),
+    Recall,
     Deliver(ObjectId, Option<Arc<TaskError>>),
     Cancel(TaskId),
     DropActor(ActorId),
@@ -47,6 +50,25 @@ pub struct Process {
     waiting: BTreeMap<ObjectId, Vec<u64>>,
     actors: BTreeMap<ActorId, Actor>,
     call_numbers: FastMap<ActorId, u64>,
+    turns: Turns,
+}
+
+/// Tasks that wait for their turn.
+#[derive(Debug, Default)]
+struct Turns {
+    /// Turns so far.
+    now: u64,
+    /// The last one that started a task that waited.
+    used: u64,
+    waiting: VecDeque<Waiting>,
+}
+
+#[derive(Debug)]
+struct Waiting {
+    spec: Arc<TaskSpec>,
+    attempt: u32,
+    after: u64,
+    cancelled: bool,
 }
 
 #[derive(Debug, Default)]
@@ -89,6 +111,7 @@ impl Process {
             waiting: BTreeMap::new(),
             actors: BTreeMap::new(),
             call_numbers: FastMap::default(),
+            turns: Turns::default(),
         }
     }
 }
@@ -116,6 +139,18 @@ impl Simulation {
         }
         match command {
             Command::Run(spec, attempt) => self.run_task(worker, executor, spec, attempt),
+            Command::RunAhead(spec, attempt, after) => {
+                self.run_ahead(
+                    worker,
+                    executor,
+                    Waiting { spec, attempt, after, cancelled: false },
+                );
+            }
+            Command::Recall => {
+                let Some(process) = self.process(worker, executor) else { return };
+                process.turns.waiting.clear();
+                self.say(worker, executor, LocalEvent::Recalled { executor }, Vec::new());
+            }
             Command::Deliver(object, error) => self.delivered(worker, executor, object, error),
             Command::Cancel(task) => self.cancel(worker, executor, task),
             Command::DropActor(actor) => {
@@ -242,6 +277,7 @@ impl Simulation {
         let Some(run) = self.running(at) else { return false };
         let Some(reference) = run.wants.front().copied() else { return true };
         let (task, object) = (run.spec.id, reference.object);
+        let takes_turns = run.spec.takes_turns();
         let Some(process) = self.process(at.worker, at.executor) else { return false };
         if !process.views.contains(&object) {
             let waiting = process.waiting.entry(object).or_default();
@@ -252,6 +288,9 @@ impl Simulation {
             }
             let executor = at.executor;
             self.say(at.worker, executor, LocalEvent::Blocked { executor, task }, Vec::new());
+            if takes_turns {
+                self.turn(at.worker, executor);
+            }
             if first {
                 let wanted = LocalEvent::Wanted { by: executor, reference };
                 self.say(at.worker, executor, wanted, Vec::new());

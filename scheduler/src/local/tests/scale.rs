@@ -20,7 +20,9 @@ fn serve(core: &mut LocalCore, pool: ExecutorId, driver: ExecutorId) -> u64 {
     let mut ended = 0;
     while let Some(action) = core.poll_action() {
         match action {
-            LocalAction::Run { spec, attempt, .. } => {
+            // Those that were given ahead have their turn by now.
+            LocalAction::Run { spec, attempt, .. }
+            | LocalAction::RunAhead { spec, attempt, .. } => {
                 let task = spec.id;
                 let outcome = inline();
                 let event = LocalEvent::Finished { executor: pool, task, attempt, outcome };

@@ -239,6 +239,9 @@ impl World {
                 }
             }
             LocalAction::ActorFound { .. } => {}
+            LocalAction::RunAhead { .. } | LocalAction::Recall { .. } => {
+                unreachable!("here every run takes milliseconds")
+            }
             LocalAction::Pull { object, from, .. } => {
                 self.worker(at).pulls.push_back((object, from));
             }

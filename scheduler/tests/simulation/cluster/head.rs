@@ -54,7 +54,7 @@ impl Simulation {
             return;
         }
         let total = match self.workers.get(&worker) {
-            Some(at) => at.total.clone(),
+            Some(at) => at.usage.total.clone(),
             None => return,
         };
         self.durable.workers.insert(worker);

@@ -20,7 +20,7 @@ impl Worker {
     /// What the tasks of a group may hold here together, or those that are in none.
     fn room_of(&self, pool: Option<(GroupId, WorkerId)>) -> Resources {
         let mut inside = Resources::NONE;
-        let mut outside = self.total.clone();
+        let mut outside = self.usage.total.clone();
         for bundle in self.core.bundles() {
             outside.subtract(&bundle.total);
             if pool == Some((bundle.group, bundle.owner)) {
@@ -57,10 +57,9 @@ impl Simulation {
         let core = LocalCore::new(LocalConfig::new(worker, total.clone()));
         let new = Worker {
             core,
-            total,
             table: FastMap::default(),
             processes: BTreeMap::new(),
-            usage: Usage::default(),
+            usage: Usage::new(total),
             timer: None,
             closed: FastSet::default(),
             ended: FastSet::default(),
@@ -141,14 +140,19 @@ impl Simulation {
                         _ => None,
                     };
                     let most = at.room_of(pool);
-                    let who = (executor, spec.id);
-                    at.usage.start(&most, pool, who, &spec.request, actor);
+                    at.usage.start((&most, pool), (executor, spec.id), &spec, actor);
                     if let Some((group, owner)) = pool {
                         self.check_whole(group, owner);
                     }
                 }
                 self.order(worker, executor, Command::Run(spec, attempt));
             }
+            LocalAction::RunAhead { executor, spec, attempt, after } => {
+                assert!(at.processes.get(&executor).is_none_or(|p| p.up), "runs before it is up");
+                at.usage.queue(executor, &spec);
+                self.order(worker, executor, Command::RunAhead(spec, attempt, after));
+            }
+            LocalAction::Recall { executor } => self.order(worker, executor, Command::Recall),
             LocalAction::Deliver { executor, object, error } => {
                 let there = error.is_some() || at.table.contains_key(&object);
                 assert!(there, "{object:?} is delivered on {worker}, where it is not");
@@ -220,6 +224,7 @@ impl Simulation {
                     at.usage.end((executor, *task));
                 }
             }
+            LocalEvent::Recalled { .. } => at.usage.recalled(executor),
             LocalEvent::Blocked { task, .. } => at.usage.block((executor, *task), true),
             LocalEvent::Unblocked { task, .. } => at.usage.block((executor, *task), false),
             LocalEvent::ExecutorDied { .. } => at.usage.end_executor(executor),

@@ -8,7 +8,7 @@ use rdist_scheduler::local::LocalEvent;
 use rdist_scheduler::outcome::{Cause, Outcome, Returned, TaskError};
 use rdist_scheduler::spec::{Reference, TaskKind};
 
-use super::{Actor, At, Stored, word};
+use super::{Actor, At, Stored, Waiting, word};
 use crate::cluster::Simulation;
 use crate::workload::Op;
 
@@ -62,6 +62,9 @@ impl Simulation {
             values,
         );
         self.forget_run(at);
+        if spec.takes_turns() {
+            self.turn(worker, executor);
+        }
         if let Some(run) = next_call {
             self.step_soon(At { run, ..at }, 0);
         }
@@ -69,16 +72,56 @@ impl Simulation {
 
     pub(super) fn cancel(&mut self, worker: WorkerId, executor: ExecutorId, task: TaskId) {
         let Some(process) = self.process(worker, executor) else { return };
+        if let Some(waiting) = process.turns.waiting.iter_mut().find(|w| w.spec.id == task) {
+            waiting.cancelled = true;
+            return;
+        }
         let found = process.runs.iter().find(|(_, run)| run.spec.id == task);
         let Some((number, run)) = found.map(|(number, run)| (*number, run)) else { return };
         if matches!(run.spec.kind, TaskKind::ActorCall { .. }) {
             return; // it is short, and ends by itself
         }
-        let attempt = run.attempt;
-        let outcome = Outcome::Failed(TaskError { task, cause: Cause::Cancelled });
-        let event = LocalEvent::Finished { executor, task, attempt, outcome };
-        self.say(worker, executor, event, Vec::new());
+        let (attempt, is_turn) = (run.attempt, run.spec.takes_turns() && !run.blocked);
+        self.say_cancelled(worker, executor, task, attempt);
         self.forget_run(At { worker, executor, run: number });
+        if is_turn {
+            self.turn(worker, executor);
+        }
+    }
+
+    fn say_cancelled(&mut self, worker: WorkerId, executor: ExecutorId, task: TaskId, n: u32) {
+        let outcome = Outcome::Failed(TaskError { task, cause: Cause::Cancelled });
+        let event = LocalEvent::Finished { executor, task, attempt: n, outcome };
+        self.say(worker, executor, event, Vec::new());
+    }
+
+    /// A task comes that waits for its turn, unless that was already.
+    pub(super) fn run_ahead(&mut self, worker: WorkerId, executor: ExecutorId, task: Waiting) {
+        let Some(process) = self.process(worker, executor) else { return };
+        let turns = &mut process.turns;
+        let next = turns.used.max(task.after) + 1;
+        if turns.waiting.is_empty() && next <= turns.now {
+            turns.used = next;
+            self.run_task(worker, executor, task.spec, task.attempt);
+        } else {
+            turns.waiting.push_back(task);
+        }
+    }
+
+    /// A task that takes turns has ended or blocks.
+    pub(super) fn turn(&mut self, worker: WorkerId, executor: ExecutorId) {
+        loop {
+            let Some(process) = self.process(worker, executor) else { return };
+            let turns = &mut process.turns;
+            turns.now += 1;
+            let Some(next) = turns.waiting.pop_front() else { return };
+            turns.used = turns.used.max(next.after) + 1;
+            assert_eq!(turns.used, turns.now, "a task waits for the next turn");
+            if !next.cancelled {
+                return self.run_task(worker, executor, next.spec, next.attempt);
+            }
+            self.say_cancelled(worker, executor, next.spec.id, next.attempt);
+        }
     }
 
     /// Drops what a run refers to.
