@@ -141,6 +141,8 @@ pub struct Simulation {
     pub next_run: u64,
     pub events: u64,
     pub submitted: u64,
+    /// Tasks that waited in an executor for their turn.
+    pub queued_ahead: u64,
     pub finished: u64,
     trace: bool,
 }
@@ -172,6 +174,7 @@ impl Simulation {
             next_run: 0,
             events: 0,
             submitted: 0,
+            queued_ahead: 0,
             finished: 0,
             trace: std::env::var_os("SIM_TRACE").is_some(),
             options,

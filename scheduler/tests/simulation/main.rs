@@ -44,6 +44,7 @@ fn run(test: &str, count: u64, options: impl Fn(&mut Rng) -> Options) {
             first..first + number("SIM_SEEDS").unwrap_or(count)
         }
     };
+    let (runs, mut queued_ahead) = (seeds.end - seeds.start, 0);
     for seed in seeds {
         let options = options(&mut Rng(seed ^ 0x5157_4152_4d00_0000));
         let ran = catch_unwind(AssertUnwindSafe(|| {
@@ -53,6 +54,7 @@ fn run(test: &str, count: u64, options: impl Fn(&mut Rng) -> Options) {
         }));
         match ran {
             Ok(simulation) => {
+                queued_ahead += simulation.queued_ahead;
                 if number("SIM_SEED").is_some() {
                     let (now, events) = (simulation.now / MILLISECOND, simulation.events);
                     let (submitted, finished) = (simulation.submitted, simulation.finished);
@@ -69,6 +71,8 @@ fn run(test: &str, count: u64, options: impl Fn(&mut Rng) -> Options) {
             }
         }
     }
+    println!("{queued_ahead} tasks waited in executors for their turn");
+    assert!(runs < 100 || queued_ahead > runs, "tasks are given ahead of their turn");
 }
 
 fn jobs(rng: &mut Rng, workers: u64, faults: Faults) -> Vec<Mix> {

@@ -92,11 +92,23 @@ pub struct Mix {
     pub actors_hold: bool,
 }
 
+/// The function whose runs are short, but for a few.
+const SHORT: u64 = 1;
+
+/// Which function a task runs.
+pub fn function_of(seed: u64) -> u64 {
+    seed >> 7 & 1
+}
+
 /// A task's own program: borrowed references are its first slots.
 pub fn task_program(seed: u64, depth: u8, borrowed: usize) -> Program {
     let mut rng = Rng(seed);
     let mut program = Program::default();
-    program.ops.push(Op::Compute(rng.below(3_000_000)));
+    program.ops.push(Op::Compute(match function_of(seed) {
+        SHORT if rng.one_in(60) => 20_000_000,
+        SHORT => rng.below(40_000),
+        _ => rng.below(3_000_000),
+    }));
     program.ops.extend((0..borrowed).map(Op::Get));
     let mut slots = borrowed;
     if depth > 0 {
@@ -184,7 +196,7 @@ impl Writer {
             depth,
             dependencies,
             borrowed,
-            cpus: [0.5, 1.0, 1.0, 2.0][self.rng.below(4) as usize],
+            cpus: [1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 0.5, 2.0][self.rng.below(8) as usize],
             place,
             inline: self.rng.one_in(2),
             priority: if self.rng.one_in(8) { 1 } else { 0 },

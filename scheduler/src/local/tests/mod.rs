@@ -2,6 +2,7 @@
 //! unclaimed action; `random` drives several cores over lossless links.
 
 mod actors;
+mod ahead;
 mod bench;
 mod groups;
 mod head;

@@ -105,6 +105,7 @@ impl Simulation {
             self.run_task(worker, executor, task.spec, task.attempt);
         } else {
             turns.waiting.push_back(task);
+            self.queued_ahead += 1;
         }
     }
 

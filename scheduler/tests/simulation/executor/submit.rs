@@ -13,7 +13,7 @@ use rdist_scheduler::spec::{
 use super::{At, Stored};
 use crate::cluster::Simulation;
 use crate::network::mix;
-use crate::workload::{Child, Placing};
+use crate::workload::{Child, Placing, function_of};
 
 impl Simulation {
     pub(super) fn submit_task(&mut self, at: At, child: &Child) {
@@ -28,6 +28,7 @@ impl Simulation {
         let mut body = child.seed.to_le_bytes().to_vec();
         body.extend([child.depth, u8::from(child.inline)]);
         let spec = TaskSpec {
+            function: function_of(child.seed),
             request: Resources::cpus(child.cpus),
             dependencies: of(&child.dependencies),
             borrowed: of(&child.borrowed),
