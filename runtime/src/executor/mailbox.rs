@@ -94,7 +94,8 @@ pub(super) fn serve(process: &'static Process, mailbox: &Arc<Mailbox>) {
 
 fn call(process: &'static Process, mailbox: &Mailbox, job: &Job) {
     let mut state = mailbox.lock_state();
-    run::run(process, job, |body, arguments, cx| match (body, state.as_mut()) {
+    // A call takes no turns, so nothing is next.
+    let _ = run::run(process, job, |body, arguments, cx| match (body, state.as_mut()) {
         (Some(Body::Actor(body)), None) => {
             *state = Some(body(arguments, cx)?);
             Ok(process.encode(&())?)

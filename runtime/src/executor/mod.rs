@@ -6,6 +6,7 @@
 //! outbox      sending, from any thread
 //! objects     what this process refers to
 //! slots       threads that run work, made on demand
+//! turns       short tasks that wait here for the end of others
 //! run         one task: arguments, call, result, panics
 //! mailbox     one actor: its state and its calls, in order
 //! registry    the program's functions
@@ -26,6 +27,7 @@ pub(crate) mod registry;
 pub(crate) mod run;
 pub(crate) mod slots;
 pub(crate) mod submission;
+pub(crate) mod turns;
 pub(crate) mod wait;
 
 /// Environment variable with the number of the inherited socket.

@@ -17,6 +17,7 @@ use super::outbox::Outbox;
 use super::registry::{Body, Registry, RegistryError};
 use super::run::Running;
 use super::slots::{Slots, Work};
+use super::turns::Turns;
 use super::wait::{Parker, Watch, Why};
 use crate::api::error::Error;
 use crate::api::value::{self, Archived, Value as UserValue};
@@ -72,6 +73,7 @@ pub(crate) struct Process {
     writer: Writer,
     pub(super) registry: Registry,
     pub(super) slots: Slots,
+    pub(super) turns: Turns,
     /// Tasks that run here, for their cancellation.
     pub(super) running: DashMap<TaskId, Arc<Running>>,
     pub(super) actors: DashMap<ActorId, Arc<Mailbox>>,
@@ -145,6 +147,7 @@ impl Process {
             writer,
             registry,
             slots: Slots::default(),
+            turns: Turns::default(),
             running: DashMap::new(),
             actors: DashMap::new(),
             look_ups: Mutex::default(),
@@ -155,13 +158,16 @@ impl Process {
     /// Sends for user code: waits while the worker is far behind.
     pub(crate) fn send(&'static self, message: &FromExecutor) {
         self.outbox.send(message);
-        if self.outbox.behind() > MAX_BEHIND {
-            // Room in the ring rings the process's bell, which somebody in `poll` may answer
-            // instead of this thread; so look again now and then.
-            while self.outbox.behind() > MAX_BEHIND {
-                let soon = Instant::now() + Duration::from_millis(1);
-                self.wait(Why::Answer, Some(soon), || self.outbox.behind() <= MAX_BEHIND, || {});
-            }
+        self.wait_until_behind(MAX_BEHIND);
+    }
+
+    /// Waits until at most `most` frames wait for room in the ring.
+    pub(super) fn wait_until_behind(&'static self, most: usize) {
+        // Room in the ring rings the process's bell, which somebody in `poll` may answer instead
+        // of this thread; so look again now and then.
+        while self.outbox.behind() > most {
+            let soon = Instant::now() + Duration::from_millis(1);
+            self.wait(Why::Answer, Some(soon), || self.outbox.behind() <= most, || {});
         }
     }
 
@@ -203,9 +209,10 @@ impl Process {
     /// Runs under the receiver's lock: takes note, and leaves all user code to other threads.
     fn handle(&'static self, message: ToExecutor) {
         match message {
-            ToExecutor::Run { spec, attempt, dependencies } => {
-                super::run::accept(self, spec, attempt, dependencies);
+            ToExecutor::Run { spec, attempt, dependencies, after } => {
+                super::run::accept(self, (spec, attempt), dependencies, after);
             }
+            ToExecutor::Recall => self.recall(),
             ToExecutor::Ready { object, value } => {
                 let settled = match value {
                     Value::Inline(bytes) => Settled::Inline(value::aligned(bytes)),

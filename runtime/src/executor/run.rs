@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
-use std::sync::{Mutex, OnceLock, PoisonError};
+use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Instant;
 
 use rdist_scheduler::id::{ActorId, ObjectId, TaskId};
@@ -51,11 +51,22 @@ pub(crate) struct Running {
     pub(crate) error_predicate: Option<u64>,
     /// Whether it lets go of its CPUs while it waits. Actors keep theirs.
     blocks: bool,
+    /// Whether its end, or its wait, is the turn of another task.
+    takes_turns: bool,
+    waits: Mutex<Waits>,
     children: AtomicU64,
     puts: AtomicU32,
     is_cancelled: AtomicBool,
     /// Threads that wait for this task's sake.
     sleepers: Mutex<Vec<Arc<Parker>>>,
+}
+
+/// What the worker was told of a task's waiting.
+#[derive(Debug, Default)]
+struct Waits {
+    /// Threads that are blocked for the task's sake.
+    blocked: u32,
+    has_ended: bool,
 }
 
 impl Running {
@@ -73,6 +84,8 @@ impl Running {
                 .as_ref()
                 .and_then(|policy| (policy.error_retries > 0).then_some(policy.error_predicate)),
             blocks: frees_cpus && !spec.request.is_none(),
+            takes_turns: spec.takes_turns(),
+            waits: Mutex::default(),
             children: AtomicU64::new(0),
             puts: AtomicU32::new(0),
             is_cancelled: AtomicBool::new(false),
@@ -121,12 +134,12 @@ impl Running {
             || {
                 if self.blocks {
                     is_blocked = true;
-                    self.process.outbox.send(&FromExecutor::Blocked(self.id));
+                    self.blocked();
                 }
             },
         );
         if is_blocked {
-            self.process.outbox.send(&FromExecutor::Unblocked(self.id));
+            self.unblocked();
         }
         let mut sleepers = sleepers();
         if let Some(at) = sleepers.iter().position(|other| Arc::ptr_eq(other, &parker)) {
@@ -136,18 +149,68 @@ impl Running {
     }
 }
 
-/// Takes a task from the worker. Runs no user code.
+impl Running {
+    /// The first thread that waits lets go of the task's CPUs.
+    fn blocked(&self) {
+        let mut waits = self.lock_waits();
+        waits.blocked += 1;
+        if waits.blocked > 1 || waits.has_ended {
+            return;
+        }
+        let message = FromExecutor::Blocked(self.id);
+        if self.takes_turns {
+            self.process.turn_of_blocked(&message);
+        } else {
+            self.process.outbox.send(&message);
+        }
+    }
+
+    /// The last one takes them back.
+    fn unblocked(&self) {
+        let mut waits = self.lock_waits();
+        waits.blocked -= 1;
+        if waits.blocked == 0 && !waits.has_ended {
+            self.process.outbox.send(&FromExecutor::Unblocked(self.id));
+        }
+    }
+
+    /// Tells the worker of the task's end; the task that is next on this thread.
+    fn ended(&self, message: &FromExecutor) -> Option<Box<Job>> {
+        let mut waits = self.lock_waits();
+        waits.has_ended = true;
+        if self.takes_turns && waits.blocked == 0 {
+            drop(waits);
+            return self.process.turn_of_ended(message);
+        }
+        self.process.outbox.send(message);
+        None
+    }
+
+    fn lock_waits(&self) -> MutexGuard<'_, Waits> {
+        self.waits.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Takes a task from the worker; `after`: for the first turn later than that. Runs no user code.
 pub(super) fn accept(
     process: &'static Process,
-    spec: TaskSpec,
-    attempt: u32,
+    (spec, attempt): (TaskSpec, u32),
     dependencies: Vec<Value>,
+    after: Option<u64>,
 ) {
     let running = Arc::new(Running::new(process, &spec, attempt));
     process.running.insert(spec.id, running.clone());
     let job = Box::new(Job { spec, dependencies, running });
     match &job.spec.kind {
-        TaskKind::Plain | TaskKind::Driver => process.slots.push(Work::Task(job)),
+        TaskKind::Plain | TaskKind::Driver => {
+            let now = match after {
+                Some(after) => process.turns.arrived(after, job),
+                None => Some(job),
+            };
+            if let Some(job) = now {
+                process.slots.push(Work::Task(job));
+            }
+        }
         TaskKind::GroupCreate(_) | TaskKind::Bundle { .. } => {
             let reason = "a placement group has no code to run".to_owned();
             finish(process, &job, Err(Ended::Failed(Failure::Refused(reason))));
@@ -174,16 +237,21 @@ pub(super) fn accept(
 /// Runs what a slot's thread took.
 pub(super) fn work(process: &'static Process, work: Work) {
     match work {
-        Work::Task(job) => run(process, &job, |body, arguments, cx| match body {
-            Some(Body::Task(body)) => body(arguments, cx),
-            None => {
-                drive(cx)?;
-                Ok(process.encode(&())?)
+        Work::Task(job) => {
+            let mut next = Some(job);
+            while let Some(job) = next {
+                next = run(process, &job, |body, arguments, cx| match body {
+                    Some(Body::Task(body)) => body(arguments, cx),
+                    None => {
+                        drive(cx)?;
+                        Ok(process.encode(&())?)
+                    }
+                    Some(Body::Actor(_) | Body::Method(_) | Body::Predicate(_)) => {
+                        Err(wrong_kind("a plain task"))
+                    }
+                });
             }
-            Some(Body::Actor(_) | Body::Method(_) | Body::Predicate(_)) => {
-                Err(wrong_kind("a plain task"))
-            }
-        }),
+        }
         Work::Actor(mailbox) => mailbox::serve(process, &mailbox),
         Work::EndActor(mailbox) => mailbox.end(),
     }
@@ -209,12 +277,13 @@ pub(super) enum Ended {
     Failed(Failure),
 }
 
-/// Runs the user code of a job by `call`, and says how it ended. `None`: the driver's.
+/// Runs the user code of a job by `call`, and says how it ended. `None`: the driver's. Returns the
+/// task whose turn that is, for the same thread.
 pub(super) fn run(
     process: &'static Process,
     job: &Job,
     call: impl FnOnce(Option<Body>, &mut Arguments<'_>, &Context) -> Result<Encoded, Failure>,
-) {
+) -> Option<Box<Job>> {
     let cx = Context::of(job.running.clone());
     let result = arguments_of(process, job).and_then(|mut arguments| {
         if job.running.is_cancelled() {
@@ -241,7 +310,7 @@ pub(super) fn run(
             }
         }
     });
-    finish(process, job, result);
+    finish(process, job, result)
 }
 
 fn arguments_of<'a>(process: &'static Process, job: &'a Job) -> Result<Arguments<'a>, Ended> {
@@ -250,9 +319,13 @@ fn arguments_of<'a>(process: &'static Process, job: &'a Job) -> Result<Arguments
 }
 
 /// Says how a job ended.
-pub(super) fn finish(process: &'static Process, job: &Job, result: Result<Encoded, Ended>) {
+pub(super) fn finish(
+    process: &'static Process,
+    job: &Job,
+    result: Result<Encoded, Ended>,
+) -> Option<Box<Job>> {
     let task = job.spec.id;
-    process.running.remove_if(&task, |_, running| Arc::ptr_eq(running, &job.running));
+    process.forget(job);
     let error = |cause| Outcome::Failed(TaskError { task, cause });
     // Held until the message is out: what the value refers to may have no other holder.
     let mut held = Vec::new();
@@ -295,8 +368,16 @@ pub(super) fn finish(process: &'static Process, job: &Job, result: Result<Encode
         }
     };
     let attempt = job.running.attempt;
-    process.outbox.send(&FromExecutor::Finished { task, attempt, outcome, values });
+    let next = job.running.ended(&FromExecutor::Finished { task, attempt, outcome, values });
     drop(held);
+    next
+}
+
+impl Process {
+    /// The job runs here no longer, or never did.
+    pub(super) fn forget(&self, job: &Job) {
+        self.running.remove_if(&job.spec.id, |_, running| Arc::ptr_eq(running, &job.running));
+    }
 }
 
 fn cause_of(_process: &Process, running: &Running, failure: &Failure) -> Cause {

@@ -93,6 +93,8 @@ pub enum FromExecutor {
     Blocked(TaskId),
     /// It goes on.
     Unblocked(TaskId),
+    /// What waited for its turn is forgotten.
+    Recalled,
     /// Asks for a task's end.
     Cancel {
         /// The task.
@@ -151,7 +153,12 @@ pub enum ToExecutor {
         attempt: u32,
         /// Values of `spec.dependencies`, in their order.
         dependencies: Vec<Value>,
+        /// `None`: at once. Else when a turn later than that one comes: a task that takes turns
+        /// ends or blocks.
+        after: Option<u64>,
     },
+    /// Forget the tasks that wait for their turn; answered by `Recalled`.
+    Recall,
     /// A wanted object is readable until it is released.
     Ready {
         /// The object.

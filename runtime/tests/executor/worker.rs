@@ -57,7 +57,8 @@ pub(crate) fn run(scenario: &str) -> Report {
         body: Vec::new(),
     };
     worker.running.insert(driver, spec.clone());
-    worker.send(DRIVER, &ToExecutor::Run { spec, attempt: 0, dependencies: Vec::new() });
+    worker
+        .send(DRIVER, &ToExecutor::Run { spec, attempt: 0, dependencies: Vec::new(), after: None });
     worker.serve_until(|worker| worker.outcome.is_some());
     worker.settle_down();
     worker.shut_down()
@@ -232,6 +233,7 @@ impl FakeWorker {
                 self.greeted += 1;
             }
             FromExecutor::Submit(spec) => self.submitted(by, spec),
+            FromExecutor::Recalled => unreachable!("nothing is given ahead here"),
             FromExecutor::Finished { task, outcome, values, .. } => {
                 self.finished(by, task, outcome, values);
             }
@@ -353,7 +355,7 @@ impl FakeWorker {
         let dependencies: Vec<_> = dependencies.collect();
         dependencies.iter().for_each(|value| self.introduce(POOL, value));
         self.running.insert(spec.id, spec.clone());
-        self.send(POOL, &ToExecutor::Run { spec, attempt: 0, dependencies });
+        self.send(POOL, &ToExecutor::Run { spec, attempt: 0, dependencies, after: None });
     }
 
     fn finished(&mut self, by: usize, task: TaskId, outcome: Outcome, values: Vec<Value>) {

@@ -50,8 +50,8 @@ pub enum LocalAction {
         /// Which try.
         attempt: u32,
     },
-    /// Run a task when a turn later than `after` comes (see `local::ahead`). As for `Run`, every
-    /// dependency is readable in the table here.
+    /// Run a task, which depends on nothing, when a turn later than `after` comes (see
+    /// `local::ahead`).
     RunAhead {
         /// Where.
         executor: ExecutorId,

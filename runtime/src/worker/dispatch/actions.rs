@@ -5,6 +5,7 @@ use rdist_scheduler::local::{ExecutorRole, LocalAction, LocalEvent};
 use rdist_scheduler::message::{PeerMessage, Place, ToHead};
 use rdist_scheduler::outcome::{Death, Outcome};
 use rdist_scheduler::resource::Resources;
+use rdist_scheduler::spec::TaskSpec;
 
 use super::{Dispatch, Launches};
 use crate::store::Stored;
@@ -25,6 +26,12 @@ impl Dispatch {
     fn action(&mut self, action: LocalAction) {
         match action {
             LocalAction::Run { executor, spec, attempt } => self.run_task(executor, spec, attempt),
+            LocalAction::RunAhead { executor, spec, attempt, after } => {
+                let (spec, after) = (TaskSpec::clone(&spec), Some(after));
+                let run = ToExecutor::Run { spec, attempt, dependencies: Vec::new(), after };
+                self.send(executor, &run);
+            }
+            LocalAction::Recall { executor } => self.send(executor, &ToExecutor::Recall),
             LocalAction::Deliver { executor, object, error } => {
                 self.deliver(executor, object, error);
             }

@@ -77,6 +77,7 @@ impl Dispatch {
             FromExecutor::Unblocked(task) => {
                 self.tell(LocalEvent::Unblocked { executor: by, task });
             }
+            FromExecutor::Recalled => self.tell(LocalEvent::Recalled { executor: by }),
             FromExecutor::Cancel { task, owner, mode } => {
                 self.check_job(by, task.object(0))?;
                 self.tell(LocalEvent::CancelRequested { task, owner, mode });

@@ -87,7 +87,7 @@ impl Dispatch {
             self.readers.holds.entry((executor, spec.id)).or_default().extend(blocks);
         }
         let spec = TaskSpec::clone(spec);
-        self.send(executor, &ToExecutor::Run { spec, attempt, dependencies });
+        self.send(executor, &ToExecutor::Run { spec, attempt, dependencies, after: None });
         true
     }
 
