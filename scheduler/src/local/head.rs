@@ -32,7 +32,8 @@ pub(super) struct HeadLink {
     /// Assigned tasks that have ended.
     pub(super) ended: Vec<(TaskId, u32)>,
     /// Own tasks that were taken back from the head, and may be placed all the same.
-    unspilled: FastMap<TaskId, u32>,
+    /// With the try, and the worker where that has ended, if it has.
+    unspilled: FastMap<TaskId, (u32, Option<WorkerId>)>,
     /// Drivers that have ended here, until the head ends their job.
     pub(super) drivers: BTreeMap<JobId, (u32, Outcome)>,
     /// Names that are looked up: who asked, and the number and name that it asked with.
@@ -79,8 +80,8 @@ impl LocalCore {
     }
 
     /// An own task is wanted back from the head.
-    pub(super) fn unspill(&mut self, task: TaskId, attempt: u32) {
-        self.head.unspilled.insert(task, attempt);
+    pub(super) fn unspill(&mut self, task: TaskId, attempt: u32, ended_at: Option<WorkerId>) {
+        self.head.unspilled.insert(task, (attempt, ended_at));
         self.send_head(ToHead::Unspill { task });
     }
 
@@ -177,9 +178,11 @@ impl LocalCore {
 
     fn placed(&mut self, task: TaskId, attempt: u32, worker: WorkerId) {
         let Some(key) = self.tasks.find(task, self.me) else {
-            if self.head.unspilled.get(&task) == Some(&attempt) {
+            if let Some(&(of, ended_at)) = self.head.unspilled.get(&task)
+                && of == attempt
+            {
                 self.head.unspilled.remove(&task);
-                if worker != self.me {
+                if worker != self.me && ended_at != Some(worker) {
                     let mode = CancelMode { force: false, children: true };
                     self.send(worker, PeerMessage::Cancel { task, attempt, mode });
                 }

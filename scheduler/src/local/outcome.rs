@@ -231,7 +231,7 @@ impl LocalCore {
             TaskState::Running { .. } => self.stop_running(key),
             // Only with its job, which has cleared its executors' lists.
             TaskState::Ahead { .. } => {}
-            TaskState::Spilled { told: true, .. } => self.unspill(id, attempt),
+            TaskState::Spilled { told: true, .. } => self.unspill(id, attempt, None),
             TaskState::Placed { worker } | TaskState::Called { worker, .. } => {
                 let worker = *worker;
                 self.peer(worker).placed.remove(&id);
@@ -344,7 +344,7 @@ impl LocalCore {
         match (key, &outcome) {
             (Some(key), _) => {
                 if matches!(self.tasks[key].state, TaskState::Spilled { told: true, .. }) {
-                    self.unspill(task, attempt);
+                    self.unspill(task, attempt, Some(from));
                 }
                 self.settle_outcome(key, outcome, from);
             }
