@@ -59,12 +59,13 @@ impl TaskSpec {
 
     /// Whether the end of one such task makes just the room that another one needs: then short
     /// ones may wait for each other's end in their executor. Arguments may have to come back from
-    /// disk first, so a task that depends on objects takes no part.
+    /// disk first, so a task that depends on objects takes no part; nor does one in a bundle.
     pub fn takes_turns(&self) -> bool {
         matches!(self.kind, TaskKind::Plain)
             && self.dependencies.is_empty()
             && self.policy.is_none()
             && self.request.is_one_cpu()
+            && !matches!(self.strategy, Strategy::Group { .. })
     }
 }
 
