@@ -65,8 +65,10 @@ pub(crate) enum Command {
     /// List what is in the cluster.
     #[command(after_help = "Examples:\n  rdist list tasks\n  rdist list objects --json")]
     List(List),
-    /// Say why a task, an actor or a job is where it is, or what it waits for.
-    #[command(after_help = "Example:\n  rdist explain job-3")]
+    /// Say why a task, an actor, an object or a job is where it is, what it waits for, and what
+    /// happened to it.
+    #[command(after_help = "Examples:\n  rdist explain job-3\n  \
+                            rdist explain $(rdist list tasks --json | jq -r .task | head -1)")]
     Explain(Explain),
     /// Make, list and revoke the tokens that let machines and people join.
     #[command(subcommand, after_help = "Example:\n  rdist token create --role worker --ttl 1h")]
@@ -152,10 +154,20 @@ pub(crate) struct Daemon {
     /// Stay in the foreground instead of going on in the background.
     #[arg(long)]
     pub foreground: bool,
+    /// How often to take a new certificate and key; they are good for 30 days.
+    #[arg(long, value_name = "TIME", default_value = "10d", value_parser = units::duration)]
+    pub rotate_every: Duration,
     /// The process that started this one reads standard output up to the line that says whether
     /// the start went well.
     #[arg(long, hide = true, requires = "foreground")]
     pub report_ready: bool,
+}
+
+impl Daemon {
+    /// For the process in the background.
+    pub(crate) fn rotate_argument(&self) -> String {
+        format!("--rotate-every={}ms", self.rotate_every.as_millis())
+    }
 }
 
 /// This machine as a worker.
@@ -366,7 +378,8 @@ pub(crate) enum Listing {
 /// What to explain.
 #[derive(Debug, Args)]
 pub(crate) struct Explain {
-    /// A task (`task-...`), an actor (`actor-...`), a placement group (`group-...`) or a job
+    /// A task (`task-...`), an actor (`actor-...`), an object (`task-.../return/0`), a placement
+    /// group (`group-...`) or a job
     /// (`job-3`).
     pub id: String,
     #[command(flatten)]

@@ -7,6 +7,8 @@ use std::time::Duration;
 use rdist_scheduler::id::WorkerId;
 use rdist_scheduler::resource::Resources;
 
+use crate::transport::identity::ROTATION_PERIOD;
+
 /// The folder that holds all state of one cluster on this machine: `RDIST_HOME`, else
 /// `$HOME/.rdist`. Mode 0700.
 ///
@@ -92,6 +94,8 @@ pub struct HeadConfig {
     pub dead_after: Duration,
     /// So many jobs are remembered after their end, with all that they said.
     pub kept_jobs: usize,
+    /// How often the head takes a new certificate and key.
+    pub rotate_every: Duration,
 }
 
 impl HeadConfig {
@@ -104,7 +108,14 @@ impl HeadConfig {
     /// Defaults: all addresses, [`Self::PORT`], 3 s, [`Self::KEPT_JOBS`].
     pub fn new(home: Home) -> Self {
         let listen = SocketAddr::from(([0, 0, 0, 0], Self::PORT));
-        Self { home, listen, dead_after: Duration::from_secs(3), kept_jobs: Self::KEPT_JOBS }
+        let rotate_every = ROTATION_PERIOD;
+        Self {
+            home,
+            listen,
+            dead_after: Duration::from_secs(3),
+            kept_jobs: Self::KEPT_JOBS,
+            rotate_every,
+        }
     }
 }
 
@@ -129,6 +140,13 @@ pub struct WorkerConfig {
     pub spill_folder: Option<PathBuf>,
     /// Most bytes of such values; `None`: as many as the disk takes, 0: none.
     pub spill_limit: Option<u64>,
+    /// How often it takes a new certificate and key.
+    pub rotate_every: Duration,
+}
+
+impl WorkerConfig {
+    /// How often certificates change when nothing else is said.
+    pub const ROTATE_EVERY: Duration = ROTATION_PERIOD;
 }
 
 impl WorkerConfig {

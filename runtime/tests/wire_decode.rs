@@ -81,7 +81,12 @@ fn samples() -> Vec<Vec<u8>> {
     let died = FromHead::WorkerDied { worker: WorkerId(3), reason: "silent".repeat(9) };
     let message = PeerMessage::Finished { task, attempt: 0, outcome: failed() };
     let frame = PeerFrame { message, values: vec![(task.object(0), vec![1; 100])] };
-    let join = JoinRequest { role: Role::Worker, token: Some((1, [2; 16])), request: vec![3; 300] };
+    let join = JoinRequest {
+        role: Role::Worker,
+        token: Some((1, [2; 16])),
+        stays: true,
+        request: vec![3; 300],
+    };
     vec![
         encode(&WorkerToHead::Register(registration)).into_vec(),
         encode(&WorkerToHead::Said { number: 7, said: Said::Output(output) }).into_vec(),

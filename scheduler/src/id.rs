@@ -210,6 +210,23 @@ impl fmt::Display for ObjectId {
     }
 }
 
+impl FromStr for ObjectId {
+    type Err = ParseIdError;
+
+    fn from_str(text: &str) -> Result<Self, ParseIdError> {
+        let error = || ParseIdError { what: "ObjectId" };
+        let (rest, index) = text.rsplit_once('/').ok_or_else(error)?;
+        let (task, kind) = rest.split_once('/').ok_or_else(error)?;
+        let task: TaskId = task.parse().map_err(|_| error())?;
+        let index = index.parse().ok().filter(|index| *index < Self::PUT).ok_or_else(error)?;
+        match kind {
+            "return" => Ok(task.object(index)),
+            "put" => Ok(task.put(index)),
+            _ => Err(error()),
+        }
+    }
+}
+
 impl fmt::Debug for ObjectId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let kind = if self.is_put() { 'p' } else { 'r' };
@@ -264,6 +281,21 @@ impl fmt::Debug for GroupId {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_objects_name_is_read_back() {
+        let task = TaskId::driver(JobId(7)).child(3);
+        for object in [task.object(0), task.put(12)] {
+            assert_eq!(object.to_string().parse::<ObjectId>().unwrap(), object);
+        }
+        let name = task.to_string();
+        for wrong in ["", "x/return/0", &name, &format!("{name}/return"), &format!("{name}/put/-1")]
+        {
+            assert!(wrong.parse::<ObjectId>().is_err(), "{wrong}");
+        }
+        assert!(format!("{name}/return/{}", u32::MAX).parse::<ObjectId>().is_err());
+        assert!(format!("{name}/borrow/0").parse::<ObjectId>().is_err());
+    }
 
     #[test]
     fn only_a_driver_that_runs_again_names_other_children() {

@@ -30,7 +30,14 @@ pub(super) fn start(start: &HeadStart, json: bool) -> anyhow::Result<()> {
     let started = daemon::start_in_background(Start {
         name: "head",
         home: &home,
-        arguments: vec!["head".to_owned(), "start".to_owned(), listen, dead_after, keep_jobs],
+        arguments: vec![
+            "head".to_owned(),
+            "start".to_owned(),
+            listen,
+            dead_after,
+            keep_jobs,
+            start.daemon.rotate_argument(),
+        ],
         input: None,
         log: Some("head"),
     })?;
@@ -49,6 +56,7 @@ fn serve(home: Home, start: &HeadStart) -> anyhow::Result<Serving> {
     config.listen = start.listen;
     config.dead_after = start.dead_after;
     config.kept_jobs = start.keep_jobs;
+    config.rotate_every = start.daemon.rotate_every;
     let handle = Head::start(config)?;
     let ready = json!({
         "event": "head_ready",

@@ -181,11 +181,15 @@ fn explanation(answer: &Value) -> Vec<String> {
         lines.extend(text("reason").map(|reason| format!("it waits: {reason}")));
         lines.extend(text("error").map(str::to_owned));
     }
+    let tries = answer["tries"].as_array().into_iter().flatten();
+    lines.extend(tries.filter_map(Value::as_str).map(str::to_owned));
     lines.extend(text("head").map(|reason| format!("head: {reason}")));
     for row in answer["workers"].as_array().into_iter().flatten() {
         let worker = row["worker"].as_str().unwrap_or("a worker");
-        lines.extend(row["reason"].as_str().map(|reason| format!("{worker}: {reason}")));
+        let reason = row["reason"].as_str().unwrap_or_default();
+        lines.extend(reason.lines().map(|line| format!("{worker}: {line}")));
     }
+    lines.extend(text("ended").map(str::to_owned));
     lines
 }
 

@@ -66,6 +66,7 @@ fn background_arguments(join: &WorkerJoin, token: bool) -> Vec<String> {
     option("spill-limit", join.spill_limit.map(|bytes| bytes.to_string()));
     join.resources.iter().for_each(|pair| option("resource", Some(pair.to_string())));
     join.labels.iter().for_each(|pair| option("label", Some(pair.to_string())));
+    arguments.push(join.daemon.rotate_argument());
     arguments
 }
 
@@ -123,6 +124,7 @@ fn configure(join: &WorkerJoin, home: Home, token: Option<String>) -> anyhow::Re
         store_bytes,
         spill_folder,
         spill_limit,
+        rotate_every: join.daemon.rotate_every,
     })
 }
 

@@ -33,6 +33,35 @@ fn a_second_head_in_the_same_folder_is_refused_and_leaves_the_first_alone() {
     cluster.run(&["status"]).assert_success();
 }
 
+/// Every daemon changes its certificate many times under a job, its executors and its peers.
+#[test]
+fn certificates_change_under_a_job_that_runs() {
+    let cluster = Cluster::new();
+    let often = ["--rotate-every", "50ms"];
+    let head = [&["head", "start", "--listen", "127.0.0.1:0"][..], &often].concat();
+    cluster.run(&head).assert_success();
+    cluster.join(&[&["--cpus", "1"][..], &often].concat());
+    cluster.join(&[&["--cpus", "1"][..], &often].concat());
+    let file = cluster.home().join("go-on");
+    let job = cluster.start(&["submit", &faults(), "--", "wait", file.to_str().unwrap()]);
+    job.wait_for("the task", |line| line.contains("task-pid").then_some(()));
+    let rotations = |log: &str| log.matches("has a new certificate").count();
+    wait_until("all have changed twice", || {
+        let logs = std::fs::read_dir(cluster.home().join("logs")).unwrap().flatten();
+        let counts: Vec<usize> =
+            logs.map(|entry| rotations(&std::fs::read_to_string(entry.path()).unwrap())).collect();
+        let all = counts.len() == 3 && counts.iter().all(|count| *count >= 2);
+        if all { Ok(()) } else { Err(format!("{counts:?}")) }
+    });
+    cluster.join(&["--cpus", "1"]);
+    let squares = cluster.run(&["submit", &faults(), "--", "squares", "50"]);
+    squares.assert_success();
+    std::fs::write(&file, "").unwrap();
+    job.finish().assert_success();
+    cluster.run(&["head", "stop"]).assert_success();
+    cluster.assert_all_gone();
+}
+
 #[test]
 fn a_port_that_is_taken_is_named() {
     let taken = UdpSocket::bind("127.0.0.1:0").unwrap();

@@ -9,6 +9,7 @@ mod bench;
 mod cluster;
 mod commands;
 mod daemons;
+mod explain;
 mod files;
 mod groups;
 mod jobs;

@@ -187,6 +187,7 @@ impl EmbeddedCluster {
             store_bytes,
             spill_folder: None,
             spill_limit: None,
+            rotate_every: WorkerConfig::ROTATE_EVERY,
         })?;
         Ok(Self { home, head, worker, folder })
     }

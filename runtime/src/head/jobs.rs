@@ -12,6 +12,9 @@ use crate::wire::cluster::{JobInfo, Output, Said};
 /// Longest event of a driver; longer ones are dropped.
 const MAX_EVENT_BYTES: usize = 4 << 20;
 
+/// Most tries of a driver whose end is remembered.
+const MAX_NOTES: usize = 16;
+
 impl Daemon {
     pub(super) fn submit(&mut self, submission: Submission) -> ClientReply {
         if let Err(refusal) = self.blobs.check(&submission.program, &submission.files) {
@@ -39,6 +42,7 @@ impl Daemon {
             started_at: None,
             finished_at: None,
             metrics: None,
+            notes: Vec::new(),
         };
         let driver = record.driver();
         tracing::info!(%job, name = record.info.name, "a job was submitted");
@@ -84,6 +88,12 @@ impl Daemon {
             || attempt != record.attempt;
         if matches!(state, JobProgress::Running { .. }) {
             record.started_at.get_or_insert(now);
+        }
+        if attempt != record.attempt
+            && record.notes.len() < MAX_NOTES
+            && let JobProgress::Waiting { reason } = &state
+        {
+            record.notes.push(format!("try {attempt} of its driver was lost: {reason}"));
         }
         let ended = state.is_ended();
         if ended {

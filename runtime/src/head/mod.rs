@@ -224,6 +224,8 @@ async fn run(
         epoch,
     });
     let token = publish(&mut daemon, &listen.to_string())?;
+    let rotating = rotate(authority.clone(), endpoint.clone(), config.clone());
+    let rotating = tokio::spawn(rotating);
     let requests = Arc::new(Semaphore::new(REQUESTS as usize));
     let acceptor =
         Acceptor { inputs, authority, blobs: Blobs::at(home.blobs()), requests: requests.clone() };
@@ -231,7 +233,10 @@ async fn run(
     tracing::info!(address, epoch, "the head is ready");
     // The starter may be gone.
     let _ = ready.send(Started { address, token });
-    let ending = daemon.run(receiver).await?;
+    let ending = daemon.run(receiver).await;
+    // Else it would leave a certificate behind after the head has removed it.
+    rotating.abort();
+    let ending = ending?;
     if ending == Ending::Clean {
         // Answers that are under way arrive first.
         let _ = tokio::time::timeout(END_GRACE, requests.acquire_many(REQUESTS)).await;
@@ -239,6 +244,23 @@ async fn run(
         let _ = tokio::time::timeout(END_GRACE, endpoint.wait_idle()).await;
     }
     Ok(())
+}
+
+/// Now and then, the head and the clients of its user get new certificates and keys.
+async fn rotate(authority: Arc<Authority>, endpoint: Endpoint, config: HeadConfig) {
+    loop {
+        tokio::time::sleep(config.rotate_every).await;
+        let rotated = || -> Result<(), HeadError> {
+            endpoint.rotate(&authority.identity(Peer::Head)?)?;
+            authority.identity(Peer::Client)?.save(&config.home.client_identity())?;
+            Ok(())
+        };
+        match rotated() {
+            Ok(()) => tracing::info!("the head has a new certificate"),
+            // The old one is good for a while; the next try comes.
+            Err(error) => tracing::warn!(%error, "the head could not change its certificate"),
+        }
+    }
 }
 
 /// Makes the folders and takes the lock, which is held until the file is closed.

@@ -3,7 +3,7 @@
 use std::collections::{BTreeSet, HashMap};
 use std::time::Duration;
 
-use rdist_scheduler::id::{JobId, TaskId, WorkerId};
+use rdist_scheduler::id::{JobId, ObjectId, TaskId, WorkerId};
 use serde_json::{Map, Value, json};
 use tokio::sync::oneshot;
 use tokio::time::Instant;
@@ -73,23 +73,38 @@ impl Daemon {
         let mut explanation = Map::new();
         explanation.insert("id".to_owned(), id.clone().into());
         if let Some(job) = id.strip_prefix("job-").and_then(|digits| digits.parse().ok()) {
-            let answer = self.explain_job(JobId(job), explanation);
-            return self.outbox.push(Outgoing::Answer { reply, answer });
+            return match self.explain_job(JobId(job), &mut explanation) {
+                Ok(()) => self.ask(&Query::Explain(id), Some(explanation), reply),
+                Err(refusal) => {
+                    let answer = Answer::Reply(ClientReply::Refused(refusal));
+                    self.outbox.push(Outgoing::Answer { reply, answer });
+                }
+            };
         }
-        let Ok(task) = id.parse::<TaskId>() else {
+        let object = id.parse::<ObjectId>().map(|object| object.task);
+        let Ok(task) = object.or_else(|_| id.parse::<TaskId>()) else {
             let answer = Answer::Reply(ClientReply::Refused(ClientRefusal::NotAnId(id)));
             return self.outbox.push(Outgoing::Answer { reply, answer });
         };
         if let Some(reason) = self.core.explain(task) {
             explanation.insert("head".to_owned(), reason.into());
         }
+        if let Some(record) = self.books.jobs().get(&task.job())
+            && record.state.is_ended()
+        {
+            let (job, state) = (task.job(), record.state.word());
+            let reason = format!("{job} has {state}: its tasks, actors and objects are gone");
+            explanation.insert("ended".to_owned(), reason.into());
+        }
         self.ask(&Query::Explain(id), Some(explanation), reply);
     }
 
-    fn explain_job(&self, job: JobId, mut explanation: Map<String, Value>) -> Answer {
-        let Some(record) = self.books.jobs().get(&job) else {
-            return Answer::Reply(ClientReply::Refused(ClientRefusal::NoJob(job)));
-        };
+    fn explain_job(
+        &self,
+        job: JobId,
+        explanation: &mut Map<String, Value>,
+    ) -> Result<(), ClientRefusal> {
+        let record = self.books.jobs().get(&job).ok_or(ClientRefusal::NoJob(job))?;
         // The state's own fields: status, reason, worker, error.
         if let Ok(Value::Object(state)) = serde_json::to_value(&record.state) {
             explanation.extend(state);
@@ -100,7 +115,9 @@ impl Daemon {
         if let Some(reason) = self.core.explain(TaskId::driver(job)) {
             explanation.insert("head".to_owned(), reason.into());
         }
-        Answer::Reply(ClientReply::Json(Value::Object(explanation).to_string()))
+        let stopped = |note: &String| Value::from(note.as_str());
+        explanation.insert("tries".to_owned(), record.notes.iter().map(stopped).collect());
+        Ok(())
     }
 
     fn ask(

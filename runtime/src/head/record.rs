@@ -29,6 +29,8 @@ pub struct JobRecord {
     pub finished_at: Option<u64>,
     /// JSON: the last metrics that its driver told.
     pub metrics: Option<String>,
+    /// Why each try of its driver was followed by another one; the first few.
+    pub notes: Vec<String>,
 }
 
 impl JobRecord {

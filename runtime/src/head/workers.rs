@@ -67,6 +67,13 @@ impl Daemon {
                 if matches!(standing, None | Some(Standing::Removed)) {
                     return Err(JoinRefusal::Removed);
                 }
+                if request.stays {
+                    // One that was given up has to come back as somebody else.
+                    return match standing {
+                        Some(Standing::Gone) => Err(JoinRefusal::Removed),
+                        _ => Ok(Peer::Worker(worker)),
+                    };
+                }
             }
             (None, _) => {
                 let reason = "it shows neither a token nor a worker's certificate".to_owned();

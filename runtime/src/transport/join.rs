@@ -49,7 +49,7 @@ pub enum JoinError {
 pub async fn join(address: &str, token: &Token, tuning: Tuning) -> Result<Identity, JoinError> {
     let endpoint = Endpoint::stranger(tuning)?;
     let connection = endpoint.connect_as_stranger(address, token.cluster).await?;
-    let proof = Some((token.id, token.secret));
+    let proof = Proof { token: Some((token.id, token.secret)), stays: false };
     let identity = ask(&connection, address, token.cluster, token.role, proof).await;
     endpoint.farewell().await;
     identity
@@ -61,11 +61,37 @@ pub async fn renew(
     identity: &Identity,
     tuning: Tuning,
 ) -> Result<Identity, JoinError> {
+    ask_as_worker(address, identity, tuning, false).await
+}
+
+/// Asks the head for a new certificate and key of a worker that runs, which stays who it is.
+pub async fn rotate(
+    address: &str,
+    identity: &Identity,
+    tuning: Tuning,
+) -> Result<Identity, JoinError> {
+    ask_as_worker(address, identity, tuning, true).await
+}
+
+async fn ask_as_worker(
+    address: &str,
+    identity: &Identity,
+    tuning: Tuning,
+    stays: bool,
+) -> Result<Identity, JoinError> {
     let endpoint = Endpoint::stranger(tuning)?;
     let connection = endpoint.connect_for_renewal(address, identity).await?;
-    let renewed = ask(&connection, address, identity.cluster(), Role::Worker, None).await;
+    let proof = Proof { token: None, stays };
+    let renewed = ask(&connection, address, identity.cluster(), Role::Worker, proof).await;
     endpoint.farewell().await;
     renewed
+}
+
+/// Why the head should grant a request.
+struct Proof {
+    token: Option<(u64, [u8; 16])>,
+    /// The worker whose certificate speaks for it stays who it is.
+    stays: bool,
 }
 
 async fn ask(
@@ -73,7 +99,7 @@ async fn ask(
     address: &str,
     cluster: Fingerprint,
     role: Role,
-    token: Option<(u64, [u8; 16])>,
+    Proof { token, stays }: Proof,
 ) -> Result<Identity, JoinError> {
     let (key, request) = new_request()?;
     let answer = |reason: String| JoinError::Answer { address: address.to_owned(), reason };
@@ -81,7 +107,7 @@ async fn ask(
         JoinError::from(ConnectError::of(address, Peer::Head, PROTOCOL_VERSION, &error))
     };
     let (mut send, mut receive) = connection.open_bi().await.map_err(broken)?;
-    let message = JoinRequest { role, token, request };
+    let message = JoinRequest { role, token, stays, request };
     let reply = async {
         frame::write(&mut send, &message).await.map_err(|error| answer(error.to_string()))?;
         frame::read::<JoinReply>(&mut receive, MAX_JOIN_BYTES)

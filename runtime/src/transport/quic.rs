@@ -7,7 +7,7 @@
 use core::fmt;
 use std::io;
 use std::net::{SocketAddr, UdpSocket};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use quinn::crypto::rustls::{HandshakeData, QuicClientConfig};
@@ -90,7 +90,8 @@ impl Tuning {
 #[derive(Clone)]
 pub struct Endpoint {
     inner: quinn::Endpoint,
-    member: Option<Arc<QuicClientConfig>>,
+    /// What it shows where it dials; `None`: nothing yet.
+    member: Arc<Mutex<Option<Arc<QuicClientConfig>>>>,
     transport: Arc<TransportConfig>,
     tuning: Tuning,
 }
@@ -134,18 +135,26 @@ impl Endpoint {
         tuning: Tuning,
         config: quinn::EndpointConfig,
     ) -> Result<Self, BindError> {
-        let crypto = Arc::new(tls::server(identity, tuning.version)?);
         let transport = tuning.transport();
-        let mut server = quinn::ServerConfig::with_crypto(crypto);
-        server.transport_config(transport.clone());
+        let server = server_config(identity, &tuning, &transport)?;
         let inner = open(listen, Some(server), config)?;
-        let member = Some(Arc::new(tls::member(identity, tuning.version)?));
+        let member = shown(Some(tls::member(identity, tuning.version)?));
         Ok(Self { inner, member, transport, tuning })
+    }
+
+    /// Shows another identity from now on, to whoever calls and to whoever is dialled. Connections
+    /// that there are go on as they are.
+    pub fn rotate(&self, identity: &Identity) -> Result<(), BindError> {
+        let server = server_config(identity, &self.tuning, &self.transport)?;
+        let member = tls::member(identity, self.tuning.version)?;
+        self.inner.set_server_config(Some(server));
+        *self.member.lock().unwrap_or_else(PoisonError::into_inner) = Some(Arc::new(member));
+        Ok(())
     }
 
     /// One that only dials, for a client.
     pub fn dialer(identity: &Identity, tuning: Tuning) -> Result<Self, BindError> {
-        let member = Some(Arc::new(tls::member(identity, tuning.version)?));
+        let member = shown(Some(tls::member(identity, tuning.version)?));
         let inner = open(unspecified(), None, quinn::EndpointConfig::default())?;
         Ok(Self { inner, member, transport: tuning.transport(), tuning })
     }
@@ -153,7 +162,7 @@ impl Endpoint {
     /// One that only asks for a certificate.
     pub fn stranger(tuning: Tuning) -> Result<Self, BindError> {
         let inner = open(unspecified(), None, quinn::EndpointConfig::default())?;
-        Ok(Self { inner, member: None, transport: tuning.transport(), tuning })
+        Ok(Self { inner, member: shown(None), transport: tuning.transport(), tuning })
     }
 
     /// Where it listens.
@@ -168,7 +177,8 @@ impl Endpoint {
 
     /// Dials a member at `HOST:PORT`, and checks that it is `expected`.
     pub async fn connect(&self, address: &str, expected: Peer) -> Result<Connection, ConnectError> {
-        let Some(crypto) = self.member.clone() else {
+        let member = self.member.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let Some(crypto) = member else {
             return Err(ConnectError::Tls("a stranger dials nobody but to join".to_owned()));
         };
         self.connect_with(address, expected, crypto).await
@@ -271,6 +281,21 @@ impl Endpoint {
         // Too late is as good: this only spares the other side a timeout.
         let _ = tokio::time::timeout(FAREWELL, self.inner.wait_idle()).await;
     }
+}
+
+fn shown(config: Option<QuicClientConfig>) -> Arc<Mutex<Option<Arc<QuicClientConfig>>>> {
+    Arc::new(Mutex::new(config.map(Arc::new)))
+}
+
+fn server_config(
+    identity: &Identity,
+    tuning: &Tuning,
+    transport: &Arc<TransportConfig>,
+) -> Result<quinn::ServerConfig, BindError> {
+    let crypto = Arc::new(tls::server(identity, tuning.version)?);
+    let mut server = quinn::ServerConfig::with_crypto(crypto);
+    server.transport_config(transport.clone());
+    Ok(server)
 }
 
 fn unspecified() -> SocketAddr {

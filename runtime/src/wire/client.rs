@@ -50,7 +50,8 @@ pub enum ClientRequest {
     StopJob(JobId),
     /// What there is. Answered by `Json`, an array.
     List(Listed),
-    /// Why a task, an actor or a job is where it is, by its id in text. Answered by `Json`.
+    /// Why a task, an actor, an object or a job is where it is, and what happened to it, by its id in
+    /// text. Answered by `Json`.
     Explain(String),
     /// Take nothing new, then leave. Answered by `Done`.
     DrainWorker(WorkerId),
@@ -182,7 +183,9 @@ pub enum ClientRefusal {
     #[error("the upload failed: {0}")]
     Upload(String),
     /// The id means nothing.
-    #[error("`{0}` is no id of a task, an actor or a job; `rdist list tasks` shows some")]
+    #[error(
+        "`{0}` is no id of a task, an actor, an object or a job; `rdist list tasks` shows some"
+    )]
     NotAnId(String),
     /// Something that this head does not understand.
     #[error("the request is malformed: {0}")]

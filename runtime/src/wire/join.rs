@@ -59,6 +59,9 @@ pub struct JoinRequest {
     pub role: Role,
     /// The token's id and secret; `None`: the connection's own certificate speaks for it.
     pub token: Option<(u64, [u8; 16])>,
+    /// The worker whose certificate speaks for it wants another one and stays who it is, instead of
+    /// becoming a new incarnation.
+    pub stays: bool,
     /// A certificate signing request in DER. Only its key counts.
     pub request: Vec<u8>,
 }

@@ -15,6 +15,9 @@ pub(super) type Functions = HashMap<(JobId, u64), String>;
 /// Most rows of one answer: a list of a million tasks helps nobody.
 const MAX_ROWS: usize = 10_000;
 
+/// Most holders of an object that a list names.
+const MAX_HOLDERS: usize = 16;
+
 /// What the worker's table knows of an object.
 pub(super) struct Here {
     /// `inline`, `memory`, `disk`, ...; `None`: it is not here.
@@ -83,6 +86,8 @@ fn objects(core: &LocalCore, here: &dyn Fn(ObjectId) -> Here) -> Vec<Value> {
             "owner": view.owner.to_string(),
             "copies": view.copies.iter().map(ToString::to_string).collect::<Vec<_>>(),
             "holders": view.holders,
+            "held_by": view.held_by.iter().take(MAX_HOLDERS).map(ToString::to_string)
+                .collect::<Vec<_>>(),
             "stored": here(view.object).stored,
             "pins": here(view.object).pins,
         })
@@ -118,7 +123,13 @@ fn strategy(strategy: GroupStrategy) -> &'static str {
 }
 
 fn explain(core: &LocalCore, id: &str) -> Value {
-    let reason = id.parse().ok().and_then(|task| core.explain(task));
+    let reason = if let Ok(object) = id.parse::<ObjectId>() {
+        core.explain_object(object)
+    } else if let Some(job) = id.strip_prefix("job-").and_then(|digits| digits.parse().ok()) {
+        core.explain_job(JobId(job))
+    } else {
+        id.parse().ok().and_then(|task| core.explain(task))
+    };
     reason.map_or(Value::Null, |reason| json!({ "id": id, "reason": reason }))
 }
 

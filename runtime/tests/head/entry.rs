@@ -2,8 +2,10 @@
 
 use std::net::UdpSocket;
 use std::os::unix::fs::PermissionsExt;
+use std::time::Duration;
 
 use rdist::client::{Client, ClientError, ClientRefusal, Role};
+use rdist::config::HeadConfig;
 use rdist::head::{Head, HeadError};
 use rdist::scheduler::id::WorkerId;
 use rdist::transport::discover::{EnterError, Entrance};
@@ -95,6 +97,74 @@ async fn a_worker_renews_itself_with_its_certificate_unless_it_was_removed() {
 }
 
 #[tokio::test]
+async fn a_worker_rotates_its_certificate_and_stays_who_it_is() {
+    let place = Place::new();
+    let head = place.head();
+    let client = place.client().await;
+    let identity = enter(&place, &head.join_token()).await.unwrap();
+    let rotate = async |identity: &Identity| {
+        within(rdist::transport::join::rotate(head.address(), identity, Tuning::default())).await
+    };
+    let next = rotate(&identity).await.unwrap();
+    assert_eq!(next.peer(), identity.peer());
+    assert_ne!(next.chain(), identity.chain());
+    let last = rotate(&next).await.unwrap();
+    assert_eq!(last.peer(), identity.peer());
+    client.remove_worker(identity.worker().unwrap()).await.unwrap();
+    let error = rotate(&last).await.unwrap_err();
+    let removed = matches!(error, JoinError::Refused { refusal: JoinRefusal::Removed, .. });
+    assert!(removed, "{error}");
+    let by_client = Identity::load(&place.home.client_identity()).unwrap();
+    assert!(matches!(rotate(&by_client).await, Err(JoinError::Refused { .. })));
+}
+
+#[tokio::test]
+async fn the_heads_certificate_changes_while_clients_stay_connected() {
+    let place = Place::new();
+    let rotate_every = Duration::from_millis(50);
+    let head = Head::start(HeadConfig { rotate_every, ..place.config() }).unwrap();
+    let first = std::fs::read(place.home.client_identity()).unwrap();
+    let client = place.client().await;
+    within(async {
+        while std::fs::read(place.home.client_identity()).unwrap() == first {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    })
+    .await;
+    client.status().await.unwrap();
+    place.client().await.status().await.unwrap();
+    drop((client, head));
+    assert!(!place.home.client_identity().exists());
+}
+
+/// A worker's certificate is good for the link and for fetching what its tasks need.
+#[tokio::test]
+async fn a_worker_submits_nothing_and_reads_no_logs() {
+    let place = Place::new();
+    let head = place.head();
+    let client = place.client().await;
+    let job = client.submit(place.job("of somebody else")).await.unwrap();
+    let identity = enter(&place, &head.join_token()).await.unwrap();
+    for attempt in 0..6 {
+        let worker = Client::dial(head.address().to_owned(), &identity).await.unwrap();
+        let refused = match attempt {
+            0 => worker.submit(place.job("no")).await.map(drop),
+            1 => worker.watch(job, true).await.map(drop),
+            2 => worker.jobs().await.map(drop),
+            3 => worker.stop_job(job).await,
+            4 => worker.token_create(Role::Client, None, None).await.map(drop),
+            _ => worker.shutdown_head(true).await,
+        };
+        let error = refused.unwrap_err();
+        assert!(matches!(error, ClientError::Broken { .. }), "{attempt}: {error}");
+    }
+    let jobs = client.jobs().await.unwrap();
+    assert_eq!(jobs.len(), 1);
+    assert!(!jobs[0].state.is_ended(), "{jobs:?}");
+    assert_eq!(client.token_list().await.unwrap().len(), 1, "the one of this folder");
+}
+
+#[tokio::test]
 async fn read_only_clients_look_and_change_nothing() {
     let place = Place::new();
     let head = place.head();
@@ -107,10 +177,17 @@ async fn read_only_clients_look_and_change_nothing() {
     let looker = Client::connect_with(&entrance).await.unwrap();
     looker.status().await.unwrap();
     looker.jobs().await.unwrap();
+    let job = place.client().await.submit(place.job("to be seen")).await.unwrap();
+    looker.watch(job, true).await.unwrap();
+    looker.explain("job-1").await.unwrap();
     let refused = |error: ClientError| {
         assert!(matches!(error, ClientError::Refused(ClientRefusal::ReadOnly)), "{error}");
     };
     refused(looker.submit(place.job("no")).await.unwrap_err());
+    refused(looker.stop_job(job).await.unwrap_err());
+    refused(looker.upload(&place.program(b"a program of mine")).await.unwrap_err());
+    refused(looker.drain_worker(WorkerId(1)).await.unwrap_err());
+    refused(looker.token_revoke(1).await.unwrap_err());
     refused(looker.shutdown_head(true).await.unwrap_err());
     refused(looker.token_create(Role::Client, None, None).await.unwrap_err());
     refused(looker.token_list().await.unwrap_err());

@@ -112,6 +112,10 @@ impl LocalCore {
         }
         entry.floor = life + 1;
         let may_restart = life < supervised.max_restarts && !matches!(death, Death::Ended);
+        if let ActorState::At { worker, .. } = entry.place {
+            let cause = Cause::ActorDied(death.clone());
+            self.history.trouble(actor.0, (life, worker, self.now), &cause, may_restart);
+        }
         if !may_restart {
             let cause = Cause::ActorDied(death);
             return self.actor_ends(actor, Arc::new(TaskError { task: actor.0, cause }));

@@ -1,22 +1,100 @@
-//! Why a task is where it is, in one line for people.
+//! Why a task, an actor or an object is where it is, in a few lines for people.
+
+use std::collections::BTreeMap;
 
 use super::LocalCore;
 use crate::actor::ActorState;
 use crate::group::{GroupEntry, Pending};
-use crate::id::{ActorId, GroupId, TaskId, WorkerId};
+use crate::id::{ActorId, GroupId, JobId, ObjectId, TaskId, WorkerId};
 use crate::object::Value;
 use crate::resource::Resources;
 use crate::spec::TaskKind;
 use crate::task::{SpillReason, TaskEntry, TaskState};
 
+/// Holders of an object that an explanation names.
+const HOLDERS_SHOWN: usize = 10;
+
 impl LocalCore {
-    /// One line about a task that this worker owns or hosts, or an actor that it supervises or
-    /// hosts; `None` for others.
+    /// A task that this worker owns or hosts, or an actor that it supervises or hosts: where it is
+    /// or what it waits for, then a line for each of its tries that is remembered, also after its
+    /// end. `None` for others.
     pub fn explain(&self, id: TaskId) -> Option<String> {
-        match self.tasks.by_id(id) {
-            Some(entry) => Some(self.explain_task(entry)),
-            None => self.explain_actor(ActorId(id)).or_else(|| self.explain_group(GroupId(id))),
+        let (now, noun) = match self.tasks.by_id(id) {
+            Some(entry) => {
+                let more = match entry.attempt {
+                    0 => String::new(),
+                    attempt => format!(", in its try {}", attempt + 1),
+                };
+                (Some(format!("{}{more}", self.explain_task(entry))), "try")
+            }
+            None => match self.explain_actor(ActorId(id)) {
+                Some(now) => (Some(now), "life"),
+                None => (self.explain_group(GroupId(id)), "try"),
+            },
+        };
+        let lines: Vec<String> =
+            now.into_iter().chain(self.history.of(id, noun, self.now)).collect();
+        (!lines.is_empty()).then(|| lines.join("\n"))
+    }
+
+    /// An object that this worker owns or refers to: where its value is or what it waits for, and
+    /// who keeps it. `None` for others.
+    pub fn explain_object(&self, object: ObjectId) -> Option<String> {
+        let entry = self.objects.get(&object)?;
+        let mut lines = vec![match &entry.value {
+            Value::Inline => "its value is here, inside messages".to_owned(),
+            Value::Arena { size, copies } => {
+                let copies: Vec<String> = copies.iter().map(ToString::to_string).collect();
+                format!("its value has {size} bytes; copies are on {}", copies.join(", "))
+            }
+            Value::Failed(error) => format!("it will never have a value: {error}"),
+            Value::Absent if !entry.is_owned() => {
+                format!("{} has to make or to find its value", entry.owner)
+            }
+            Value::Absent => match self.tasks.find(object.task, self.me) {
+                Some(key) => format!("its task {}", self.explain_task(&self.tasks[key])),
+                None => "it has no value yet".to_owned(),
+            },
+        }];
+        if let Some(from) = entry.pull {
+            lines.push(format!("a copy is being fetched from {from}"));
         }
+        if entry.is_owned() && entry.recorded {
+            lines.push("it can be made again by running its task again".to_owned());
+        }
+        let held_by = self.holders().remove(&object).unwrap_or_default();
+        let shown: Vec<String> =
+            held_by.iter().take(HOLDERS_SHOWN).map(ToString::to_string).collect();
+        lines.push(match held_by.len().saturating_sub(shown.len()) {
+            _ if held_by.is_empty() => "nobody here refers to it".to_owned(),
+            0 => format!("it is kept for {}", shown.join(", ")),
+            more => format!("it is kept for {} and {more} more", shown.join(", ")),
+        });
+        Some(lines.join("\n"))
+    }
+
+    /// What this worker has of a job, by state; `None`: nothing.
+    pub fn explain_job(&self, job: JobId) -> Option<String> {
+        let mut states: BTreeMap<&'static str, usize> = BTreeMap::new();
+        let mut waits = None;
+        for view in self.tasks().filter(|view| view.task.job() == job) {
+            *states.entry(view.state).or_default() += 1;
+            if matches!(view.state, "waiting" | "queued" | "spilled") {
+                waits = waits.or(Some(view.task));
+            }
+        }
+        let actors = self.actors().filter(|view| view.actor.0.job() == job).count();
+        let objects = self.objects.keys().filter(|object| object.task.job() == job).count();
+        if states.is_empty() && actors == 0 && objects == 0 {
+            return None;
+        }
+        let mut parts: Vec<String> =
+            states.iter().map(|(state, count)| format!("{count} tasks {state}")).collect();
+        parts.extend((actors > 0).then(|| format!("{actors} actors")));
+        parts.extend((objects > 0).then(|| format!("{objects} objects")));
+        let first = waits.and_then(|task| Some((task, self.tasks.by_id(task)?)));
+        let first = first.map(|(task, entry)| format!("\n{task} {}", self.explain_task(entry)));
+        Some(parts.join(", ") + &first.unwrap_or_default())
     }
 
     fn explain_task(&self, entry: &TaskEntry) -> String {

@@ -4,7 +4,6 @@
 
 use super::LocalCore;
 use super::dispatch::frees_while_blocked;
-use crate::actor::ActorState;
 use crate::group::Slot;
 use crate::hash::FastMap;
 use crate::id::ObjectId;
@@ -148,32 +147,7 @@ impl LocalCore {
     /// Counts every holder again.
     fn check_references(&self) {
         let mut held: FastMap<ObjectId, u32> = FastMap::default();
-        let mut count = |object: ObjectId| *held.entry(object).or_default() += 1;
-        for process in self.executors.values() {
-            process.holds.iter().copied().for_each(&mut count);
-        }
-        for (_, entry) in self.tasks.iter() {
-            let spec = &entry.spec;
-            spec.dependencies.iter().chain(&spec.borrowed).for_each(|r| count(r.object));
-        }
-        for entry in self.objects.values() {
-            entry.contains.iter().for_each(|r| count(r.object));
-        }
-        for peer in self.peers.values() {
-            peer.borrows.iter().copied().for_each(&mut count);
-            peer.settling.values().flatten().flatten().copied().for_each(&mut count);
-        }
-        for entry in self.actors.values() {
-            if let (Some(supervised), false) =
-                (&entry.supervised, matches!(entry.place, ActorState::Dead(_)))
-            {
-                let spec = &supervised.spec;
-                super::actors::held_for_life(spec, self.me).for_each(|r| count(r.object));
-            }
-        }
-        for record in self.lineage.iter() {
-            record.holds.iter().copied().for_each(&mut count);
-        }
+        self.each_holder(|object, _| *held.entry(object).or_default() += 1);
         for (object, entry) in &self.objects {
             let holders = held.remove(object).unwrap_or(0);
             assert_eq!(entry.holders, holders, "RF-1: {object:?} counts its holders");

@@ -39,6 +39,8 @@ mod executors;
 mod explain;
 mod groups;
 mod head;
+mod history;
+mod holders;
 mod host;
 mod invariants;
 mod job;
@@ -70,11 +72,13 @@ use crate::time::Timestamp;
 
 pub use action::{ExecutorRole, LocalAction};
 pub use event::LocalEvent;
+pub use holders::Holder;
 pub use views::{ActorView, BundleView, GroupView, ObjectView, TaskView};
 
 use ahead::Paces;
 use executors::Executor;
 use head::HeadLink;
+use history::History;
 use peers::{Outbox, Peer};
 use retry::Timers;
 
@@ -138,6 +142,8 @@ pub struct LocalCore {
     stopping: VecDeque<(Timestamp, ExecutorId)>,
     /// Ends of tasks' time limits and pauses.
     timers: Timers,
+    /// For people; no decision looks at it.
+    history: History,
     last_executor: u32,
     actors: FastMap<ActorId, ActorEntry>,
     hosted: FastMap<ActorId, Hosted>,
@@ -195,6 +201,7 @@ impl LocalCore {
             pools: FastMap::default(),
             stopping: VecDeque::new(),
             timers: Timers::default(),
+            history: History::default(),
             last_executor: 0,
             actors: FastMap::default(),
             hosted: FastMap::default(),

@@ -112,7 +112,14 @@ impl LocalCore {
             self.peer(worker).placed.remove(&id);
         }
         if let Outcome::Failed(error) | Outcome::Retryable(error) = &mut outcome {
-            if self.runs_again(key, error, is_retryable) {
+            let (id, attempt) = (self.tasks[key].spec.id, self.tasks[key].attempt);
+            let again = self.runs_again(key, error, is_retryable);
+            // The error of another task, on which this one depends, is told of that one.
+            if error.task == id {
+                let when = (attempt, runner, self.now);
+                self.history.trouble(id, when, &error.cause, again);
+            }
+            if again {
                 return;
             }
             if self.tasks[key].cancelled && is_loss(&error.cause) {
@@ -123,6 +130,7 @@ impl LocalCore {
         let tries = self.tasks[key].tries();
         match outcome {
             Outcome::Returned(values) => {
+                self.history.ended(spec.id, tries.attempt, runner, self.now);
                 self.store_results(&spec, tries, values, runner);
                 if let TaskKind::ActorCreate(_) = spec.kind {
                     self.actor_made(ActorId(spec.id), tries.attempt, runner);

@@ -1,6 +1,6 @@
 //! Tasks, actors and objects as lists for people.
 
-use super::LocalCore;
+use super::{Holder, LocalCore};
 use crate::actor::ActorState;
 use crate::id::{ActorId, GroupId, ObjectId, TaskId, WorkerId};
 use crate::object::{ObjectEntry, Value};
@@ -64,6 +64,8 @@ pub struct ObjectView {
     pub copies: Vec<WorkerId>,
     /// How many refer to it, as far as known here.
     pub holders: u32,
+    /// Who they are, in order.
+    pub held_by: Vec<Holder>,
 }
 
 /// A placement group that a worker leads.
@@ -174,7 +176,11 @@ impl LocalCore {
 
     /// Objects that the worker owns or refers to, in no particular order.
     pub fn objects(&self) -> impl Iterator<Item = ObjectView> + '_ {
-        self.objects.iter().map(|(object, entry)| self.view_of_object(*object, entry))
+        let mut holders = self.holders();
+        self.objects.iter().map(move |(object, entry)| {
+            let held_by = holders.remove(object).unwrap_or_default();
+            view_of_object(*object, entry, held_by)
+        })
     }
 
     fn view_of_task(&self, entry: &TaskEntry) -> TaskView {
@@ -204,14 +210,15 @@ impl LocalCore {
             request: entry.spec.request.clone(),
         }
     }
+}
 
-    fn view_of_object(&self, object: ObjectId, entry: &ObjectEntry) -> ObjectView {
-        let (state, size, copies) = match &entry.value {
-            Value::Absent => ("pending", None, Vec::new()),
-            Value::Inline => ("inline", None, Vec::new()),
-            Value::Arena { size, copies } => ("sealed", Some(*size), copies.to_vec()),
-            Value::Failed(_) => ("failed", None, Vec::new()),
-        };
-        ObjectView { object, owner: entry.owner, state, size, copies, holders: entry.holders }
-    }
+fn view_of_object(object: ObjectId, entry: &ObjectEntry, held_by: Vec<Holder>) -> ObjectView {
+    let (state, size, copies) = match &entry.value {
+        Value::Absent => ("pending", None, Vec::new()),
+        Value::Inline => ("inline", None, Vec::new()),
+        Value::Arena { size, copies } => ("sealed", Some(*size), copies.to_vec()),
+        Value::Failed(_) => ("failed", None, Vec::new()),
+    };
+    let (owner, holders) = (entry.owner, entry.holders);
+    ObjectView { object, owner, state, size, copies, holders, held_by }
 }

@@ -15,6 +15,7 @@ use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use rdist_scheduler::id::{JobId, ObjectId, WorkerId};
 use tokio::sync::mpsc;
@@ -26,7 +27,9 @@ use crate::config::WorkerConfig;
 use crate::store::Incoming;
 use crate::transfer::{reachable, read_request, serve_bytes, serve_here, serve_nothing};
 use crate::transport::link::{LinkEvent, LinkServer, ServerSink, receive_caller};
-use crate::transport::{Arrival, Connection, Endpoint, Entrance, Peer, Tuning};
+use crate::transport::{
+    Arrival, Connection, Endpoint, Entrance, Identity, Peer, Target, Tuning, join,
+};
 use crate::wire::cluster::{JobInfo, PeerFrame, Said, StreamRequest, WorkerToHead};
 use crate::wire::{decode, encode};
 use folders::Folders;
@@ -147,6 +150,9 @@ struct Shared {
     peers: RefCell<Peers>,
     callers: RefCell<LinkServer>,
     launcher: Launcher,
+    identity: Identity,
+    target: Target,
+    rotate_every: Duration,
 }
 
 impl Shared {
@@ -168,7 +174,7 @@ impl Shared {
             endpoint.local_address().map_err(|error| system("reading the port", error))?;
         let folders = Folders::create(&config.home, worker)
             .map_err(|error| system("making the worker's folder", error))?;
-        let uplink = Uplink::dial(&endpoint, target, inbox.clone());
+        let uplink = Uplink::dial(&endpoint, target.clone(), inbox.clone());
         let sink = listen_to_peers(inbox.clone());
         Ok(Self {
             worker,
@@ -179,6 +185,9 @@ impl Shared {
             peers: RefCell::new(Peers::default()),
             callers: RefCell::new(LinkServer::new(sink)),
             launcher: Launcher::new(config.home.blobs(), folders, inbox, processes, commands),
+            identity,
+            target,
+            rotate_every: config.rotate_every,
         })
     }
 }
@@ -196,6 +205,7 @@ fn listen_to_peers(inbox: Inbox) -> ServerSink {
 
 async fn run(shared: Rc<Shared>, mut commands: mpsc::UnboundedReceiver<Command>) {
     let accepting = tokio::task::spawn_local(accept(shared.clone()));
+    let rotating = tokio::task::spawn_local(rotate(shared.clone()));
     while let Some(command) = commands.recv().await {
         if matches!(command, Command::Stop) {
             break;
@@ -203,6 +213,7 @@ async fn run(shared: Rc<Shared>, mut commands: mpsc::UnboundedReceiver<Command>)
         carry_out(&shared, command);
     }
     accepting.abort();
+    rotating.abort();
     shared.launcher.end();
     shared.uplink.close().await;
     shared.endpoint.close("the worker has ended");
@@ -237,6 +248,30 @@ fn carry_out(shared: &Rc<Shared>, command: Command) {
         }
         Command::JobEnded(job) => shared.launcher.job_ended(job),
         Command::Stop => {}
+    }
+}
+
+/// Now and then, this worker gets a new certificate and key, and stays who it is.
+async fn rotate(shared: Rc<Shared>) {
+    let mut identity = shared.identity.clone();
+    loop {
+        tokio::time::sleep(shared.rotate_every).await;
+        let renewed = match shared.target.address() {
+            Ok(address) => join::rotate(&address, &identity, Tuning::default())
+                .await
+                .map_err(|error| error.to_string()),
+            Err(error) => Err(error.to_string()),
+        };
+        let rotated = renewed.and_then(|next| {
+            shared.endpoint.rotate(&next).map_err(|error| error.to_string())?;
+            identity = next;
+            Ok(())
+        });
+        match rotated {
+            Ok(()) => tracing::info!("this worker has a new certificate"),
+            // The old one is good for a while; the next try comes.
+            Err(error) => tracing::warn!(error, "this worker could not change its certificate"),
+        }
     }
 }
 

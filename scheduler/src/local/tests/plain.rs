@@ -276,7 +276,8 @@ fn what_may_only_run_on_a_lost_worker_fails_at_once() {
     bench.want(driver, mine(4));
     assert_eq!(bench.claim_delivery(driver, 4).unwrap().cause, cause);
     bench.submit(driver, pinned(5).actor(ActorOptions::default()));
-    let line = bench.core.explain(task(5)).unwrap();
+    let text_of = bench.core.explain(task(5)).unwrap();
+    let line = text_of.lines().next().unwrap();
     assert!(line.starts_with("is dead: ") && line.ends_with(text), "{line}");
     let soft = Strategy::Affinity { worker: PEER, soft: true };
     bench.submit(driver, TaskBuilder::new(6).strategy(soft));

@@ -78,6 +78,24 @@ pub(super) struct World {
     ending: bool,
 }
 
+/// EX-1: no state is without a reason, and everybody who keeps an object is named.
+fn check_explained(core: &LocalCore) {
+    for view in core.tasks() {
+        let reason = core.explain(view.task);
+        assert!(reason.is_some_and(|text| !text.is_empty()), "EX-1: {view:?} is explained");
+    }
+    for view in core.actors() {
+        let reason = core.explain(view.actor.0);
+        assert!(reason.is_some_and(|text| !text.is_empty()), "EX-1: {view:?} is explained");
+    }
+    for view in core.objects() {
+        assert_eq!(view.holders as usize, view.held_by.len(), "EX-1: holders of {view:?}");
+    }
+    if let Some(view) = core.objects().next() {
+        assert!(core.explain_object(view.object).is_some(), "EX-1: {view:?} is explained");
+    }
+}
+
 const DRIVERS: [(JobId, WorkerId); 2] = [(JobId(1), WorkerId(1)), (JobId(2), WorkerId(2))];
 
 impl World {
@@ -198,6 +216,7 @@ impl World {
 
     fn act_all(&mut self, at: WorkerId) {
         self.worker(at).core.check_invariants();
+        check_explained(&self.worker(at).core);
         while let Some(action) = self.worker(at).core.poll_action() {
             if std::env::var_os("SIM_TRACE").is_some() {
                 println!("    {at} -> {action:?}");
