@@ -61,7 +61,7 @@ const SOCKET_BUFFER_BYTES: usize = 8 << 20;
 /// three of these.
 const INITIAL_RTT: Duration = Duration::from_millis(100);
 /// The last packets of a process get so long.
-const FAREWELL: Duration = Duration::from_millis(10);
+const FAREWELL: Duration = Duration::from_millis(2);
 /// Streams that a peer may have open at once.
 const STREAMS: u32 = 1_024;
 
