@@ -58,6 +58,7 @@ pub use rkyv::{self, Archive, Deserialize, Serialize};
 pub use api::actor::{Actor, ActorHandle, Call, Spawning, named_actor};
 pub use api::all::All;
 pub use api::argument::{IntoArgument, Parameter};
+pub use api::checkpoint::Checkpoint;
 pub use api::context::{Context, Driver};
 pub use api::error::{Error, Result};
 pub use api::fault::{AnyError, ErrorPredicate, Fault};
@@ -77,8 +78,9 @@ pub type Ref<T> = View<T>;
 pub mod __private {
     pub use inventory;
 
-    pub use crate::api::actor::RawActor;
+    pub use crate::api::actor::{CallRules, RawActor};
     pub use crate::api::argument::{Argument, Arguments};
+    pub use crate::api::checkpoint::Checkpointing;
     pub use crate::api::error::{Failure, FailureOfDisplay, FailureOfError, Thrown};
     pub use crate::api::several::{
         List, Several, encode_each, encode_several, submit_each, submit_several,
@@ -86,7 +88,8 @@ pub mod __private {
     pub use crate::executor::launch::{execute, launch};
     pub use crate::executor::process::Encoded;
     pub use crate::executor::registry::{
-        ActorBody, Body, Function, MethodBody, PredicateBody, TaskBody, function_id,
+        ActorBody, Body, CallFuture, Class, Function, Method, MethodBody, PredicateBody,
+        SharedState, State, TaskBody, function_id,
     };
     pub use crate::executor::run::DriverBody;
 
@@ -111,6 +114,17 @@ pub mod __private {
     /// For a call that reached an actor of another type.
     pub fn not_this_actor(method: &str) -> Failure {
         Failure::Refused(format!("`{method}` was called on an actor of another type"))
+    }
+
+    /// The shared state of an actor, on its way to its type.
+    #[derive(Debug)]
+    pub struct Downcast(pub SharedState);
+
+    impl Downcast {
+        /// The state, if it is of that type.
+        pub fn downcast<A: Send + Sync + 'static>(self) -> Option<std::sync::Arc<A>> {
+            self.0.downcast().ok()
+        }
     }
 
     /// Archives what a function returned.

@@ -1,6 +1,7 @@
 //! What a job's program needs: `use rdist::prelude::*;`.
 
 pub use crate::{
-    Actor, ActorHandle, All, AnyError, Bundle, Context, Driver, Error, Fault, GroupStrategy,
-    IntoArgument, ObjectRef, Placement, PlacementGroup, Ref, Result, View, named_actor,
+    Actor, ActorHandle, All, AnyError, Bundle, Checkpoint, Context, Driver, Error, Fault,
+    GroupStrategy, IntoArgument, ObjectRef, Placement, PlacementGroup, Ref, Result, View,
+    named_actor,
 };

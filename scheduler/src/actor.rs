@@ -16,7 +16,8 @@
 //! waits for a higher one, whatever older news still arrives.
 //!
 //! Invariants: AC-1 a hosted actor's executor lists it, and its life holds its request.
-//! AC-2 a lane holds each waiting call of its submitter once, in the order of submission.
+//! AC-2 a lane holds each waiting call of its submitter once, in the order of submission; of an
+//! actor that allows calls out of order, each call that has its arguments.
 
 use std::collections::VecDeque;
 use std::sync::Arc;

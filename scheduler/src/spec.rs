@@ -138,12 +138,14 @@ pub enum TaskKind {
     Driver,
     /// Makes an actor; `request` is held until the actor ends.
     ActorCreate(ActorOptions),
-    /// A method call; runs where the actor lives, in order for each submitting executor.
+    /// A method call; runs where the actor lives, as a rule in order for each submitting executor.
     ActorCall {
         /// The actor.
         actor: ActorId,
         /// The worker that supervises the actor.
         actor_owner: WorkerId,
+        /// How it stands to other calls, and to itself.
+        rules: CallRules,
     },
     /// Reserves a placement group; it returns when every bundle is reserved. No executor runs it.
     GroupCreate(Box<GroupOptions>),
@@ -200,6 +202,15 @@ pub enum GroupStrategy {
     StrictSpread,
 }
 
+/// What all calls of an actor have in common.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Archive, Serialize, Deserialize)]
+pub struct CallRules {
+    /// It starts as soon as its arguments are there, also before earlier calls.
+    pub out_of_order: bool,
+    /// The actor saves its state: a call counts once, however often it is sent.
+    pub exactly_once: bool,
+}
+
 /// How an actor lives.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Archive, Serialize, Deserialize)]
 pub struct ActorOptions {
@@ -211,6 +222,10 @@ pub struct ActorOptions {
     pub max_concurrency: u32,
     /// A cluster-wide name.
     pub name: Option<String>,
+    /// It saves its state, and is made again from what it saved.
+    pub checkpoint: bool,
+    /// It outlives its job, until it is killed.
+    pub detached: bool,
 }
 
 /// Where a task should run.

@@ -1,36 +1,38 @@
 //! `#[rdist::actor]`.
 
+pub(crate) mod attributes;
+mod method;
+
 use proc_macro2::{Group, TokenStream, TokenTree};
 use quote::{format_ident, quote};
-use syn::{Error, FnArg, ImplItem, ImplItemFn, ItemImpl, Receiver, Result, Signature, Type};
+use syn::{Error, FnArg, ImplItem, ImplItemFn, ItemImpl, Result, Signature, Type};
 
-use crate::signature::{Output, Remote};
+use self::attributes::Attributes;
+use self::method::Method;
+use crate::signature::Remote;
 
-/// Names that a handle has already.
-const TAKEN: [&str; 5] = ["id", "kill", "clone", "spawn", "with"];
-
-pub(crate) fn expand(block: ItemImpl) -> Result<TokenStream> {
+pub(crate) fn expand(attributes: &Attributes, mut block: ItemImpl) -> Result<TokenStream> {
     let name = actor_name(&block)?;
-    let functions = block.items.iter().filter_map(|item| match item {
-        ImplItem::Fn(function) => Some(function),
-        _ => None,
-    });
     let mut constructor = None;
     let mut methods = Vec::new();
-    for function in functions {
-        match function.sig.inputs.first() {
-            Some(FnArg::Receiver(receiver)) => methods.push(method(&name, function, receiver)?),
-            _ if function.sig.ident == "new" => {
-                constructor = Some(expand_constructor(&name, function)?);
-            }
-            _ => {}
+    for item in &mut block.items {
+        let ImplItem::Fn(function) = item else { continue };
+        if let Some(FnArg::Receiver(_)) = function.sig.inputs.first() {
+            let group = attributes.group_of(function)?;
+            methods.push(Method::of(&name, function, group)?);
+        } else if function.sig.ident == "new" {
+            constructor = Some(function.clone());
         }
     }
     let Some(constructor) = constructor else {
         let text = "an actor needs `fn new(..) -> Self` (or `-> Result<Self, E>`), which makes it";
         return Err(Error::new_spanned(&block.self_ty, text));
     };
-    let (faces, runs): (Vec<_>, Vec<_>) = methods.into_iter().unzip();
+    let class = Class::of(attributes, &methods)?;
+    let rules = class.rules();
+    let constructor = expand_constructor(&name, &constructor, &class)?;
+    let faces = methods.iter().map(|method| method.face(&name));
+    let runs = methods.iter().map(|method| method.registration(&name, class.is_concurrent));
     let methods_name = format_ident!("{}Methods", name);
     Ok(quote! {
         #block
@@ -48,6 +50,7 @@ pub(crate) fn expand(block: ItemImpl) -> Result<TokenStream> {
 
             impl ::rdist::Actor for #name {
                 type Methods = #methods_name;
+                const RULES: ::rdist::__private::CallRules = #rules;
             }
 
             #[allow(dead_code, clippy::too_many_arguments)]
@@ -59,6 +62,68 @@ pub(crate) fn expand(block: ItemImpl) -> Result<TokenStream> {
             #(#runs)*
         };
     })
+}
+
+/// What all actors of a type have in common.
+struct Class<'a> {
+    attributes: &'a Attributes,
+    is_concurrent: bool,
+    /// Calls without a group that may be in flight.
+    limit: u32,
+}
+
+impl<'a> Class<'a> {
+    fn of(attributes: &'a Attributes, methods: &[Method]) -> Result<Self> {
+        let has_async = methods.iter().any(Method::is_shared_async);
+        let is_concurrent = attributes.is_concurrent(has_async);
+        if let Some(span) = attributes.checkpoint
+            && is_concurrent
+        {
+            let text = "an actor with checkpoints runs one call at a time: leave out \
+                        `max_concurrency` and groups, and let async methods take `&mut self`";
+            return Err(Error::new(span, text));
+        }
+        Ok(Self { attributes, is_concurrent, limit: attributes.limit(has_async) })
+    }
+
+    /// How callers deal with calls.
+    fn rules(&self) -> TokenStream {
+        let out_of_order = self.attributes.out_of_order;
+        let exactly_once = self.attributes.checkpoint.is_some();
+        let retries = match self.attributes.max_task_retries {
+            Some(retries) => quote!(#retries),
+            // Nothing is done twice, so that there is no reason to give up before the actor does.
+            None if exactly_once => quote!(::core::primitive::u32::MAX),
+            None => quote!(0),
+        };
+        quote!(::rdist::__private::CallRules {
+            out_of_order: #out_of_order,
+            exactly_once: #exactly_once,
+            retries: #retries,
+        })
+    }
+
+    /// The `Class` of the registry.
+    fn registered(&self, name: &syn::Ident) -> TokenStream {
+        let (is_concurrent, limit) = (self.is_concurrent, self.limit);
+        let groups = self.attributes.groups.iter().map(|(group, limit)| {
+            let group = group.to_string();
+            quote!((#group, #limit))
+        });
+        let checkpoint = match self.attributes.checkpoint {
+            Some(_) => quote!(::core::option::Option::Some(
+                ::rdist::__private::Checkpointing::of::<#name>()
+            )),
+            None => quote!(::core::option::Option::None),
+        };
+        quote!(::rdist::__private::Class {
+            make,
+            is_concurrent: #is_concurrent,
+            limit: #limit,
+            groups: &[#(#groups),*],
+            checkpoint: #checkpoint,
+        })
+    }
 }
 
 fn actor_name(block: &ItemImpl) -> Result<syn::Ident> {
@@ -101,7 +166,11 @@ fn named(signature: &Signature, actor: &syn::Ident) -> Signature {
 }
 
 /// `spawn`, `with`, and the registration of `new`.
-fn expand_constructor(name: &syn::Ident, function: &ImplItemFn) -> Result<TokenStream> {
+fn expand_constructor(
+    name: &syn::Ident,
+    function: &ImplItemFn,
+    class: &Class<'_>,
+) -> Result<TokenStream> {
     let remote = Remote::of(&named(&function.sig, name), "an actor's constructor")?;
     let visibility = &function.vis;
     let (parameters, names, packed) = (remote.submit_parameters(), remote.names(), remote.packed());
@@ -109,27 +178,34 @@ fn expand_constructor(name: &syn::Ident, function: &ImplItemFn) -> Result<TokenS
     let made = remote.unwrap(remote.invoke(quote!(<#name>::new), None));
     let text = format!("{name}::new");
     let own = quote!(concat!(module_path!(), "::", #text));
+    let registered = class.registered(name);
+    let (state, option_methods) = if class.is_concurrent {
+        (quote!(shared), quote!(::rdist::__concurrency_option_methods!();))
+    } else {
+        (quote!(exclusive), quote!())
+    };
+    let limit = class.limit;
+    let is_checkpointed = class.attributes.checkpoint.is_some();
     Ok(quote! {
         const NEW: u64 = ::rdist::__private::function_id(#own);
 
         fn make(
             arguments: &mut ::rdist::__private::Arguments<'_>,
             cx: &::rdist::Context,
-        ) -> ::core::result::Result<
-            ::std::boxed::Box<dyn ::core::any::Any + ::core::marker::Send>,
-            ::rdist::__private::Failure,
-        > {
+        ) -> ::core::result::Result<::rdist::__private::State, ::rdist::__private::Failure> {
             let _ = (&arguments, cx);
             #unpack
             let actor: #name = #made;
-            ::core::result::Result::Ok(::std::boxed::Box::new(actor))
+            ::core::result::Result::Ok(::rdist::__private::State::#state(actor))
         }
+
+        static CLASS: ::rdist::__private::Class = #registered;
 
         ::rdist::__private::inventory::submit! {
             ::rdist::__private::Function {
                 id: NEW,
                 name: #own,
-                body: ::rdist::__private::Body::Actor(make),
+                body: ::rdist::__private::Body::Actor(&CLASS),
             }
         }
 
@@ -144,6 +220,7 @@ fn expand_constructor(name: &syn::Ident, function: &ImplItemFn) -> Result<TokenS
         impl With {
             ::rdist::__option_methods!();
             ::rdist::__actor_option_methods!();
+            #option_methods
 
             /// Makes the actor.
             pub fn spawn(self, cx: &::rdist::Context, #parameters) -> ::rdist::Spawning<#name> {
@@ -160,79 +237,8 @@ fn expand_constructor(name: &syn::Ident, function: &ImplItemFn) -> Result<TokenS
 
             /// Options, before `spawn`.
             #visibility fn with() -> With {
-                With { options: ::rdist::TaskOptions::of_actor() }
+                With { options: ::rdist::TaskOptions::of_class(#limit, #is_checkpointed) }
             }
         }
     })
-}
-
-/// The method of the handle, and the registration of the actor's.
-fn method(
-    actor: &syn::Ident,
-    function: &ImplItemFn,
-    receiver: &Receiver,
-) -> Result<(TokenStream, TokenStream)> {
-    if receiver.reference.is_none() || receiver.colon_token.is_some() {
-        let text = "an actor's method takes `&self` or `&mut self`: the actor stays where it is";
-        return Err(Error::new_spanned(receiver, text));
-    }
-    let name = &function.sig.ident;
-    if TAKEN.iter().any(|taken| name == taken) {
-        let text = format!("every handle has a `{name}` of its own; use another name");
-        return Err(Error::new_spanned(name, text));
-    }
-    let remote = Remote::of(&named(&function.sig, actor), "an actor's method")?;
-    if let Output::Plain(ty) = &remote.output
-        && *actor == ty.to_string()
-    {
-        let text = "an actor's method cannot return the actor: it stays where it is";
-        return Err(Error::new_spanned(&function.sig.output, text));
-    }
-    let visibility = &function.vis;
-    let docs = function.attrs.iter().filter(|attribute| attribute.path().is_ident("doc"));
-    let (parameters, packed) = (remote.submit_parameters(), remote.packed());
-    let value = remote.value();
-    let unpack = remote.unpack();
-    let result = remote.unwrap(remote.invoke(quote!(<#actor>::#name), Some(quote!(actor))));
-    let text = format!("{actor}::{name}");
-    let own = quote!(concat!(module_path!(), "::", #text));
-    let run = format_ident!("run_{}", name);
-    let face = quote! {
-        #(#docs)*
-        #visibility fn #name(&self, #parameters) -> ::rdist::Call<#value> {
-            const ID: u64 = ::rdist::__private::function_id(#own);
-            self.0.call(ID, |cx| {
-                let _ = cx;
-                #packed
-            })
-        }
-    };
-    let registration = quote! {
-        #[allow(clippy::let_unit_value, clippy::unit_arg)]
-        fn #run(
-            actor: &mut (dyn ::core::any::Any + ::core::marker::Send),
-            arguments: &mut ::rdist::__private::Arguments<'_>,
-            cx: &::rdist::Context,
-        ) -> ::core::result::Result<::rdist::__private::Encoded, ::rdist::__private::Failure> {
-            let _ = &arguments;
-            let actor: &mut #actor = match actor.downcast_mut() {
-                ::core::option::Option::Some(actor) => actor,
-                ::core::option::Option::None => {
-                    return ::core::result::Result::Err(::rdist::__private::not_this_actor(#text));
-                }
-            };
-            #unpack
-            let value: #value = #result;
-            ::rdist::__private::encode(cx, &value)
-        }
-
-        ::rdist::__private::inventory::submit! {
-            ::rdist::__private::Function {
-                id: ::rdist::__private::function_id(#own),
-                name: #own,
-                body: ::rdist::__private::Body::Method(#run),
-            }
-        }
-    };
-    Ok((face, registration))
 }

@@ -71,13 +71,40 @@ pub fn task(arguments: TokenStream, item: TokenStream) -> TokenStream {
 /// `new` makes the actor and may return a `Result`. Every method with `&self` or `&mut self` can
 /// be called through a handle; put methods that should not be into another `impl` block. An error
 /// or a panic of a method goes to its caller, and the actor lives on.
+///
+/// # Calls beside each other
+/// As a rule an actor runs one call at a time. Three things change that; the type then has to be
+/// `Sync`:
+/// - `#[rdist::actor(max_concurrency = 8)]`: up to 8 calls at a time, on a thread each;
+/// - an `async fn` with `&self`: calls that wait need no thread; up to 1,000 in flight, unless
+///   `max_concurrency` says otherwise. Timers and sockets of tokio are at hand;
+/// - `#[rdist::actor(concurrency_groups(io = 2, compute = 4))]`: methods that carry
+///   `#[concurrency_group(io)]` have a limit and an order of their own; those without a group are
+///   limited by `max_concurrency` (1, if nothing is said).
+///
+/// The language's own rule decides what runs together: methods with `&self` do, one with
+/// `&mut self` waits until they have ended, and keeps later ones waiting until it has.
+/// ```ignore
+/// #[rdist::actor(max_concurrency = 100, concurrency_groups(disk = 2))]
+/// impl Store {
+///     fn new() -> Self { Self::default() }
+///     async fn get(&self, key: String) -> Option<Vec<u8>> { /* .. */ }
+///     #[concurrency_group(disk)]
+///     fn flush(&self) { /* .. */ }
+///     fn clear(&mut self) { /* .. */ }
+/// }
+/// ```
+/// # Order and retries
+/// Calls of one submitter start in the order in which they were made, also where an early one has
+/// an argument that is not there yet. With `allow_out_of_order` each starts as soon as its
+/// arguments are there. `max_task_retries = N` makes a call again that was lost with the actor's
+/// process, once the actor is there again; it may then run twice. With `checkpoint` it does not:
+/// see `rdist::Checkpoint`.
 #[proc_macro_attribute]
 pub fn actor(arguments: TokenStream, item: TokenStream) -> TokenStream {
-    if let Err(error) = signature::no_arguments(arguments, "actor", "Counter::with().cpus(1.0)") {
-        return error.into_compile_error().into();
-    }
+    let attributes = parse_macro_input!(arguments as actor::attributes::Attributes);
     let block = parse_macro_input!(item as ItemImpl);
-    actor::expand(block).unwrap_or_else(Error::into_compile_error).into()
+    actor::expand(&attributes, block).unwrap_or_else(Error::into_compile_error).into()
 }
 
 /// Makes a function the program's main function, and a job's driver.

@@ -111,14 +111,19 @@ impl Remote {
 
     /// Calls `callee` with those variables; an expression of the type that it returns.
     pub(crate) fn invoke(&self, callee: TokenStream, receiver: Option<TokenStream>) -> TokenStream {
+        let call = self.call(callee, receiver);
+        if self.is_async { quote!(cx.block_on(#call)?) } else { call }
+    }
+
+    /// The same without waiting: of an async function, the future.
+    pub(crate) fn call(&self, callee: TokenStream, receiver: Option<TokenStream>) -> TokenStream {
         let names = self.arguments.iter().map(|argument| &argument.name);
         let context = self.takes_context.map(|context| match context {
             Context::Reference => quote!(cx,),
             Context::Owned => quote!(::core::clone::Clone::clone(cx),),
         });
         let receiver = receiver.map(|receiver| quote!(#receiver,));
-        let call = quote!(#callee(#receiver #context #(#names,)*));
-        if self.is_async { quote!(cx.block_on(#call)?) } else { call }
+        quote!(#callee(#receiver #context #(#names,)*))
     }
 
     /// From that expression, a value or a return with its error.

@@ -3,6 +3,7 @@
 use quote::quote;
 use syn::parse2;
 
+use crate::actor::attributes::Attributes;
 use crate::task::Returns;
 
 /// The message for a function under `#[rdist::task]`.
@@ -12,7 +13,14 @@ fn task(code: proc_macro2::TokenStream) -> String {
 
 /// The message for an `impl` block under `#[rdist::actor]`.
 fn actor(code: proc_macro2::TokenStream) -> String {
-    refusal(crate::actor::expand(parse2(code).unwrap()))
+    refusal(crate::actor::expand(&Attributes::default(), parse2(code).unwrap()))
+}
+
+/// The message for an `impl` block under `#[rdist::actor(..)]`.
+fn actor_with(attributes: proc_macro2::TokenStream, code: proc_macro2::TokenStream) -> String {
+    let expanded = parse2::<Attributes>(attributes)
+        .and_then(|attributes| crate::actor::expand(&attributes, parse2(code)?));
+    refusal(expanded)
 }
 
 /// The message for a function under `#[rdist::main]`.
@@ -110,6 +118,25 @@ fn actors_without_what_makes_them_are_refused() {
 }
 
 #[test]
+fn attributes_of_actors_that_make_no_sense_are_refused() {
+    let plain = || quote!(impl A { fn new() -> Self {} fn f(&self) {} });
+    let grouped = quote!(impl A { fn new() -> Self {} #[concurrency_group(disk)] fn f(&self) {} });
+    let is_async = quote!(impl A { fn new() -> Self {} async fn f(&self) {} });
+    let cases = [
+        (quote!(max_concurency = 3), plain(), "`max_concurency` is unknown; known are"),
+        (quote!(max_concurrency = 0), plain(), "at least one call"),
+        (quote!(concurrency_groups(io = 1, io = 2)), plain(), "there already"),
+        (quote!(concurrency_groups(io = 1)), grouped, "there is no such group; declare it"),
+        (quote!(checkpoint, max_concurrency = 2), plain(), "runs one call at a time"),
+        (quote!(checkpoint), is_async, "let async methods take `&mut self`"),
+    ];
+    for (attributes, code, wanted) in cases {
+        let message = actor_with(attributes, code);
+        assert!(message.contains(wanted), "{message}");
+    }
+}
+
+#[test]
 fn main_takes_the_driver_alone() {
     let cases = [
         (
@@ -139,7 +166,8 @@ fn self_stands_for_the_actor_in_every_signature() {
             fn meet(&mut self, other: ActorHandle<Self>) -> Option<ActorHandle<Self>> {}
         }
     };
-    let expanded = crate::actor::expand(parse2(code).unwrap()).unwrap().to_string();
+    let expanded =
+        crate::actor::expand(&Attributes::default(), parse2(code).unwrap()).unwrap().to_string();
     let faces = expanded.split("impl PeerMethods").nth(1).unwrap();
     assert!(faces.contains("Call < Option < ActorHandle < Peer > > >"), "{faces}");
 }

@@ -7,7 +7,7 @@ use std::ops::Deref;
 use std::pin::Pin;
 
 use rdist_scheduler::id::{ActorId, WorkerId};
-use rdist_scheduler::spec::TaskKind;
+use rdist_scheduler::spec::{self, TaskKind};
 use rkyv::bytecheck::CheckBytes;
 use rkyv::rancor::Fallible;
 use rkyv::{Archive, Deserialize, Place, Portable, Serialize};
@@ -29,6 +29,21 @@ use crate::wire::executor::FromExecutor;
 pub trait Actor: Sized + Send + 'static {
     /// The methods, as a handle has them.
     type Methods: From<RawActor> + Send + Sync;
+
+    /// How calls are dealt with.
+    #[doc(hidden)]
+    const RULES: CallRules;
+}
+
+/// How the calls of all actors of a type are dealt with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct CallRules {
+    /// A call starts as soon as its arguments are there.
+    pub out_of_order: bool,
+    /// A call counts once, however often it is sent.
+    pub exactly_once: bool,
+    /// How often a call is made again that was lost with the actor's process.
+    pub retries: u32,
 }
 
 /// Where an actor's calls go.
@@ -37,6 +52,8 @@ pub trait Actor: Sized + Send + 'static {
 pub struct RawActor {
     id: ActorId,
     owner: WorkerId,
+    /// How often calls are made again, where that is not left to the actor's type.
+    retries: Option<u32>,
 }
 
 impl RawActor {
@@ -44,13 +61,21 @@ impl RawActor {
     pub fn call<R>(
         self,
         function: u64,
+        rules: CallRules,
         arguments: impl FnOnce(&Context) -> Vec<Argument>,
     ) -> Call<R> {
         let arguments = Context::current().map(|cx| {
             let arguments = arguments(&cx);
             (cx, arguments)
         });
-        Call { actor: self, function, arguments, marker: PhantomData }
+        let CallRules { out_of_order, exactly_once, retries } = rules;
+        let kind = TaskKind::ActorCall {
+            actor: self.id,
+            actor_owner: self.owner,
+            rules: spec::CallRules { out_of_order, exactly_once },
+        };
+        let options = TaskOptions::of_call(self.retries.unwrap_or(retries));
+        Call { kind, function, options, arguments, marker: PhantomData }
     }
 }
 
@@ -77,7 +102,7 @@ impl<A: Actor> ActorHandle<A> {
     /// # Errors
     /// [`Error::NotInTask`] outside a cluster's processes.
     pub fn kill(&self) -> Result<(), Error> {
-        let RawActor { id: actor, owner } = self.raw;
+        let RawActor { id: actor, owner, .. } = self.raw;
         Process::current()?.send(&FromExecutor::KillActor { actor, owner });
         Ok(())
     }
@@ -99,7 +124,7 @@ impl<A: Actor> Clone for ActorHandle<A> {
 
 impl<A: Actor> PartialEq for ActorHandle<A> {
     fn eq(&self, other: &Self) -> bool {
-        self.raw == other.raw
+        self.raw.id == other.raw.id
     }
 }
 
@@ -162,13 +187,21 @@ where
 #[derive(Debug)]
 #[must_use = "a call is made by `.call().await`, `.submit()` or `.send()`"]
 pub struct Call<R> {
-    actor: RawActor,
+    kind: TaskKind,
     function: u64,
+    options: TaskOptions,
     arguments: Result<(Context, Vec<Argument>), Error>,
     marker: PhantomData<fn() -> R>,
 }
 
 impl<R: Value> Call<R> {
+    /// Is made again so often when it is lost with the actor's process, once the actor is there
+    /// again. It may then run twice, unless the actor [saves](crate::Checkpoint) its state.
+    pub fn retries(mut self, n: u32) -> Self {
+        self.options.max_retries = n;
+        self
+    }
+
     /// Calls; the future is of the method's result. `.call().get()` waits without async.
     ///
     /// # Panics
@@ -202,9 +235,7 @@ impl<R: Value> Call<R> {
 
     fn try_submit(self) -> Result<ObjectRef<R>, Error> {
         let (cx, arguments) = self.arguments?;
-        let RawActor { id: actor, owner: actor_owner } = self.actor;
-        let kind = TaskKind::ActorCall { actor, actor_owner };
-        Ok(ObjectRef::of(cx.submit(self.function, kind, TaskOptions::of_call(), arguments)))
+        Ok(ObjectRef::of(cx.submit(self.function, self.kind, self.options, arguments)))
     }
 }
 
@@ -227,9 +258,11 @@ impl<A: Actor> Spawning<A> {
         mut options: TaskOptions,
         arguments: Vec<Argument>,
     ) -> Self {
+        let retries = options.call_retries;
         let kind = TaskKind::ActorCreate(std::mem::take(&mut options.actor));
         let created = ObjectRef::of(cx.submit(function, kind, options, arguments));
-        let raw = RawActor { id: ActorId(created.id().task), owner: cx.process().worker };
+        let id = ActorId(created.id().task);
+        let raw = RawActor { id, owner: cx.process().worker, retries };
         Self { created, raw, marker: PhantomData }
     }
 
@@ -267,7 +300,7 @@ impl<A: Actor> IntoFuture for Spawning<A> {
 /// [`Error::NoSuchActor`].
 pub fn named_actor<A: Actor>(name: &str) -> Result<ActorHandle<A>, Error> {
     match Process::current()?.look_up(name) {
-        Some((id, owner)) => Ok(ActorHandle::of(RawActor { id, owner })),
+        Some((id, owner)) => Ok(ActorHandle::of(RawActor { id, owner, retries: None })),
         None => Err(Error::NoSuchActor(name.to_owned())),
     }
 }

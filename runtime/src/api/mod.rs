@@ -6,6 +6,7 @@
 pub(crate) mod actor;
 pub(crate) mod all;
 pub(crate) mod argument;
+pub(crate) mod checkpoint;
 pub(crate) mod context;
 pub(crate) mod error;
 pub(crate) mod fault;

@@ -23,6 +23,8 @@ pub struct TaskOptions {
     pub(crate) priority: i32,
     pub(crate) policy: Option<Box<Policy>>,
     pub(crate) actor: ActorOptions,
+    /// How often a call of the actor is made again, where that is not left to its type.
+    pub(crate) call_retries: Option<u32>,
 }
 
 impl TaskOptions {
@@ -41,12 +43,20 @@ impl TaskOptions {
             priority: 0,
             policy: None,
             actor: ActorOptions::default(),
+            call_retries: None,
         }
     }
 
+    /// Those of an actor whose type says how many calls may be in flight, and whether its state is
+    /// saved.
+    pub fn of_class(max_concurrency: u32, checkpoint: bool) -> Self {
+        let actor = ActorOptions { max_concurrency, checkpoint, ..ActorOptions::default() };
+        Self { actor, ..Self::of_actor() }
+    }
+
     /// A call runs on what its actor holds.
-    pub(crate) fn of_call() -> Self {
-        Self { max_retries: 0, ..Self::of_actor() }
+    pub(crate) fn of_call(max_retries: u32) -> Self {
+        Self { max_retries, ..Self::of_actor() }
     }
 
     /// CPUs.
@@ -132,6 +142,16 @@ impl TaskOptions {
     /// A cluster-wide name.
     pub fn name(&mut self, name: &str) {
         self.actor.name = Some(name.to_owned());
+    }
+
+    /// Calls in flight.
+    pub fn max_concurrency(&mut self, n: u32) {
+        self.actor.max_concurrency = n.max(1);
+    }
+
+    /// Retries of calls.
+    pub fn max_task_retries(&mut self, n: u32) {
+        self.call_retries = Some(n);
     }
 }
 
@@ -301,10 +321,20 @@ macro_rules! __actor_option_methods {
             self
         }
 
-        /// Is made again so often after its process or its worker is lost; with fresh state.
+        /// Is made again so often after its process or its worker is lost; with fresh state, or
+        /// with what it [saved](::rdist::Checkpoint). `u32::MAX`: always.
         #[must_use]
         pub fn max_restarts(mut self, n: u32) -> Self {
             self.options.max_restarts(n);
+            self
+        }
+
+        /// Calls through this handle and its copies that are lost with the actor's process are
+        /// made again so often, once the actor is there again. They may run twice, unless the
+        /// actor [saves](::rdist::Checkpoint) its state.
+        #[must_use]
+        pub fn max_task_retries(mut self, n: u32) -> Self {
+            self.options.max_task_retries(n);
             self
         }
 
@@ -312,6 +342,20 @@ macro_rules! __actor_option_methods {
         #[must_use]
         pub fn name(mut self, name: &str) -> Self {
             self.options.name(name);
+            self
+        }
+    };
+}
+
+/// The builder methods of actors whose calls may run beside each other.
+#[doc(hidden)]
+#[macro_export]
+macro_rules! __concurrency_option_methods {
+    () => {
+        /// Calls of methods without a group that may be in flight; instead of what the type says.
+        #[must_use]
+        pub fn max_concurrency(mut self, n: u32) -> Self {
+            self.options.max_concurrency(n);
             self
         }
     };

@@ -1,6 +1,7 @@
 //! One actor: its state, and its calls in the order of their arrival, one at a time.
 //!
 //! A mailbox with calls is work for any slot's thread; one without is memory and nothing else.
+//! Actors whose calls run beside each other have a [`Concurrent`] mailbox instead.
 
 use std::any::Any;
 use std::collections::VecDeque;
@@ -8,20 +9,33 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use rdist_scheduler::id::ActorId;
 
+use super::concurrent::Concurrent;
 use super::panic::guarded;
 use super::process::Process;
-use super::registry::Body;
+use super::registry::{Body, Class, MethodBody, State};
 use super::run::{self, Job, wrong_kind};
 use super::slots::Work;
 use crate::api::error::Failure;
 
 /// Calls that a thread runs before other work gets its turn.
-const CALLS_PER_TURN: usize = 64;
+pub(super) const CALLS_PER_TURN: usize = 64;
 
 /// An actor in this process.
 #[derive(Debug)]
 pub(crate) struct Mailbox {
-    id: ActorId,
+    pub(super) id: ActorId,
+    kind: Kind,
+}
+
+#[derive(Debug)]
+enum Kind {
+    Serial(Serial),
+    Concurrent(Concurrent),
+}
+
+/// An actor that runs one call at a time.
+#[derive(Debug, Default)]
+struct Serial {
     calls: Mutex<Calls>,
     /// The user's value; `None` before it is made and after it is dropped.
     state: Mutex<Option<Box<dyn Any + Send>>>,
@@ -36,21 +50,128 @@ struct Calls {
 }
 
 impl Mailbox {
-    pub(super) fn new(id: ActorId) -> Self {
-        Self { id, calls: Mutex::default(), state: Mutex::default() }
+    /// For an actor of `class`; `limit`: calls in flight, 0 for as many as the class says.
+    pub(super) fn new(id: ActorId, class: Option<&'static Class>, limit: u32) -> Self {
+        let kind = match class.filter(|class| class.is_concurrent) {
+            Some(class) => Kind::Concurrent(Concurrent::new(class, limit)),
+            None => Kind::Serial(Serial::default()),
+        };
+        Self { id, kind }
     }
 
     /// Drops the state, after the call that runs. Calls that wait are the worker's to answer.
     pub(super) fn end(&self) {
+        let result = match &self.kind {
+            Kind::Serial(serial) => guarded(|| serial.end()),
+            Kind::Concurrent(concurrent) => guarded(|| concurrent.end()),
+        };
+        if result.is_err() {
+            eprintln!("rdist: {} panicked while its state was dropped", self.id);
+        }
+    }
+
+    /// The concurrent mailbox, of an actor that has one.
+    pub(super) fn concurrent(&self) -> Option<&Concurrent> {
+        match &self.kind {
+            Kind::Concurrent(concurrent) => Some(concurrent),
+            Kind::Serial(_) => None,
+        }
+    }
+
+    /// Why a call finds no actor.
+    pub(super) fn no_state(&self) -> Failure {
+        Failure::Refused(format!("{} could not be made, or has ended", self.id))
+    }
+
+    /// Why the actor is not made twice.
+    pub(super) fn is_there_already(&self) -> Failure {
+        Failure::Refused(format!("{} is there already", self.id))
+    }
+}
+
+/// Adds a call.
+pub(super) fn deliver(process: &'static Process, mailbox: &Arc<Mailbox>, job: Box<Job>) {
+    let is_work = match &mailbox.kind {
+        Kind::Serial(serial) => serial.deliver(job),
+        Kind::Concurrent(concurrent) => concurrent.deliver(process, job),
+    };
+    if is_work {
+        process.slots.push(Work::Actor(mailbox.clone()));
+    }
+}
+
+/// Runs calls for a turn.
+pub(super) fn serve(process: &'static Process, mailbox: &Arc<Mailbox>) {
+    let goes_on = match &mailbox.kind {
+        Kind::Serial(serial) => serial.serve(process, mailbox),
+        Kind::Concurrent(concurrent) => concurrent.serve(process, mailbox),
+    };
+    if goes_on {
+        process.slots.push(Work::Actor(mailbox.clone()));
+    }
+}
+
+impl Serial {
+    /// Adds a call; whether a thread is needed.
+    fn deliver(&self, job: Box<Job>) -> bool {
+        let mut calls = self.lock_calls();
+        if calls.is_ended {
+            return false;
+        }
+        calls.waiting.push_back(job);
+        !std::mem::replace(&mut calls.is_scheduled, true)
+    }
+
+    /// Runs calls for a turn; whether there may be more.
+    fn serve(&self, process: &'static Process, mailbox: &Mailbox) -> bool {
+        for _ in 0..CALLS_PER_TURN {
+            let job = {
+                let mut calls = self.lock_calls();
+                match calls.waiting.pop_front() {
+                    Some(job) => job,
+                    None => {
+                        calls.is_scheduled = false;
+                        return false;
+                    }
+                }
+            };
+            self.call(process, mailbox, &job);
+        }
+        true
+    }
+
+    fn call(&self, process: &'static Process, mailbox: &Mailbox, job: &Job) {
+        let mut state = self.lock_state();
+        run::run(process, job, |body, arguments, cx| match (body, state.as_mut()) {
+            (Some(Body::Actor(class)), None) => match (class.make)(arguments, cx)? {
+                State::Exclusive(actor) => {
+                    *state = Some(actor);
+                    Ok(process.encode(&())?)
+                }
+                State::Shared(_) => Err(wrong_kind("an actor that runs one call at a time")),
+            },
+            (Some(Body::Method(method)), Some(state)) => match method.body {
+                MethodBody::Exclusive(body) => body(&mut **state, arguments, cx),
+                _ => Err(wrong_kind("a method of an actor that runs one call at a time")),
+            },
+            (Some(Body::Method(_)), None) => Err(mailbox.no_state()),
+            (Some(Body::Actor(_)), Some(_)) => Err(mailbox.is_there_already()),
+            (Some(Body::Task(_) | Body::Predicate(_)) | None, _) => Err(wrong_kind("a method of an actor")),
+        });
+        if state.is_none() && ActorId(job.spec.id) == mailbox.id {
+            // Its constructor failed, and the worker knows.
+            drop(state);
+            process.actors.remove(&mailbox.id);
+        }
+    }
+
+    fn end(&self) {
         {
             let mut calls = self.lock_calls();
             calls.is_ended = true;
             calls.waiting.clear();
         }
-        let state = self.lock_state().take();
-        if guarded(|| drop(state)).is_err() {
-            eprintln!("rdist: {} panicked while its state was dropped", self.id);
-        }
+        drop(self.lock_state().take());
     }
 
     fn lock_calls(&self) -> MutexGuard<'_, Calls> {
@@ -59,61 +180,5 @@ impl Mailbox {
 
     fn lock_state(&self) -> MutexGuard<'_, Option<Box<dyn Any + Send>>> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-/// Adds a call.
-pub(super) fn deliver(process: &'static Process, mailbox: &Arc<Mailbox>, job: Box<Job>) {
-    let mut calls = mailbox.lock_calls();
-    if calls.is_ended {
-        return;
-    }
-    calls.waiting.push_back(job);
-    if !std::mem::replace(&mut calls.is_scheduled, true) {
-        process.slots.push(Work::Actor(mailbox.clone()));
-    }
-}
-
-/// Runs calls for a turn.
-pub(super) fn serve(process: &'static Process, mailbox: &Arc<Mailbox>) {
-    for _ in 0..CALLS_PER_TURN {
-        let job = {
-            let mut calls = mailbox.lock_calls();
-            match calls.waiting.pop_front() {
-                Some(job) => job,
-                None => {
-                    calls.is_scheduled = false;
-                    return;
-                }
-            }
-        };
-        call(process, mailbox, &job);
-    }
-    process.slots.push(Work::Actor(mailbox.clone()));
-}
-
-fn call(process: &'static Process, mailbox: &Mailbox, job: &Job) {
-    let mut state = mailbox.lock_state();
-    // A call takes no turns, so nothing is next.
-    let _ = run::run(process, job, |body, arguments, cx| match (body, state.as_mut()) {
-        (Some(Body::Actor(body)), None) => {
-            *state = Some(body(arguments, cx)?);
-            Ok(process.encode(&())?)
-        }
-        (Some(Body::Method(body)), Some(state)) => body(&mut **state, arguments, cx),
-        (Some(Body::Method(_)), None) => {
-            Err(Failure::Refused(format!("{} could not be made, or has ended", mailbox.id)))
-        }
-        (Some(Body::Actor(_)), Some(_)) => {
-            Err(Failure::Refused(format!("{} is there already", mailbox.id)))
-        }
-        (Some(Body::Task(_) | Body::Predicate(_)) | None, _) => {
-            Err(wrong_kind("a method of an actor"))
-        }
-    });
-    if state.is_none() && ActorId(job.spec.id) == mailbox.id {
-        // Its constructor failed, and the worker knows.
-        drop(state);
-        process.actors.remove(&mailbox.id);
     }
 }

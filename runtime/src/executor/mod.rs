@@ -9,6 +9,8 @@
 //! turns       short tasks that wait here for the end of others
 //! run         one task: arguments, call, result, panics
 //! mailbox     one actor: its state and its calls, in order
+//! concurrent  one actor whose calls run beside each other
+//! call_task   a call that waits without a thread
 //! registry    the program's functions
 //! launch      how `main` finds out what this process is for
 //! submission  a program that a person started: it submits itself
@@ -16,6 +18,8 @@
 //! One process has one connection for its whole life ([`Process::current`]); the end of the worker
 //! is the end of the process. The executor trusts its worker and nobody else talks to it.
 
+pub(crate) mod call_task;
+pub(crate) mod concurrent;
 pub(crate) mod launch;
 pub(crate) mod mailbox;
 pub(crate) mod objects;

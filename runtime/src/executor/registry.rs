@@ -2,9 +2,13 @@
 
 use std::any::Any;
 use std::collections::HashMap;
+use std::fmt;
+use std::pin::Pin;
+use std::sync::Arc;
 
 use super::process::Encoded;
 use crate::api::argument::Arguments;
+use crate::api::checkpoint::Checkpointing;
 use crate::api::context::Context;
 use crate::api::error::Failure;
 use crate::api::fault::Fault;
@@ -12,10 +16,13 @@ use crate::api::fault::Fault;
 /// A task's function, with its types worn off.
 pub type TaskBody = fn(&mut Arguments<'_>, &Context) -> Result<Encoded, Failure>;
 /// An actor's constructor.
-pub type ActorBody = fn(&mut Arguments<'_>, &Context) -> Result<Box<dyn Any + Send>, Failure>;
-/// An actor's method.
-pub type MethodBody =
-    fn(&mut (dyn Any + Send), &mut Arguments<'_>, &Context) -> Result<Encoded, Failure>;
+pub type ActorBody = fn(&mut Arguments<'_>, &Context) -> Result<State, Failure>;
+
+/// The value of an actor whose calls may run beside each other.
+pub type SharedState = Arc<dyn Any + Send + Sync>;
+
+/// The rest of a call that waits without a thread.
+pub type CallFuture = Pin<Box<dyn Future<Output = Result<Encoded, Failure>> + Send>>;
 
 /// A predicate for errors.
 pub type PredicateBody = fn(&Fault<'_>) -> bool;
@@ -36,12 +43,78 @@ pub struct Function {
 pub enum Body {
     /// A function.
     Task(TaskBody),
-    /// A constructor.
-    Actor(ActorBody),
+    /// What makes an actor.
+    Actor(&'static Class),
     /// A method.
-    Method(MethodBody),
+    Method(Method),
     /// Tells which errors are worth another try.
     Predicate(PredicateBody),
+}
+
+/// What all actors of a type have in common.
+#[derive(Debug)]
+pub struct Class {
+    /// Its constructor.
+    pub make: ActorBody,
+    /// Whether its state is [`State::Shared`].
+    pub is_concurrent: bool,
+    /// Calls of methods without a group that may be in flight.
+    pub limit: u32,
+    /// Named groups of methods with their limits.
+    pub groups: &'static [(&'static str, u32)],
+    /// How its state is saved.
+    pub checkpoint: Option<Checkpointing>,
+}
+
+/// A method of an actor.
+#[derive(Debug, Clone, Copy)]
+pub struct Method {
+    /// What to call.
+    pub body: MethodBody,
+    /// 0, or one more than the place of its group in [`Class::groups`].
+    pub group: usize,
+}
+
+/// A method, by how it gets at the actor.
+#[derive(Clone, Copy)]
+pub enum MethodBody {
+    /// Alone.
+    Exclusive(fn(&mut (dyn Any + Send), &mut Arguments<'_>, &Context) -> Result<Encoded, Failure>),
+    /// Beside others, on a thread of its own.
+    Shared(fn(&(dyn Any + Send + Sync), &mut Arguments<'_>, &Context) -> Result<Encoded, Failure>),
+    /// Beside others, as a future.
+    Async(fn(SharedState, &mut Arguments<'_>, &Context) -> Result<CallFuture, Failure>),
+}
+
+impl fmt::Debug for MethodBody {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Exclusive(_) => "Exclusive",
+            Self::Shared(_) => "Shared",
+            Self::Async(_) => "Async",
+        })
+    }
+}
+
+/// What a constructor made.
+#[derive(Debug)]
+pub enum State {
+    /// For one call at a time.
+    Exclusive(Box<dyn Any + Send>),
+    /// For several.
+    Shared(SharedState),
+}
+
+impl State {
+    /// For one call at a time.
+    pub fn exclusive<A: Send + 'static>(actor: A) -> Self {
+        Self::Exclusive(Box::new(actor))
+    }
+
+    /// For several.
+    pub fn shared<A: Send + Sync + 'static>(actor: A) -> Self {
+        Self::Shared(Arc::new(actor))
+    }
 }
 
 inventory::collect!(Function);

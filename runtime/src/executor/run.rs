@@ -1,8 +1,8 @@
 //! One task: from `Run` to `Finished`.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
-use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
+use std::task::Wake;
 use std::time::Instant;
 
 use rdist_scheduler::id::{ActorId, ObjectId, TaskId};
@@ -10,6 +10,7 @@ use rdist_scheduler::outcome::{Cause, Outcome, Returned, TaskError};
 use rdist_scheduler::resource::Resources;
 use rdist_scheduler::spec::{TaskKind, TaskSpec};
 
+use super::call_task::CallTask;
 use super::mailbox::{self, Mailbox};
 use super::panic::guarded;
 use super::process::{Encoded, Process};
@@ -59,6 +60,8 @@ pub(crate) struct Running {
     is_cancelled: AtomicBool,
     /// Threads that wait for this task's sake.
     sleepers: Mutex<Vec<Arc<Parker>>>,
+    /// The rest of a call that waits without a thread.
+    pub(super) call_task: OnceLock<Weak<CallTask>>,
 }
 
 /// What the worker was told of a task's waiting.
@@ -90,6 +93,7 @@ impl Running {
             puts: AtomicU32::new(0),
             is_cancelled: AtomicBool::new(false),
             sleepers: Mutex::default(),
+            call_task: OnceLock::new(),
         }
     }
 
@@ -111,6 +115,10 @@ impl Running {
         self.is_cancelled.store(true, Ordering::SeqCst);
         let sleepers = self.sleepers.lock().unwrap_or_else(PoisonError::into_inner);
         sleepers.iter().for_each(|parker| parker.notify());
+        drop(sleepers);
+        if let Some(task) = self.call_task.get().and_then(Weak::upgrade) {
+            task.wake();
+        }
     }
 
     /// Waits on a thread of this task. `Ok(false)`: the deadline passed.
@@ -215,9 +223,14 @@ pub(super) fn accept(
             let reason = "a placement group has no code to run".to_owned();
             finish(process, &job, Err(Ended::Failed(Failure::Refused(reason))));
         }
-        TaskKind::ActorCreate(_) => {
+        TaskKind::ActorCreate(options) => {
             let actor = ActorId(job.spec.id);
-            let mailbox = Arc::new(Mailbox::new(actor));
+            let class = match process.registry.get(job.spec.function).map(|function| function.body)
+            {
+                Some(Body::Actor(class)) => Some(class),
+                _ => None,
+            };
+            let mailbox = Arc::new(Mailbox::new(actor, class, options.max_concurrency));
             process.actors.insert(actor, mailbox.clone());
             mailbox::deliver(process, &mailbox, job);
         }
@@ -253,6 +266,7 @@ pub(super) fn work(process: &'static Process, work: Work) {
             }
         }
         Work::Actor(mailbox) => mailbox::serve(process, &mailbox),
+        Work::Poll(call) => call.poll(process),
         Work::EndActor(mailbox) => mailbox.end(),
     }
 }
@@ -284,33 +298,45 @@ pub(super) fn run(
     job: &Job,
     call: impl FnOnce(Option<Body>, &mut Arguments<'_>, &Context) -> Result<Encoded, Failure>,
 ) -> Option<Box<Job>> {
-    let cx = Context::of(job.running.clone());
-    let result = arguments_of(process, job).and_then(|mut arguments| {
-        if job.running.is_cancelled() {
-            return Err(Ended::Failed(Failure::Passed(Error::Cancelled)));
-        }
-        let body = match process.registry.get(job.spec.function) {
-            Some(function) => Some(function.body),
-            None if job.spec.function == DRIVER => None,
-            None => {
-                let reason = format!(
-                    "this program has no function {:#x}: was it rebuilt since the job started?",
-                    job.spec.function
-                );
-                return Err(Ended::Failed(Failure::Refused(reason)));
-            }
-        };
-        let result = cx.scope(|| guarded(|| call(body, &mut arguments, &cx)));
-        arguments.keep_what_is_used(process);
-        match result {
-            Ok(result) => result.map_err(Ended::Failed),
-            Err(message) => {
-                let retry = cx.scope(|| is_retryable(&Fault::panic(&message)));
-                Err(Ended::Panicked { message, retry })
-            }
-        }
-    });
+    let result = execute(process, job, call);
     finish(process, job, result)
+}
+
+/// Runs the user code of a job by `call`. `None`: the driver's.
+pub(super) fn execute<T>(
+    process: &'static Process,
+    job: &Job,
+    call: impl FnOnce(Option<Body>, &mut Arguments<'_>, &Context) -> Result<T, Failure>,
+) -> Result<T, Ended> {
+    let cx = Context::of(job.running.clone());
+    let mut arguments = arguments_of(process, job)?;
+    if job.running.is_cancelled() {
+        return Err(cancelled());
+    }
+    let body = match process.registry.get(job.spec.function) {
+        Some(function) => Some(function.body),
+        None if job.spec.function == DRIVER => None,
+        None => {
+            let reason = format!(
+                "this program has no function {:#x}: was it rebuilt since the job started?",
+                job.spec.function
+            );
+            return Err(Ended::Failed(Failure::Refused(reason)));
+        }
+    };
+    let result = cx.scope(|| guarded(|| call(body, &mut arguments, &cx)));
+    arguments.keep_what_is_used(process);
+    match result {
+        Ok(result) => result.map_err(Ended::Failed),
+        Err(message) => {
+            let retry = cx.scope(|| is_retryable(&Fault::panic(&message)));
+            Err(Ended::Panicked { message, retry })
+        }
+    }
+}
+
+pub(super) fn cancelled() -> Ended {
+    Ended::Failed(Failure::Passed(Error::Cancelled))
 }
 
 fn arguments_of<'a>(process: &'static Process, job: &'a Job) -> Result<Arguments<'a>, Ended> {

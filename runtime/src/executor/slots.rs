@@ -8,6 +8,7 @@ use std::collections::VecDeque;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use super::call_task::CallTask;
 use super::mailbox::Mailbox;
 use super::process::Process;
 use super::run::Job;
@@ -27,6 +28,8 @@ pub(crate) enum Work {
     Task(Box<Job>),
     /// Calls of an actor.
     Actor(Arc<Mailbox>),
+    /// The rest of a call that waited without a thread.
+    Poll(Arc<CallTask>),
     /// The end of an actor: its state is dropped.
     EndActor(Arc<Mailbox>),
 }

@@ -3,6 +3,7 @@
 //! driver's. It keeps books about references, and fails on what a worker would call misbehaviour.
 #![allow(clippy::unwrap_used, missing_docs)]
 
+mod concurrency;
 mod program;
 mod worker;
 
@@ -48,6 +49,16 @@ fn references_travel_inside_values() {
 #[test]
 fn actors_keep_state_and_order() {
     passes("actors");
+}
+
+#[test]
+fn calls_of_a_threaded_actor_run_beside_each_other_up_to_its_limits() {
+    passes("threaded");
+}
+
+#[test]
+fn thousands_of_async_calls_are_in_flight_without_a_thread_each() {
+    passes("futures");
 }
 
 #[test]

@@ -7,6 +7,8 @@ use rdist::__private::{Failure, drive};
 use rdist::prelude::*;
 use rdist::scheduler::outcome::{Cause, TaskError};
 
+use crate::concurrency;
+
 pub(crate) const SCENARIO: &str = "RDIST_TEST_SCENARIO";
 
 pub(crate) fn main_of_scenario(cx: Driver) -> std::result::Result<(), Failure> {
@@ -16,6 +18,8 @@ pub(crate) fn main_of_scenario(cx: Driver) -> std::result::Result<(), Failure> {
         "large" => large(&cx)?,
         "nested_references" => nested_references(&cx)?,
         "actors" => drive(&cx, actors(&cx))??,
+        "threaded" => concurrency::threaded(&cx)?,
+        "futures" => drive(&cx, concurrency::futures(&cx))??,
         "nested_tasks" => assert_eq!(fib.submit(&cx, 9_u32).get()?, 34),
         "async_driver" => drive(&cx, async_driver(&cx))??,
         "cancel" => cancel(&cx),
@@ -109,7 +113,7 @@ fn passes_on(cx: &Context) -> Result<u32> {
     panics.submit(cx, 13_u32).get()
 }
 
-fn failure_of<T: rdist::Value + std::fmt::Debug>(object: &ObjectRef<T>) -> TaskError {
+pub(crate) fn failure_of<T: rdist::Value + std::fmt::Debug>(object: &ObjectRef<T>) -> TaskError {
     match object.get() {
         Err(Error::Task(error)) => error,
         other => panic!("{other:?}"),

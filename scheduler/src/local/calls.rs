@@ -1,4 +1,6 @@
-//! Calls of actors from here: in order for each submitter, to wherever the actor lives.
+//! Calls of actors from here: in order for each submitter, to wherever the actor lives. A call
+//! that may start out of order joins its lane when it has its arguments, so that it keeps nobody
+//! waiting.
 
 use std::sync::Arc;
 
@@ -7,15 +9,24 @@ use crate::actor::{ActorState, Call};
 use crate::id::{ActorId, ExecutorId, WorkerId};
 use crate::message::PeerMessage;
 use crate::outcome::TaskError;
-use crate::spec::Assignment;
+use crate::spec::{Assignment, CallRules, TaskKind};
 use crate::task::{TaskKey, TaskState};
 
 impl LocalCore {
     /// A call joins the lane of its submitter, at its place in order: a call that is made again
     /// goes before later ones.
-    pub(super) fn begin_call(&mut self, key: TaskKey, actor: ActorId, owner: WorkerId) {
+    pub(super) fn begin_call(
+        &mut self,
+        key: TaskKey,
+        actor: ActorId,
+        owner: WorkerId,
+        rules: CallRules,
+    ) {
         self.known_actor(actor, owner);
         self.resolve(key, TaskState::Lane);
+        if rules.out_of_order {
+            return;
+        }
         let entry = &self.tasks[key];
         let call = Call { order: entry.order, key, stamp: entry.stamp };
         let submitter = entry.submitter;
@@ -23,6 +34,29 @@ impl LocalCore {
             let lane = actor.lanes.entry(submitter).or_default();
             let place = lane.partition_point(|other| other.order < call.order);
             lane.insert(place, call);
+        }
+    }
+
+    /// A call that may start out of order has its arguments.
+    pub(super) fn joins(&mut self, key: TaskKey, stamp: u64) {
+        let Some(entry) = self.tasks.current(key, stamp) else { return };
+        let TaskKind::ActorCall { actor, .. } = entry.spec.kind else { return };
+        let call = Call { order: entry.order, key, stamp };
+        let (submitter, owner) = (entry.submitter, entry.owner);
+        if matches!(entry.state, TaskState::Lane) {
+            if let Some(entry) = self.actors.get_mut(&actor) {
+                entry.lanes.entry(submitter).or_default().push_back(call);
+                self.steps.push_back(super::Step::Lane(actor, submitter));
+            }
+        } else if let Some(hosted) = self.hosted.get_mut(&actor) {
+            let mailbox = hosted.mailboxes.entry(owner).or_default();
+            // One that had a rival is there already.
+            if !mailbox.iter().any(|other| other.key == key && other.stamp == stamp) {
+                mailbox.push_back(call);
+            }
+            self.steps.push_back(super::Step::Mailbox(actor, owner));
+        } else {
+            self.host_call(key);
         }
     }
 

@@ -71,7 +71,7 @@ impl LocalCore {
 
     /// A call is for an actor that lives here, or did.
     pub(super) fn host_call(&mut self, key: TaskKey) {
-        let TaskKind::ActorCall { actor, .. } = self.tasks[key].spec.kind else { return };
+        let TaskKind::ActorCall { actor, rules, .. } = self.tasks[key].spec.kind else { return };
         if !self.hosted.contains_key(&actor) {
             let task = self.tasks[key].spec.id;
             let cause = Cause::ActorDied(Death::WorkerLost);
@@ -79,6 +79,9 @@ impl LocalCore {
         }
         let (caller, order) = (self.tasks[key].owner, self.tasks.next_stamp());
         self.resolve(key, TaskState::Mailbox);
+        if rules.out_of_order {
+            return;
+        }
         let call = Call { order, key, stamp: self.tasks[key].stamp };
         if let Some(hosted) = self.hosted.get_mut(&actor) {
             hosted.mailboxes.entry(caller).or_default().push_back(call);

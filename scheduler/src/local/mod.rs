@@ -173,6 +173,8 @@ enum Step {
     LetGo(ObjectId),
     /// A value has to be made again, if that can be.
     Recover(ObjectId),
+    /// A call that need not keep its place in order has its arguments.
+    Joins(TaskKey, u64),
     /// Calls of that submitter may go on.
     Lane(ActorId, ExecutorId),
     /// Calls from that worker may go on.
@@ -330,6 +332,7 @@ impl LocalCore {
                     }
                     Step::LetGo(object) => self.let_go(object),
                     Step::Recover(object) => self.recover(object),
+                    Step::Joins(key, stamp) => self.joins(key, stamp),
                     Step::Lane(actor, submitter) => self.advance_lane(actor, submitter),
                     Step::Mailbox(actor, caller) => self.advance_mailbox(actor, caller),
                     Step::Grouped(key, stamp) => {

@@ -111,8 +111,8 @@ impl LocalCore {
                 let here = self.reason_to_spill(&spec).is_none();
                 self.resolve(key, TaskState::Waiting { here });
             }
-            TaskKind::ActorCall { actor, actor_owner } => {
-                self.begin_call(key, *actor, *actor_owner)
+            TaskKind::ActorCall { actor, actor_owner, rules } => {
+                self.begin_call(key, *actor, *actor_owner, *rules)
             }
             TaskKind::ActorCreate(options) => self.begin_actor(key, &spec, options),
             TaskKind::GroupCreate(options) => self.begin_group(key, &spec, options),
@@ -209,6 +209,11 @@ impl LocalCore {
     fn note_resolved(&mut self, key: TaskKey) {
         let entry = &self.tasks[key];
         let step = match (&entry.state, &entry.spec.kind) {
+            (TaskState::Lane | TaskState::Mailbox, TaskKind::ActorCall { rules, .. })
+                if rules.out_of_order =>
+            {
+                Step::Joins(key, entry.stamp)
+            }
             (TaskState::Lane, TaskKind::ActorCall { actor, .. }) => {
                 Step::Lane(*actor, entry.submitter)
             }

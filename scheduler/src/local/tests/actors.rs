@@ -48,6 +48,29 @@ fn calls_wait_for_their_actor_and_run_in_order() {
 }
 
 #[test]
+fn calls_that_may_start_out_of_order_keep_nobody_waiting() {
+    let (mut bench, driver, pool) = Bench::with_pool(4.0);
+    bench.submit(driver, TaskBuilder::new(1).cpus(0.0).actor(ActorOptions::default()));
+    assert_eq!(bench.claim_run(pool), (task(1), 0));
+    for index in [8, 9] {
+        bench.submit(driver, TaskBuilder::new(index));
+        assert_eq!(bench.claim_run(pool), (task(index), 0));
+    }
+    bench.submit(driver, call(2).after(&[mine(8)]).out_of_order());
+    bench.submit(driver, call(3).after(&[mine(9)]).out_of_order());
+    bench.submit(driver, call(4).out_of_order());
+    bench.finish(pool, 9, inline());
+    bench.finish(pool, 1, inline());
+    // As soon as the actor is there: those that have their arguments.
+    assert_eq!(bench.claim_run(pool), (task(4), 0));
+    assert_eq!(bench.claim_run(pool), (task(3), 0));
+    bench.submit(driver, call(5).out_of_order());
+    assert_eq!(bench.claim_run(pool), (task(5), 0));
+    bench.finish(pool, 8, inline());
+    assert_eq!(bench.claim_run(pool), (task(2), 0));
+}
+
+#[test]
 fn an_actor_is_made_again_and_only_then_called_again() {
     let options = ActorOptions { max_restarts: 1, ..ActorOptions::default() };
     let (mut bench, driver, pool) = Bench::with_actor(options);

@@ -8,7 +8,9 @@ use crate::local::{ExecutorRole, LocalAction, LocalConfig, LocalCore, LocalEvent
 use crate::message::{CancelMode, FromHead, PeerMessage, ToHead};
 use crate::outcome::{Cause, Death, Outcome, Returned, TaskError};
 use crate::resource::Resources;
-use crate::spec::{ActorOptions, Assignment, Policy, Reference, Strategy, TaskKind, TaskSpec};
+use crate::spec::{
+    ActorOptions, Assignment, CallRules, Policy, Reference, Strategy, TaskKind, TaskSpec,
+};
 use crate::time::Timestamp;
 
 pub(super) const ME: WorkerId = WorkerId(1);
@@ -52,8 +54,16 @@ impl TaskBuilder {
 
     pub(super) fn call(index: u64, actor: ActorId, actor_owner: WorkerId) -> Self {
         let mut task = Self::new(index).cpus(0.0);
-        task.spec.kind = TaskKind::ActorCall { actor, actor_owner };
+        task.spec.kind = TaskKind::ActorCall { actor, actor_owner, rules: CallRules::default() };
         task
+    }
+
+    /// A call of an actor that allows calls out of order.
+    pub(super) fn out_of_order(mut self) -> Self {
+        if let TaskKind::ActorCall { rules, .. } = &mut self.spec.kind {
+            rules.out_of_order = true;
+        }
+        self
     }
 
     pub(super) fn actor(mut self, options: ActorOptions) -> Self {

@@ -10,7 +10,9 @@ use crate::local::tests::bench::killed;
 use crate::message::CancelMode;
 use crate::outcome::{Cause, Outcome, Returned, TaskError};
 use crate::resource::Resources;
-use crate::spec::{ActorOptions, Backoff, Policy, Reference, Strategy, TaskKind, TaskSpec};
+use crate::spec::{
+    ActorOptions, Backoff, CallRules, Policy, Reference, Strategy, TaskKind, TaskSpec,
+};
 
 impl World {
     pub(super) fn step_worker(&mut self, worker: WorkerId) {
@@ -202,7 +204,10 @@ impl World {
             }),
             1..=3 if !of_job.is_empty() => {
                 let (actor, actor_owner) = of_job[(order >> 8) as usize % of_job.len()];
-                TaskKind::ActorCall { actor, actor_owner }
+                // A property of the actor: the same for all of its calls.
+                let out_of_order = self.calls_of(actor.0) & 64 != 0;
+                let rules = CallRules { out_of_order, ..CallRules::default() };
+                TaskKind::ActorCall { actor, actor_owner, rules }
             }
             _ => TaskKind::Plain,
         };

@@ -281,7 +281,9 @@ impl World {
             let is_there = self.worker(at).table.contains_key(&dependency.object);
             assert!(is_there, "{:?} runs on {at} without {dependency:?}", spec.id);
         }
-        if let (TaskKind::ActorCall { actor, .. }, 0) = (&spec.kind, attempt) {
+        if let (TaskKind::ActorCall { actor, rules, .. }, 0) = (&spec.kind, attempt)
+            && !rules.out_of_order
+        {
             let word = |at: usize| {
                 u64::from_le_bytes(spec.body[at..at + 8].try_into().expect("eight bytes"))
             };

@@ -8,6 +8,7 @@ use rdist_scheduler::local::LocalEvent;
 use rdist_scheduler::outcome::{Cause, Outcome, Returned, TaskError};
 use rdist_scheduler::spec::{Reference, TaskKind};
 
+use super::submit::is_unordered;
 use super::{Actor, At, Stored, Waiting, word};
 use crate::cluster::Simulation;
 use crate::workload::Op;
@@ -28,14 +29,16 @@ impl Simulation {
                 let actor = Actor { life: u64::from(attempt), ..Actor::default() };
                 process.actors.insert(ActorId(task), actor);
             }
-            TaskKind::ActorCall { actor: id, actor_owner } => {
+            TaskKind::ActorCall { actor: id, actor_owner, .. } => {
                 let Some(actor) = process.actors.get_mut(id) else { return };
                 actor.calls.pop_front();
                 actor.count += 1;
                 value = actor.life << 32 | actor.count;
                 next_call = actor.calls.front().copied();
                 let (life, caller) = (actor.life, (word(&spec, 18), word(&spec, 26)));
-                self.actors.started(*id, life, caller, word(&spec, 10));
+                if !is_unordered(*id) {
+                    self.actors.started(*id, life, caller, word(&spec, 10));
+                }
                 self.actors.counted((*id, *actor_owner), value, (task, attempt), caller);
             }
             _ => {}
