@@ -25,6 +25,7 @@ use std::sync::Arc;
 use crate::group::Slot;
 use crate::hash::FastMap;
 use crate::id::{ExecutorId, WorkerId};
+use crate::local::Unkept;
 use crate::outcome::TaskError;
 use crate::spec::TaskSpec;
 use crate::task::TaskKey;
@@ -88,6 +89,8 @@ pub(crate) struct Hosted {
     pub(crate) blocked: u32,
     /// Calls that wait, for each calling worker.
     pub(crate) mailboxes: FastMap<WorkerId, VecDeque<Call>>,
+    /// Ends of calls that are told when the state that they are in is kept elsewhere.
+    pub(crate) unkept: Unkept,
 }
 
 impl ActorEntry {

@@ -53,6 +53,7 @@
 //! | LN-1 | `object::lineage` | specifications are kept while, and only while, they are needed |
 //! | AC-1, AC-2 | `actor` | actors are where their executor says; calls keep their order |
 //! | PG-1 to PG-3 | `group` | bundles pay for what is in them; groups are whole or being placed |
+//! | CK-1, CK-2 | `checkpoint` | saved states are kept while they are of use |
 //!
 //! # What is left to others
 //!
@@ -61,6 +62,7 @@
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
 pub(crate) mod actor;
+pub mod checkpoint;
 pub mod cluster;
 pub(crate) mod group;
 pub mod hash;

@@ -9,6 +9,7 @@
 
 use rkyv::{Archive, Deserialize, Serialize};
 
+use crate::checkpoint::Applied;
 use crate::id::{ActorId, GroupId, JobId, ObjectId, TaskId, WorkerId};
 use crate::outcome::{Death, Outcome, TaskError};
 use crate::resource::Resources;
@@ -101,6 +102,63 @@ pub enum PeerMessage {
         life: u32,
         /// How its process ended.
         death: Death,
+    },
+    /// From the worker where the actor lives, to its supervisor: the actor saved its state.
+    ActorSaved {
+        /// The actor.
+        actor: ActorId,
+        /// Which life.
+        life: u32,
+        /// Counted in that life.
+        number: u64,
+        /// What it saved; opaque.
+        state: Vec<u8>,
+        /// Calls in it that were not in the one before.
+        calls: Vec<Applied>,
+    },
+    /// The supervisor has that state, and all before.
+    SavedKept {
+        /// The actor.
+        actor: ActorId,
+        /// Which life.
+        life: u32,
+        /// Which state.
+        number: u64,
+    },
+    /// To the supervisor, from the worker that is to make the actor again.
+    ActorStateWanted {
+        /// The actor.
+        actor: ActorId,
+        /// Which life it is to be.
+        life: u32,
+    },
+    /// A part of the answer.
+    ActorNotes {
+        /// The actor.
+        actor: ActorId,
+        /// From the question.
+        life: u32,
+        /// Calls that are in the saved state.
+        calls: Vec<Applied>,
+    },
+    /// The last part of the answer.
+    ActorStateSent {
+        /// The actor.
+        actor: ActorId,
+        /// From the question.
+        life: u32,
+        /// What it saved last, if anything.
+        state: Option<Vec<u8>>,
+        /// Calls that are in it.
+        calls: Vec<Applied>,
+    },
+    /// To the supervisor, and from it to the worker where the actor lives: these calls will not
+    /// come again.
+    CallsSettled {
+        /// The actor.
+        actor: ActorId,
+        /// The calls.
+        calls: Vec<TaskId>,
     },
     /// To the supervisor, and from it to the worker where the actor lives.
     ActorKill {

@@ -4,6 +4,7 @@
 //! trainings the real `rdist-workloads`; `cargo xtask test` builds all of them.
 #![allow(clippy::unwrap_used, missing_docs)]
 
+mod actors;
 mod bad_input;
 mod bench;
 mod cluster;

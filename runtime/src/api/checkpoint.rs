@@ -6,6 +6,7 @@ use super::actor::Actor;
 use super::error::{Error, Failure};
 use super::value::{self, Archived, Value};
 use crate::executor::registry::State;
+use crate::wire::executor::MAX_STATE_BYTES;
 
 /// An actor that saves its state, and is made again from what it saved; declared by
 /// `#[rdist::actor(checkpoint)]`.
@@ -39,10 +40,9 @@ use crate::executor::registry::State;
 /// that is in the saved state is answered from the note instead of being run. So each call takes
 /// effect once, however often processes die, as long as the worker that made the actor lives.
 ///
-/// The actor is saved after each batch of calls, not after each call: after all that were waiting,
-/// at most 64, so that [`save`](Self::save) should take about as long as a few dozen calls do. What a
-/// call does to the world outside of the actor happens again when the call does; tasks and calls
-/// that it submits have the same ids then.
+/// [`save`](Self::save) is called after each call; what it returns is sent on once for all calls that
+/// were waiting. What a call does to the world outside of the actor happens again when the call
+/// does; tasks and calls that it submits have the same ids then.
 ///
 /// # Limits
 /// The state may have 1 MiB in bytes and no [`ObjectRef`](crate::ObjectRef) inside; larger data
@@ -59,9 +59,6 @@ pub trait Checkpoint: Actor {
     /// The actor, as it was when it was saved.
     fn restore(state: Self::State) -> Self;
 }
-
-/// Largest saved state in bytes: it rides in messages.
-pub(crate) const MAX_STATE_BYTES: usize = 1 << 20;
 
 /// How a type saves its state, with the type worn off.
 #[derive(Debug)]

@@ -154,7 +154,9 @@ impl Concurrent {
             }
             (Some(Body::Method(_)), None) => Err(mailbox.no_state()),
             (Some(Body::Actor(_)), Some(_)) => Err(mailbox.is_there_already()),
-            (Some(Body::Task(_) | Body::Predicate(_)) | None, _) => Err(wrong_kind("a method of an actor")),
+            (Some(Body::Task(_) | Body::Predicate(_)) | None, _) => {
+                Err(wrong_kind("a method of an actor"))
+            }
         });
         if state.is_none() && ActorId(job.spec.id) == mailbox.id {
             drop(state);

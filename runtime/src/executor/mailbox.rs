@@ -6,6 +6,7 @@
 use std::any::Any;
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
 
 use rdist_scheduler::id::ActorId;
 
@@ -14,6 +15,7 @@ use super::panic::guarded;
 use super::process::Process;
 use super::registry::{Body, Class, MethodBody, State};
 use super::run::{self, Job, wrong_kind};
+use super::saving::Saving;
 use super::slots::Work;
 use crate::api::error::Failure;
 
@@ -39,6 +41,7 @@ struct Serial {
     calls: Mutex<Calls>,
     /// The user's value; `None` before it is made and after it is dropped.
     state: Mutex<Option<Box<dyn Any + Send>>>,
+    saving: Option<Saving>,
 }
 
 #[derive(Debug, Default)]
@@ -54,7 +57,10 @@ impl Mailbox {
     pub(super) fn new(id: ActorId, class: Option<&'static Class>, limit: u32) -> Self {
         let kind = match class.filter(|class| class.is_concurrent) {
             Some(class) => Kind::Concurrent(Concurrent::new(class, limit)),
-            None => Kind::Serial(Serial::default()),
+            None => {
+                let how = class.and_then(|class| class.checkpoint.as_ref());
+                Kind::Serial(Serial { saving: how.map(Saving::new), ..Serial::default() })
+            }
         };
         Self { id, kind }
     }
@@ -67,6 +73,23 @@ impl Mailbox {
         };
         if result.is_err() {
             eprintln!("rdist: {} panicked while its state was dropped", self.id);
+        }
+    }
+
+    /// Whether the actor saves its state.
+    pub(super) fn saves(&self) -> bool {
+        self.saving().is_some()
+    }
+
+    /// Tells the ends of calls that wait for that.
+    pub(super) fn flush(&self, process: &Process) -> bool {
+        self.saving().is_some_and(|saving| saving.flush(process, self.id))
+    }
+
+    fn saving(&self) -> Option<&Saving> {
+        match &self.kind {
+            Kind::Serial(serial) => serial.saving.as_ref(),
+            Kind::Concurrent(_) => None,
         }
     }
 
@@ -129,6 +152,7 @@ impl Serial {
                 let mut calls = self.lock_calls();
                 match calls.waiting.pop_front() {
                     Some(job) => job,
+                    None if mailbox.flush(process) => continue,
                     None => {
                         calls.is_scheduled = false;
                         return false;
@@ -137,27 +161,51 @@ impl Serial {
             };
             self.call(process, mailbox, &job);
         }
+        mailbox.flush(process);
         true
     }
 
     fn call(&self, process: &'static Process, mailbox: &Mailbox, job: &Job) {
+        if let Some(saving) = &self.saving {
+            saving.before(process, mailbox.id, job.spec.function);
+        }
+        let started = self.saving.as_ref().map(|_| Instant::now());
         let mut state = self.lock_state();
-        run::run(process, job, |body, arguments, cx| match (body, state.as_mut()) {
-            (Some(Body::Actor(class)), None) => match (class.make)(arguments, cx)? {
-                State::Exclusive(actor) => {
-                    *state = Some(actor);
-                    Ok(process.encode(&())?)
+        let result =
+            run::execute(process, job, |body, arguments, cx| match (body, state.as_mut()) {
+                (Some(Body::Actor(class)), None) => {
+                    let saved = process.restores.remove(&mailbox.id);
+                    let made = match (saved, &self.saving) {
+                        (Some((_, saved)), Some(saving)) => saving.restore(saved)?,
+                        _ => (class.make)(arguments, cx)?,
+                    };
+                    match made {
+                        State::Exclusive(actor) => {
+                            *state = Some(actor);
+                            Ok(process.encode(&())?)
+                        }
+                        State::Shared(_) => {
+                            Err(wrong_kind("an actor that runs one call at a time"))
+                        }
+                    }
                 }
-                State::Shared(_) => Err(wrong_kind("an actor that runs one call at a time")),
-            },
-            (Some(Body::Method(method)), Some(state)) => match method.body {
-                MethodBody::Exclusive(body) => body(&mut **state, arguments, cx),
-                _ => Err(wrong_kind("a method of an actor that runs one call at a time")),
-            },
-            (Some(Body::Method(_)), None) => Err(mailbox.no_state()),
-            (Some(Body::Actor(_)), Some(_)) => Err(mailbox.is_there_already()),
-            (Some(Body::Task(_) | Body::Predicate(_)) | None, _) => Err(wrong_kind("a method of an actor")),
-        });
+                (Some(Body::Method(method)), Some(state)) => match method.body {
+                    MethodBody::Exclusive(body) => body(&mut **state, arguments, cx),
+                    _ => Err(wrong_kind("a method of an actor that runs one call at a time")),
+                },
+                (Some(Body::Method(_)), None) => Err(mailbox.no_state()),
+                (Some(Body::Actor(_)), Some(_)) => Err(mailbox.is_there_already()),
+                (Some(Body::Task(_) | Body::Predicate(_)) | None, _) => {
+                    Err(wrong_kind("a method of an actor"))
+                }
+            });
+        let is_call = ActorId(job.spec.id) != mailbox.id;
+        match (&self.saving, &*state, started) {
+            (Some(saving), Some(state), Some(started)) if is_call => {
+                saving.ended(process, job, result, &**state, started.elapsed());
+            }
+            _ => run::finish(process, job, result),
+        }
         if state.is_none() && ActorId(job.spec.id) == mailbox.id {
             // Its constructor failed, and the worker knows.
             drop(state);
@@ -171,7 +219,11 @@ impl Serial {
             calls.is_ended = true;
             calls.waiting.clear();
         }
-        drop(self.lock_state().take());
+        let state = self.lock_state().take();
+        if let Some(saving) = &self.saving {
+            saving.forget();
+        }
+        drop(state);
     }
 
     fn lock_calls(&self) -> MutexGuard<'_, Calls> {

@@ -11,6 +11,7 @@
 //! mailbox     one actor: its state and its calls, in order
 //! concurrent  one actor whose calls run beside each other
 //! call_task   a call that waits without a thread
+//! saving      one actor that saves its state, and tells the ends of calls with it
 //! registry    the program's functions
 //! launch      how `main` finds out what this process is for
 //! submission  a program that a person started: it submits itself
@@ -29,6 +30,7 @@ pub(crate) mod panic;
 pub(crate) mod process;
 pub(crate) mod registry;
 pub(crate) mod run;
+pub(crate) mod saving;
 pub(crate) mod slots;
 pub(crate) mod submission;
 pub(crate) mod turns;

@@ -77,6 +77,8 @@ pub(crate) struct Process {
     /// Tasks that run here, for their cancellation.
     pub(super) running: DashMap<TaskId, Arc<Running>>,
     pub(super) actors: DashMap<ActorId, Arc<Mailbox>>,
+    /// Saved states of actors that are made next.
+    pub(super) restores: DashMap<ActorId, Vec<u8>>,
     look_ups: Mutex<HashMap<u64, LookUp>>,
     next_request: AtomicU64,
 }
@@ -150,6 +152,7 @@ impl Process {
             turns: Turns::default(),
             running: DashMap::new(),
             actors: DashMap::new(),
+            restores: DashMap::new(),
             look_ups: Mutex::default(),
             next_request: AtomicU64::new(0),
         })
@@ -222,6 +225,9 @@ impl Process {
             }
             ToExecutor::Failed { object, error } => {
                 self.objects.settle(object, Settled::Failed(error), &self.outbox);
+            }
+            ToExecutor::Restore { actor, state } => {
+                self.restores.insert(actor, state);
             }
             ToExecutor::Cancel(task) => self.cancelled(task),
             ToExecutor::DropActor(actor) => {

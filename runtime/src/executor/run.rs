@@ -12,6 +12,7 @@ use rdist_scheduler::spec::{TaskKind, TaskSpec};
 
 use super::call_task::CallTask;
 use super::mailbox::{self, Mailbox};
+use super::objects::Held;
 use super::panic::guarded;
 use super::process::{Encoded, Process};
 use super::registry::{Body, DRIVER};
@@ -21,7 +22,7 @@ use crate::api::argument::Arguments;
 use crate::api::context::{Context, Driver};
 use crate::api::error::{Error, Failure, shorten};
 use crate::api::fault::{Fault, is_retryable};
-use crate::wire::executor::{FromExecutor, MAX_ERROR_BYTES, Value};
+use crate::wire::executor::{CallEnd, FromExecutor, MAX_ERROR_BYTES, Value};
 
 /// A program's main function.
 pub type DriverBody = fn(Driver) -> Result<(), Failure>;
@@ -62,6 +63,8 @@ pub(crate) struct Running {
     sleepers: Mutex<Vec<Arc<Parker>>>,
     /// The rest of a call that waits without a thread.
     pub(super) call_task: OnceLock<Weak<CallTask>>,
+    /// The actor that it is a call of, if that saves its state.
+    saves: OnceLock<Arc<Mailbox>>,
 }
 
 /// What the worker was told of a task's waiting.
@@ -94,6 +97,7 @@ impl Running {
             is_cancelled: AtomicBool::new(false),
             sleepers: Mutex::default(),
             call_task: OnceLock::new(),
+            saves: OnceLock::new(),
         }
     }
 
@@ -140,6 +144,10 @@ impl Running {
                 is_answered || self.is_cancelled.load(Ordering::SeqCst)
             },
             || {
+                if let Some(mailbox) = self.saves.get() {
+                    // What it waits for may wait for calls before this one.
+                    mailbox.flush(self.process);
+                }
                 if self.blocks {
                     is_blocked = true;
                     self.blocked();
@@ -237,7 +245,12 @@ pub(super) fn accept(
         TaskKind::ActorCall { actor, .. } => {
             let mailbox = process.actors.get(actor).map(|mailbox| mailbox.clone());
             match mailbox {
-                Some(mailbox) => mailbox::deliver(process, &mailbox, job),
+                Some(mailbox) => {
+                    if mailbox.saves() {
+                        let _ = job.running.saves.set(mailbox.clone());
+                    }
+                    mailbox::deliver(process, &mailbox, job);
+                }
                 None => {
                     let reason = format!("{actor} does not live in this process");
                     finish(process, &job, Err(Ended::Failed(Failure::Refused(reason))));
@@ -350,10 +363,22 @@ pub(super) fn finish(
     job: &Job,
     result: Result<Encoded, Ended>,
 ) -> Option<Box<Job>> {
+    let (end, held) = end_of(process, job, result);
+    let CallEnd { task, attempt, outcome, values } = end;
+    let next = job.running.ended(&FromExecutor::Finished { task, attempt, outcome, values });
+    drop(held);
+    next
+}
+
+/// How a job ended, with what its values refer to: it is held until the message is out.
+pub(super) fn end_of(
+    process: &'static Process,
+    job: &Job,
+    result: Result<Encoded, Ended>,
+) -> (CallEnd, Vec<Held>) {
     let task = job.spec.id;
     process.forget(job);
     let error = |cause| Outcome::Failed(TaskError { task, cause });
-    // Held until the message is out: what the value refers to may have no other holder.
     let mut held = Vec::new();
     let (outcome, values) = match result {
         Ok(_) if job.spec.returns == 0 => (Outcome::Returned(Vec::new()), Vec::new()),
@@ -393,10 +418,7 @@ pub(super) fn finish(
             (error(cause_of(process, &job.running, &failure)), Vec::new())
         }
     };
-    let attempt = job.running.attempt;
-    let next = job.running.ended(&FromExecutor::Finished { task, attempt, outcome, values });
-    drop(held);
-    next
+    (CallEnd { task, attempt: job.running.attempt, outcome, values }, held)
 }
 
 impl Process {

@@ -30,6 +30,10 @@ pub const MAX_BODY_BYTES: usize = 64 << 10;
 pub const MAX_RETURNS: u32 = 100_000;
 /// Most objects that a task depends on: their values, if all are inline, fit into a frame.
 pub const MAX_DEPENDENCIES: usize = 15_000;
+/// Largest saved state of an actor.
+pub const MAX_STATE_BYTES: usize = 1 << 20;
+/// Most calls whose ends are told with one saved state.
+pub const MAX_SAVED_CALLS: usize = 64;
 /// Longest error text of user code; longer ones are cut in the middle.
 pub const MAX_ERROR_BYTES: usize = 32 << 10;
 
@@ -53,6 +57,19 @@ pub enum Value {
     Block(Block),
 }
 
+/// The end of a call, told with the state that it left.
+#[derive(Debug, Clone, PartialEq, Archive, Serialize, Deserialize)]
+pub struct CallEnd {
+    /// The call.
+    pub task: TaskId,
+    /// Which try, from `Run`.
+    pub attempt: u32,
+    /// How.
+    pub outcome: Outcome,
+    /// The returned values.
+    pub values: Vec<Value>,
+}
+
 /// Executor to worker, through the ring.
 #[derive(Debug, Clone, PartialEq, Archive, Serialize, Deserialize)]
 pub enum FromExecutor {
@@ -73,6 +90,15 @@ pub enum FromExecutor {
         outcome: Outcome,
         /// The returned values.
         values: Vec<Value>,
+    },
+    /// An actor saved its state; calls that ended before are in it.
+    Saved {
+        /// The actor.
+        actor: ActorId,
+        /// At most [`MAX_STATE_BYTES`].
+        state: Vec<u8>,
+        /// At most [`MAX_SAVED_CALLS`].
+        calls: Vec<CallEnd>,
     },
     /// A value was put; a block lies in a segment that this executor may write.
     Put {
@@ -159,6 +185,13 @@ pub enum ToExecutor {
     },
     /// Forget the tasks that wait for their turn; answered by `Recalled`.
     Recall,
+    /// The actor that is made next is made from this.
+    Restore {
+        /// The actor.
+        actor: ActorId,
+        /// What it saved.
+        state: Vec<u8>,
+    },
     /// A wanted object is readable until it is released.
     Ready {
         /// The object.

@@ -13,7 +13,7 @@ use rdist::scheduler::outcome::{Cause, Outcome, TaskError};
 use rdist::scheduler::resource::Resources;
 use rdist::scheduler::spec::{Reference, Strategy, TaskKind, TaskSpec};
 use rdist::store::{Arena, LocalSocket};
-use rdist::wire::executor::{FromExecutor, SocketMessage, ToExecutor, Value};
+use rdist::wire::executor::{CallEnd, FromExecutor, SocketMessage, ToExecutor, Value};
 use rdist::wire::{decode, encode};
 
 use crate::program::SCENARIO;
@@ -236,6 +236,12 @@ impl FakeWorker {
             FromExecutor::Recalled => unreachable!("nothing is given ahead here"),
             FromExecutor::Finished { task, outcome, values, .. } => {
                 self.finished(by, task, outcome, values);
+            }
+            FromExecutor::Saved { state, calls, .. } => {
+                assert!(!state.is_empty() && !calls.is_empty());
+                for CallEnd { task, outcome, values, .. } in calls {
+                    self.finished(by, task, outcome, values);
+                }
             }
             FromExecutor::Put { object, value, contains } => {
                 assert!(self.held.insert((by, object)), "{object} put twice");

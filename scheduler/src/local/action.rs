@@ -67,6 +67,22 @@ pub enum LocalAction {
         /// Which.
         executor: ExecutorId,
     },
+    /// The actor that `executor` is to make next is made from this saved state.
+    Restore {
+        /// Where.
+        executor: ExecutorId,
+        /// The actor.
+        actor: ActorId,
+        /// What was saved; opaque.
+        state: Vec<u8>,
+    },
+    /// Take an inline value into the table: the result of a call that is not run again.
+    Keep {
+        /// The object.
+        object: ObjectId,
+        /// Its bytes; opaque.
+        value: Vec<u8>,
+    },
     /// Tell `executor` that an object it wanted is readable (it is in the table), or failed.
     Deliver {
         /// To whom.

@@ -34,7 +34,7 @@ impl LocalCore {
             entry.floor = life;
             entry.supervised = Some(Box::new(Supervised {
                 spec: Arc::clone(spec),
-                max_restarts: options.max_restarts + life,
+                max_restarts: options.max_restarts.saturating_add(life),
                 name: options.name.clone(),
                 life,
                 subscribers: Vec::new(),
@@ -136,6 +136,8 @@ impl LocalCore {
             return;
         }
         entry.place = ActorState::Dead(error);
+        self.forget_saved(actor, self.me);
+        let Some(entry) = self.actors.get_mut(&actor) else { return };
         let (mut name, mut spec) = (None, None);
         if let Some(supervised) = &mut entry.supervised {
             name = supervised.name.take();

@@ -49,6 +49,22 @@ impl LocalCore {
             PeerMessage::ActorLocate { actor } => self.actor_locate(from, actor),
             PeerMessage::ActorLocated { actor, place } => self.actor_located(from, actor, place),
             PeerMessage::ActorLost { actor, life, death } => self.actor_lost(actor, life, death),
+            PeerMessage::ActorSaved { actor, life, number, state, calls } => {
+                self.actor_saved(from, (actor, life, number), state, calls);
+            }
+            PeerMessage::SavedKept { actor, life, number } => {
+                self.saved_kept(from, actor, life, number);
+            }
+            PeerMessage::ActorStateWanted { actor, life } => {
+                self.actor_state_wanted(from, actor, life);
+            }
+            PeerMessage::ActorNotes { actor, life, calls } => {
+                self.actor_state_sent(from, (actor, life), None, calls, false);
+            }
+            PeerMessage::ActorStateSent { actor, life, state, calls } => {
+                self.actor_state_sent(from, (actor, life), state, calls, true);
+            }
+            PeerMessage::CallsSettled { actor, calls } => self.calls_settled(from, actor, calls),
             PeerMessage::ActorKill { actor } => self.actor_kill(from, actor),
             PeerMessage::Cancel { task, attempt, mode } => {
                 self.peer_cancels(from, task, attempt, mode);

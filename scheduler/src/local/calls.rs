@@ -23,6 +23,10 @@ impl LocalCore {
         rules: CallRules,
     ) {
         self.known_actor(actor, owner);
+        if rules.exactly_once {
+            let spec = Arc::clone(&self.tasks[key].spec);
+            self.note_caller(&spec);
+        }
         self.resolve(key, TaskState::Lane);
         if rules.out_of_order {
             return;

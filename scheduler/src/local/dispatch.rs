@@ -118,11 +118,14 @@ impl LocalCore {
         }
         self.list_running(key, executor);
         let entry = &self.tasks[key];
-        let (spec, attempt) = (Arc::clone(&entry.spec), entry.attempt);
+        let (spec, attempt, owner) = (Arc::clone(&entry.spec), entry.attempt, entry.owner);
         if spec.takes_turns() {
             self.opens_lane(executor);
         } else if spec.policy.is_some() {
             self.limit_time(key);
+        }
+        if matches!(spec.kind, TaskKind::ActorCreate(_)) {
+            self.restore(&spec, owner, executor);
         }
         self.act(LocalAction::Run { executor, spec, attempt });
     }

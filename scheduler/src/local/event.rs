@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use crate::checkpoint::EndedCall;
 use crate::id::{ActorId, ExecutorId, GroupId, JobId, ObjectId, TaskId, WorkerId};
 use crate::message::{CancelMode, FromHead, PeerMessage};
 use crate::outcome::{Death, Outcome};
@@ -39,6 +40,18 @@ pub enum LocalEvent {
         attempt: u32,
         /// How.
         outcome: Outcome,
+    },
+    /// `executor` saved the state of an actor, with calls that have ended since the last time;
+    /// their values are in the runtime's table.
+    Saved {
+        /// The process.
+        executor: ExecutorId,
+        /// The actor.
+        actor: ActorId,
+        /// Its state after the last of the calls; opaque.
+        state: Vec<u8>,
+        /// The calls.
+        calls: Vec<EndedCall>,
     },
     /// `by` put a value, which is in the runtime's table, and refers to it.
     Put {

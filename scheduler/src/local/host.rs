@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{LocalAction, LocalCore};
+use super::{LocalAction, LocalCore, Unkept};
 use crate::actor::{Call, Hosted};
 use crate::hash::FastMap;
 use crate::id::{ActorId, ExecutorId, WorkerId};
@@ -30,6 +30,7 @@ impl LocalCore {
             bundle: entry.bundle,
             blocked: 0,
             mailboxes: FastMap::default(),
+            unkept: Unkept::default(),
         };
         let spec = Arc::clone(&entry.spec);
         self.stop_running(key);
@@ -102,9 +103,13 @@ impl LocalCore {
                 Some(_) if self.tasks.has_rival(call.key) => {
                     return self.tasks.wait_for_rival(call.key);
                 }
-                Some(_) => {
+                Some(task) => {
+                    let counts_once = matches!(task.spec.kind,
+                        TaskKind::ActorCall { rules, .. } if rules.exactly_once);
                     mailbox.pop_front();
-                    self.run(call.key, executor);
+                    if !(counts_once && self.answers_from_note(call.key, actor)) {
+                        self.run(call.key, executor);
+                    }
                 }
                 None => drop(mailbox.pop_front()),
             }
@@ -155,6 +160,10 @@ impl LocalCore {
 
     fn life_over(&mut self, actor: ActorId, hosted: &Hosted) {
         self.give_back_life(hosted);
+        self.discard_unkept(hosted);
+        if hosted.owner != self.me {
+            self.forget_saved(actor, hosted.owner);
+        }
         if hosted.assigned {
             self.head.ended.push((actor.0, hosted.life));
         }

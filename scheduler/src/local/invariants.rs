@@ -23,6 +23,7 @@ impl LocalCore {
         self.check_objects();
         self.check_actors();
         self.check_groups();
+        self.check_checkpoints();
     }
 
     fn check_tasks(&self) {

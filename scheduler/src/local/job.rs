@@ -69,6 +69,7 @@ impl LocalCore {
         for actor in actors {
             if let Some(hosted) = self.hosted.remove(&actor) {
                 self.give_back_life(&hosted);
+                self.discard_unkept(&hosted);
                 if hosted.assigned {
                     self.head.ended.push((actor.0, hosted.life));
                 }
@@ -76,6 +77,7 @@ impl LocalCore {
         }
         self.actors.retain(|actor, _| actor.0.job() != job);
         self.drop_job_groups(job);
+        self.checkpoints.forget_job(job, |_| false);
         self.steps.retain(|step| match step {
             super::Step::LetGo(object) | super::Step::Recover(object) => object.task.job() != job,
             _ => true,

@@ -22,6 +22,7 @@
 //! | `recover` | lost copies, lost workers, lineage |
 //! | `groups`, `bundles` | placement groups: leading and using them; bundles that are reserved here |
 //! | `actors`, `calls` | supervision and calls; `host`: actors that live here |
+//! | `checkpoint` | actors that save their state, whose calls count once |
 //! | `head` | spilling, load, names, a head that comes and goes |
 //! | `job` | the end of a job |
 //! | `views`, `explain`, `invariants` | what people and tests read |
@@ -33,6 +34,7 @@ mod borrow;
 mod bundles;
 mod calls;
 mod cancel;
+mod checkpoint;
 mod dispatch;
 mod event;
 mod executors;
@@ -70,12 +72,15 @@ use crate::resource::{Ledger, Resources};
 use crate::task::{ReadyQueue, TaskKey, TaskTable};
 use crate::time::Timestamp;
 
+pub(crate) use checkpoint::Unkept;
+
 pub use action::{ExecutorRole, LocalAction};
 pub use event::LocalEvent;
 pub use holders::Holder;
 pub use views::{ActorView, BundleView, GroupView, ObjectView, TaskView};
 
 use ahead::Paces;
+use checkpoint::Checkpoints;
 use executors::Executor;
 use head::HeadLink;
 use history::History;
@@ -153,6 +158,7 @@ pub struct LocalCore {
     last_round: u32,
     /// Rounds by the time when they have taken too long.
     group_deadlines: VecDeque<(Timestamp, GroupId, u32)>,
+    checkpoints: Checkpoints,
     peers: FastMap<WorkerId, Peer>,
     dead: FastSet<WorkerId>,
     outbox: Outbox,
@@ -211,6 +217,7 @@ impl LocalCore {
             bundles: Bundles::default(),
             last_round: 0,
             group_deadlines: VecDeque::new(),
+            checkpoints: Checkpoints::default(),
             peers: FastMap::default(),
             dead: FastSet::default(),
             outbox: Outbox::default(),
@@ -228,6 +235,9 @@ impl LocalCore {
             LocalEvent::Submitted { by, spec } => self.submitted(by, spec),
             LocalEvent::Finished { executor, task, attempt, outcome } => {
                 self.finished(executor, task, attempt, outcome);
+            }
+            LocalEvent::Saved { executor, actor, state, calls } => {
+                self.saved(executor, actor, state, calls);
             }
             LocalEvent::Wanted { by, reference } => self.wanted(by, reference),
             LocalEvent::Retained { by, reference } => self.retained(by, reference),

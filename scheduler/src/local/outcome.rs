@@ -63,6 +63,7 @@ impl LocalCore {
             entry.assigned = false;
             self.head.ended.push((id, attempt));
         }
+        self.caller_ended(id, &outcome);
         if owner == self.me {
             self.settle_outcome(key, outcome, owner);
             return;
@@ -98,6 +99,13 @@ impl LocalCore {
         }
         let references = spec.dependencies.iter().chain(&spec.borrowed);
         self.steps.extend(references.map(|reference| Step::LetGo(reference.object)));
+        let actor = ActorId(spec.id);
+        if matches!(spec.kind, TaskKind::ActorCreate(_))
+            && entry.owner != self.me
+            && !self.hosted.contains_key(&actor)
+        {
+            self.forget_saved(actor, entry.owner);
+        }
         entry
     }
 
@@ -150,6 +158,7 @@ impl LocalCore {
                 }
             }
         }
+        self.call_settled(&spec);
         self.drop_task(key);
     }
 

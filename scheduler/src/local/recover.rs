@@ -169,6 +169,7 @@ impl LocalCore {
         if worker == self.me || !self.dead.insert(worker) {
             return;
         }
+        self.checkpoints.forget_worker(worker);
         if let Some(mut peer) = self.peers.remove(&worker) {
             self.peer_died(worker, &mut peer, reason);
         }

@@ -229,6 +229,10 @@ impl LocalCore {
     pub(super) fn resolved(&mut self, key: TaskKey) {
         let entry = &self.tasks[key];
         let TaskState::Waiting { here } = entry.state else { return };
+        if self.awaits_state(key) {
+            return;
+        }
+        let entry = &self.tasks[key];
         if entry.assigned || entry.owner != self.me || entry.bundle.is_some() {
             self.enqueue(key);
             return;

@@ -204,3 +204,36 @@ impl ActorLog {
         self.calls += 1;
     }
 }
+
+/// Calls of actors that save their state: each takes effect once, so that the results that their
+/// callers see, counts, are as many as the calls.
+#[derive(Debug, Default)]
+pub struct ExactCalls {
+    /// By call: the actor and its supervisor.
+    calls: FastMap<TaskId, (ActorId, WorkerId)>,
+    made: FastMap<(ActorId, WorkerId), u64>,
+    seen: FastMap<(ActorId, WorkerId, u64), TaskId>,
+    pub results: u64,
+}
+
+impl ExactCalls {
+    pub fn submitted(&mut self, call: TaskId, actor: (ActorId, WorkerId)) {
+        if self.calls.insert(call, actor).is_none() {
+            *self.made.entry(actor).or_default() += 1;
+        }
+    }
+
+    pub fn contains(&self, call: TaskId) -> bool {
+        self.calls.contains_key(&call)
+    }
+
+    /// A caller reads the result of a task, which may be such a call.
+    pub fn observed(&mut self, call: TaskId, count: u64) {
+        let Some(&(actor, owner)) = self.calls.get(&call) else { return };
+        let made = self.made[&(actor, owner)];
+        assert!(count <= made, "{actor} counted {count} of {made} calls: one of them twice");
+        let other = *self.seen.entry((actor, owner, count)).or_insert(call);
+        assert_eq!(other, call, "{actor} forgot a call, and counted {count} again");
+        self.results += 1;
+    }
+}

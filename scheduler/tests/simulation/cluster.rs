@@ -10,13 +10,13 @@ use std::sync::Arc;
 
 use rdist_scheduler::cluster::{ClusterCore, ClusterEvent, JobState};
 use rdist_scheduler::hash::{FastMap, FastSet};
-use rdist_scheduler::id::{ActorId, ExecutorId, JobId, ObjectId, WorkerId};
+use rdist_scheduler::id::{ActorId, ExecutorId, JobId, ObjectId, TaskId, WorkerId};
 use rdist_scheduler::local::{LocalCore, LocalEvent};
 use rdist_scheduler::message::{FromHead, Held, PeerMessage, ToHead};
 use rdist_scheduler::outcome::{Death, TaskError};
 use rdist_scheduler::spec::TaskSpec;
 
-use super::checker::{ActorLog, Harm, Usage};
+use super::checker::{ActorLog, ExactCalls, Harm, Usage};
 use super::executor::{At, Command, Process, Stored};
 use super::network::{Agenda, Rng};
 use super::workload::{Mix, Oracle};
@@ -134,6 +134,7 @@ pub struct Simulation {
     cuts: FastMap<WorkerId, u64>,
     pub oracle: Oracle,
     pub actors: ActorLog,
+    pub calls: ExactCalls,
     harm: Harm,
     ended: BTreeMap<JobId, JobState>,
     stopped: BTreeSet<JobId>,
@@ -167,6 +168,7 @@ impl Simulation {
             cuts: FastMap::default(),
             oracle: Oracle::default(),
             actors: ActorLog::default(),
+            calls: ExactCalls::default(),
             harm: Harm::default(),
             ended: BTreeMap::new(),
             stopped: BTreeSet::new(),
@@ -222,9 +224,12 @@ impl Simulation {
     }
 
     /// What is left of a job that has ended may find anything lost.
-    pub fn excuse(&self, job: JobId, error: &TaskError) {
+    pub fn excuse(&self, task: TaskId, error: &TaskError) {
+        let job = task.job();
         if !self.stopped.contains(&job) && !self.ended.contains_key(&job) {
             self.harm.excuse(error);
+            let is_exact = self.calls.contains(task) && !self.harm.workers_died;
+            assert!(!is_exact, "a call of an actor that saves its state fails: {error}");
         }
     }
 

@@ -1,11 +1,12 @@
 //! Simulated executors: processes that run programs and talk to their worker over rings.
 
-mod end;
+pub mod end;
 mod submit;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
+use rdist_scheduler::checkpoint::EndedCall;
 use rdist_scheduler::hash::{FastMap, FastSet};
 use rdist_scheduler::id::{ActorId, ExecutorId, GroupId, ObjectId, TaskId, WorkerId};
 use rdist_scheduler::local::{ExecutorRole, LocalEvent};
@@ -31,6 +32,8 @@ pub enum Command {
     RunAhead(Arc<TaskSpec>, u32, u64),
     Recall,
     Deliver(ObjectId, Option<Arc<TaskError>>),
+    /// The actor that is made next is made from this.
+    Restore(ActorId, Vec<u8>),
     Cancel(TaskId),
     DropActor(ActorId),
     Stop,
@@ -50,6 +53,7 @@ pub struct Process {
     waiting: BTreeMap<ObjectId, Vec<u64>>,
     actors: BTreeMap<ActorId, Actor>,
     call_numbers: FastMap<ActorId, u64>,
+    restores: FastMap<ActorId, Vec<u8>>,
     turns: Turns,
 }
 
@@ -77,6 +81,8 @@ struct Actor {
     count: u64,
     /// Calls in order; the first one runs.
     calls: VecDeque<u64>,
+    /// Of one that saves its state: calls whose ends are not told yet.
+    unsaved: Vec<EndedCall>,
 }
 
 #[derive(Debug)]
@@ -112,6 +118,7 @@ impl Process {
             actors: BTreeMap::new(),
             call_numbers: FastMap::default(),
             turns: Turns::default(),
+            restores: FastMap::default(),
         }
     }
 }
@@ -152,6 +159,11 @@ impl Simulation {
                 self.say(worker, executor, LocalEvent::Recalled { executor }, Vec::new());
             }
             Command::Deliver(object, error) => self.delivered(worker, executor, object, error),
+            Command::Restore(actor, state) => {
+                if let Some(process) = self.process(worker, executor) {
+                    process.restores.insert(actor, state);
+                }
+            }
             Command::Cancel(task) => self.cancel(worker, executor, task),
             Command::DropActor(actor) => {
                 let Some(process) = self.process(worker, executor) else { return };
@@ -313,10 +325,13 @@ impl Simulation {
         if known {
             run.read = mix(run.read, value);
         }
-        if run.inner {
+        let inner = run.inner;
+        self.calls.observed(object.task, value);
+        if inner {
             self.let_go(at, object);
             return true;
         }
+        let Some(run) = self.running(at) else { return false };
         run.inner = true;
         run.wants.extend(&contains);
         for inner in contains {
@@ -338,7 +353,7 @@ impl Simulation {
             for run in &waiting {
                 let at = At { worker, executor, run: *run };
                 if !self.runs_for_nobody(at) {
-                    self.excuse(object.task.job(), error);
+                    self.excuse(object.task, error);
                 }
             }
         }
@@ -433,7 +448,7 @@ impl Simulation {
         self.workers.get_mut(&worker)?.processes.get_mut(&executor)
     }
 
-    fn running(&mut self, at: At) -> Option<&mut Run> {
+    pub(super) fn running(&mut self, at: At) -> Option<&mut Run> {
         self.process(at.worker, at.executor)?.runs.get_mut(&at.run)
     }
 }

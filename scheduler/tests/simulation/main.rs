@@ -11,8 +11,9 @@
 //! Checked from outside the cores: every value that a program reads is there and is right; a task
 //! starts only where its arguments are and its request fits, but for what unblocked tasks take
 //! back; nothing is freed while a program reads it; an actor's calls start in the order of each
-//! caller and count once; a task runs in a placement group only when every bundle of it is
-//! reserved, and together with others within what they hold; errors appear only when something died that explains them; when faults
+//! caller and count once, of actors that save their state also after a restart; a task runs in a
+//! placement group only when every bundle of it is reserved, and together with others within what
+//! they hold; errors appear only when something died that explains them; when faults
 //! stop, every job ends; and then no worker has a task, object, value, actor or process left, and
 //! the head has all room back.
 #![allow(clippy::unwrap_used, missing_docs, unreachable_pub)]

@@ -45,6 +45,12 @@ impl Dispatch {
                 self.start_executor(executor, job, role, &resources);
             }
             LocalAction::StopExecutor { executor, force } => self.stop_executor(executor, force),
+            LocalAction::Restore { executor, actor, state } => {
+                self.send(executor, &ToExecutor::Restore { actor, state });
+            }
+            LocalAction::Keep { object, value } => {
+                self.keep(object, Stored::Inline(value.into()));
+            }
             LocalAction::Cancel { executor, task } => self.cancel(executor, task),
             LocalAction::DropActor { executor, actor } => {
                 self.send(executor, &ToExecutor::DropActor(actor));

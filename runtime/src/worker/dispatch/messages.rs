@@ -3,7 +3,8 @@
 
 use std::sync::Arc;
 
-use rdist_scheduler::id::{ExecutorId, ObjectId};
+use rdist_scheduler::checkpoint::{Applied, EndedCall};
+use rdist_scheduler::id::{ActorId, ExecutorId, ObjectId, TaskId};
 use rdist_scheduler::local::LocalEvent;
 use rdist_scheduler::outcome::Outcome;
 use rdist_scheduler::spec::{Strategy, TaskKind, TaskSpec};
@@ -13,7 +14,8 @@ use crate::store::Stored;
 use crate::wire::cluster::Said;
 use crate::wire::decode;
 use crate::wire::executor::{
-    FromExecutor, MAX_BODY_BYTES, MAX_DEPENDENCIES, MAX_INLINE_BYTES, MAX_RETURNS, Value,
+    CallEnd, FromExecutor, MAX_BODY_BYTES, MAX_DEPENDENCIES, MAX_INLINE_BYTES, MAX_RETURNS,
+    MAX_SAVED_CALLS, MAX_STATE_BYTES, Value,
 };
 use crate::worker::network::Command;
 
@@ -46,20 +48,12 @@ impl Dispatch {
         match message {
             FromExecutor::Submit(spec) => return self.submitted(by, spec),
             FromExecutor::Finished { task, attempt, outcome, values } => {
-                if let Outcome::Returned(returned) = &outcome {
-                    if returned.len() != values.len() {
-                        return Err(format!("{task} has values without a description"));
-                    }
-                    for (index, (returned, value)) in returned.iter().zip(values).enumerate() {
-                        if returned.inline != matches!(value, Value::Inline(_)) {
-                            return Err(format!("{task} describes a value wrongly"));
-                        }
-                        let index = u32::try_from(index).unwrap_or(u32::MAX >> 1);
-                        self.store(by, task.object(index), value)?;
-                    }
-                }
+                self.store_returned(by, task, &outcome, values)?;
                 self.tell(LocalEvent::Finished { executor: by, task, attempt, outcome });
                 self.end_holds(by, task);
+            }
+            FromExecutor::Saved { actor, state, calls } => {
+                return self.saved(by, actor, state, calls);
             }
             FromExecutor::Put { object, value, contains } => {
                 self.check_job(by, object)?;
@@ -110,6 +104,58 @@ impl Dispatch {
                 }
             }
         }
+        Ok(())
+    }
+
+    /// Takes the values that a task returned into the table.
+    fn store_returned(
+        &mut self,
+        by: ExecutorId,
+        task: TaskId,
+        outcome: &Outcome,
+        values: Vec<Value>,
+    ) -> Result<(), String> {
+        let Outcome::Returned(returned) = outcome else { return Ok(()) };
+        if returned.len() != values.len() {
+            return Err(format!("{task} has values without a description"));
+        }
+        for (index, (returned, value)) in returned.iter().zip(values).enumerate() {
+            if returned.inline != matches!(value, Value::Inline(_)) {
+                return Err(format!("{task} describes a value wrongly"));
+            }
+            let index = u32::try_from(index).unwrap_or(u32::MAX >> 1);
+            self.store(by, task.object(index), value)?;
+        }
+        Ok(())
+    }
+
+    fn saved(
+        &mut self,
+        executor: ExecutorId,
+        actor: ActorId,
+        state: Vec<u8>,
+        calls: Vec<CallEnd>,
+    ) -> Result<(), String> {
+        if state.len() > MAX_STATE_BYTES || calls.len() > MAX_SAVED_CALLS {
+            let (bytes, count) = (state.len(), calls.len());
+            return Err(format!("{actor} saved {bytes} bytes and {count} calls at a time"));
+        }
+        let mut ended = Vec::with_capacity(calls.len());
+        for CallEnd { task: call, attempt, outcome, values } in calls {
+            let value = match (&outcome, &*values) {
+                (Outcome::Returned(returned), [Value::Inline(bytes)])
+                    if returned.iter().all(|returned| returned.contains.is_empty()) =>
+                {
+                    Some(bytes.clone())
+                }
+                _ => None,
+            };
+            self.store_returned(executor, call, &outcome, values)?;
+            ended.push(EndedCall { attempt, applied: Applied { call, outcome, value } });
+        }
+        let tasks: Vec<TaskId> = ended.iter().map(|call| call.applied.call).collect();
+        self.tell(LocalEvent::Saved { executor, actor, state, calls: ended });
+        tasks.into_iter().for_each(|task| self.end_holds(executor, task));
         Ok(())
     }
 

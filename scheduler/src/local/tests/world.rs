@@ -261,6 +261,9 @@ impl World {
             LocalAction::RunAhead { .. } | LocalAction::Recall { .. } => {
                 unreachable!("here every run takes milliseconds")
             }
+            LocalAction::Restore { .. } | LocalAction::Keep { .. } => {
+                panic!("no actor of these programs saves its state")
+            }
             LocalAction::Pull { object, from, .. } => {
                 self.worker(at).pulls.push_back((object, from));
             }

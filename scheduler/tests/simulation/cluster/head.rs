@@ -167,7 +167,7 @@ impl Simulation {
             }
             state => {
                 if let JobState::Failed(error) = &state {
-                    self.excuse(job, error);
+                    self.excuse(TaskId::driver(job), error);
                 }
                 self.durable.jobs.remove(&job);
                 let before = self.ended.insert(job, state);

@@ -13,6 +13,7 @@ use rdist_scheduler::time::Timestamp;
 
 use super::{Event, MILLISECOND, Simulation, Worker};
 use crate::checker::Usage;
+use crate::executor::end::number;
 use crate::executor::{Command, Process, Stored};
 use crate::network::Address;
 
@@ -157,6 +158,13 @@ impl Simulation {
                 let there = error.is_some() || at.table.contains_key(&object);
                 assert!(there, "{object:?} is delivered on {worker}, where it is not");
                 self.order(worker, executor, Command::Deliver(object, error));
+            }
+            LocalAction::Restore { executor, actor, state } => {
+                self.order(worker, executor, Command::Restore(actor, state));
+            }
+            LocalAction::Keep { object, value } => {
+                let stored = Stored { value: number(&value), contains: Vec::new() };
+                at.table.entry(object).or_insert(stored);
             }
             LocalAction::Cancel { executor, task } => {
                 self.order(worker, executor, Command::Cancel(task));

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use rdist_scheduler::checkpoint::{Applied, EndedCall};
 use rdist_scheduler::hash::FastSet;
 use rdist_scheduler::id::{ActorId, ExecutorId, TaskId, WorkerId};
 use rdist_scheduler::local::LocalEvent;
@@ -26,8 +27,13 @@ impl Simulation {
         let mut next_call = None;
         match &spec.kind {
             TaskKind::ActorCreate(_) => {
-                let actor = Actor { life: u64::from(attempt), ..Actor::default() };
+                let count =
+                    process.restores.remove(&ActorId(task)).map_or(0, |state| number(&state));
+                let actor = Actor { life: u64::from(attempt), count, ..Actor::default() };
                 process.actors.insert(ActorId(task), actor);
+            }
+            TaskKind::ActorCall { rules, .. } if rules.exactly_once => {
+                return self.finish_saved_call(at);
             }
             TaskKind::ActorCall { actor: id, actor_owner, .. } => {
                 let Some(actor) = process.actors.get_mut(id) else { return };
@@ -69,6 +75,48 @@ impl Simulation {
             self.turn(worker, executor);
         }
         if let Some(run) = next_call {
+            self.step_soon(At { run, ..at }, 0);
+        }
+    }
+
+    /// A call of an actor that saves its state: its end is told with the state, which is saved
+    /// when nothing waits, or now and then before.
+    fn finish_saved_call(&mut self, at: At) {
+        let (worker, executor) = (at.worker, at.executor);
+        let early = self.rng.one_in(3);
+        let Some(process) = self.process(worker, executor) else { return };
+        let Some(run) = process.runs.get(&at.run) else { return };
+        let (call, attempt, spec) = (run.spec.id, run.attempt, Arc::clone(&run.spec));
+        let TaskKind::ActorCall { actor: id, .. } = spec.kind else { return };
+        let Some(actor) = process.actors.get_mut(&id) else { return };
+        actor.calls.pop_front();
+        actor.count += 1;
+        let (life, count) = (actor.life, actor.count.to_le_bytes().to_vec());
+        let returned = Returned { size: 8, inline: true, contains: Vec::new() };
+        let outcome = Outcome::Returned(vec![returned]);
+        let applied = Applied { call, outcome, value: Some(count.clone()) };
+        actor.unsaved.push(EndedCall { attempt, applied });
+        let next = actor.calls.front().copied();
+        let calls = match next.is_none() || early {
+            true => std::mem::take(&mut actor.unsaved),
+            false => Vec::new(),
+        };
+        self.finished += 1;
+        if attempt == 0 && !is_unordered(id) {
+            let caller = (word(&spec, 18), word(&spec, 26));
+            self.actors.started(id, life, caller, word(&spec, 10));
+        }
+        if !calls.is_empty() {
+            let values = calls.iter().map(|ended| {
+                let value = ended.applied.value.as_deref().map_or(0, number);
+                (ended.applied.call.object(0), Stored { value, contains: Vec::new() })
+            });
+            let values = values.collect();
+            let event = LocalEvent::Saved { executor, actor: id, state: count, calls };
+            self.say(worker, executor, event, values);
+        }
+        self.forget_run(at);
+        if let Some(run) = next {
             self.step_soon(At { run, ..at }, 0);
         }
     }
@@ -152,4 +200,9 @@ impl Simulation {
             }
         }
     }
+}
+
+/// A number that an actor saved, or that a call of it returned.
+pub fn number(bytes: &[u8]) -> u64 {
+    u64::from_le_bytes(bytes.try_into().expect("a number of this simulation"))
 }

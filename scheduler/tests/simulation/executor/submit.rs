@@ -94,6 +94,7 @@ impl Simulation {
         let kind = TaskKind::ActorCreate(ActorOptions {
             max_restarts: 1_000,
             own_process,
+            checkpoint: saves_state(ActorId(id)),
             max_concurrency: 1,
             name,
             ..ActorOptions::default()
@@ -119,9 +120,14 @@ impl Simulation {
         for word in [*number, at.worker.0, u64::from(at.executor.0)] {
             body.extend(word.to_le_bytes());
         }
-        let rules = CallRules { out_of_order: is_unordered(actor), ..CallRules::default() };
+        let exactly_once = saves_state(actor);
+        let rules = CallRules { out_of_order: is_unordered(actor), exactly_once };
         let kind = TaskKind::ActorCall { actor, actor_owner: at.worker, rules };
-        let spec = TaskSpec { dependencies, max_retries: 0, ..self.spec(id, at, kind, body) };
+        let max_retries = if exactly_once { u32::MAX } else { 0 };
+        if exactly_once {
+            self.calls.submitted(id, (actor, at.worker));
+        }
+        let spec = TaskSpec { dependencies, max_retries, ..self.spec(id, at, kind, body) };
         self.submit_spec(at, spec);
     }
 
@@ -174,7 +180,16 @@ impl Simulation {
 
 /// Whether an actor allows calls out of order; follows from its id, as for a type in a program.
 pub(super) fn is_unordered(actor: ActorId) -> bool {
+    mix(3, hash_of(actor)).is_multiple_of(4)
+}
+
+/// Whether an actor saves its state, so that its calls count once.
+pub(super) fn saves_state(actor: ActorId) -> bool {
+    mix(4, hash_of(actor)).is_multiple_of(2)
+}
+
+fn hash_of(actor: ActorId) -> u64 {
     let mut hasher = FastHasher::default();
     actor.hash(&mut hasher);
-    mix(3, hasher.finish()).is_multiple_of(4)
+    hasher.finish()
 }

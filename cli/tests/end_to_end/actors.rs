@@ -1,0 +1,57 @@
+//! Actors in a real cluster: lost, made again from what they saved, counted.
+
+use std::time::Duration;
+
+use crate::cluster::{Cluster, example, kill, parent, wait_until};
+
+fn actors() -> String {
+    example("actors").to_str().unwrap().to_owned()
+}
+
+#[test]
+fn calls_of_actors_that_save_their_state_may_wait_for_each_other() {
+    let cluster = Cluster::with_workers(&[2]);
+    let finished = cluster.run(&["submit", &actors(), "--", "chain"]);
+    finished.assert_success();
+    // Each round of the last part adds one, and then itself.
+    let total = (0..20).fold(100_u64, |total, _| (total + 1) * 2);
+    assert!(finished.stdout.contains(&format!("chain {total}")), "{finished}");
+}
+
+/// Every 200 ms an executor dies, of tasks or of actors, on either worker.
+#[test]
+fn counters_under_a_storm_of_kills_end_exact() {
+    let cluster = Cluster::with_workers(&[2, 2]);
+    let stop = cluster.home().join("stop");
+    let job = cluster.start(&["submit", &actors(), "--", "storm", stop.to_str().unwrap()]);
+    let driver: i32 = job.wait_for("the driver's process", |line| {
+        line.split("driver-pid ").nth(1)?.trim().parse().ok()
+    });
+    let daemons: Vec<i32> = cluster
+        .processes()
+        .into_iter()
+        .filter(|(_, line)| line.contains("worker join"))
+        .map(|(pid, _)| pid)
+        .collect();
+    assert_eq!(daemons.len(), 2);
+    let mut random = 1_u64;
+    for _ in 0..25 {
+        let victim = wait_until("there is an executor to kill", || {
+            let executors: Vec<i32> =
+                daemons.iter().flat_map(|daemon| cluster.executors(*daemon)).collect();
+            let others: Vec<i32> = executors.into_iter().filter(|pid| *pid != driver).collect();
+            random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+            let at = (random >> 33) as usize % others.len().max(1);
+            others.get(at).copied().ok_or_else(|| "only the driver runs".to_owned())
+        });
+        assert!(daemons.contains(&parent(victim).unwrap_or(daemons[0])));
+        kill(victim);
+        std::thread::sleep(Duration::from_millis(200));
+    }
+    std::fs::write(&stop, "").unwrap();
+    let finished = job.finish();
+    finished.assert_success();
+    assert!(finished.stdout.iter().any(|line| line.contains("all exact")), "{finished}");
+    cluster.run(&["head", "stop"]).assert_success();
+    cluster.assert_all_gone();
+}
