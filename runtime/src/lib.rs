@@ -65,6 +65,7 @@ pub use api::fault::{AnyError, ErrorPredicate, Fault};
 pub use api::group::{Bundle, PlacementGroup};
 pub use api::object::{ObjectFuture, ObjectRef};
 pub use api::options::{Placement, TaskOptions};
+pub use api::pool::ActorPool;
 pub use api::value::Value;
 pub use api::view::View;
 pub use api::writing::Writing;

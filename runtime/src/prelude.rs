@@ -1,7 +1,7 @@
 //! What a job's program needs: `use rdist::prelude::*;`.
 
 pub use crate::{
-    Actor, ActorHandle, All, AnyError, Bundle, Checkpoint, Context, Driver, Error, Fault,
-    GroupStrategy, IntoArgument, ObjectRef, Placement, PlacementGroup, Ref, Result, View,
+    Actor, ActorHandle, ActorPool, All, AnyError, Bundle, Checkpoint, Context, Driver, Error,
+    Fault, GroupStrategy, IntoArgument, ObjectRef, Placement, PlacementGroup, Ref, Result, View,
     named_actor,
 };

@@ -6,7 +6,7 @@ use core::time::Duration;
 
 use rkyv::{Archive, Deserialize, Serialize};
 
-use crate::id::TaskId;
+use crate::id::{ActorId, TaskId};
 use crate::spec::Reference;
 
 /// How one attempt of a task ended. The values' bytes travel beside it, never inside.
@@ -75,6 +75,13 @@ pub enum Cause {
     OwnerDied,
     /// All copies are lost and it could not be made again.
     ObjectLost,
+    /// Another actor has the name that this one was to have.
+    NameTaken {
+        /// The name.
+        name: String,
+        /// Who has it.
+        by: ActorId,
+    },
     /// It cannot run here or anywhere: a malformed request, an unknown function, a program that
     /// does not start.
     Refused {
@@ -169,6 +176,11 @@ impl fmt::Display for Cause {
             ),
             Self::OwnerDied => f.write_str("is lost: the worker that owned it died"),
             Self::ObjectLost => f.write_str("is lost: no copy is left and it cannot be re-run"),
+            Self::NameTaken { name, by } => write!(
+                f,
+                "was refused: the name {name:?} belongs to {by}; choose another one, look that \
+                 actor up, or say get_if_exists"
+            ),
             Self::Refused { reason } => write!(f, "was refused: {reason}"),
         }
     }

@@ -18,6 +18,41 @@ fn calls_of_actors_that_save_their_state_may_wait_for_each_other() {
     assert!(finished.stdout.contains(&format!("chain {total}")), "{finished}");
 }
 
+fn runs(cluster: &Cluster, arguments: &[&str], last: &str) {
+    let program = actors();
+    let mut all = vec!["submit", &program, "--"];
+    all.extend(arguments);
+    let finished = cluster.run(&all);
+    finished.assert_success();
+    assert!(finished.stdout.iter().any(|line| line == last), "{finished}");
+}
+
+#[test]
+fn actors_are_found_by_name_and_end_when_they_are_told() {
+    let cluster = Cluster::with_workers(&[2]);
+    let file = cluster.home().join("diary");
+    runs(&cluster, &["lives", file.to_str().unwrap()], "lived");
+}
+
+#[test]
+fn an_actor_works_in_the_name_of_another_job_that_calls_it() {
+    let cluster = Cluster::with_workers(&[2, 2]);
+    let stop = cluster.home().join("stop");
+    let job = cluster.start(&["submit", &actors(), "--", "serve", stop.to_str().unwrap()]);
+    job.wait_for("that it serves", |line| line.contains("serving").then_some(()));
+    for _ in 0..3 {
+        runs(&cluster, &["visit"], "visited");
+    }
+    std::fs::write(&stop, "").unwrap();
+    job.finish().assert_success();
+}
+
+#[test]
+fn a_pool_of_actors_works_off_calls() {
+    let cluster = Cluster::with_workers(&[2]);
+    runs(&cluster, &["pool"], "pooled");
+}
+
 /// Every 200 ms an executor dies, of tasks or of actors, on either worker.
 #[test]
 fn counters_under_a_storm_of_kills_end_exact() {

@@ -3,8 +3,11 @@
 #![allow(clippy::unwrap_used, missing_docs)]
 
 use std::path::Path;
+use std::time::Duration;
 
+use rdist::Spawning;
 use rdist::prelude::*;
+use rdist::scheduler::outcome::Cause;
 
 /// Counts calls, also those of its former lives.
 struct Counter {
@@ -139,6 +142,126 @@ async fn chain(cx: &Driver) -> Result<()> {
     Ok(())
 }
 
+/// Says what happens to it in a file.
+struct Diary {
+    path: String,
+    lines: Vec<String>,
+}
+
+#[rdist::actor]
+impl Diary {
+    fn new(path: String) -> Self {
+        Self { path, lines: Vec::new() }
+    }
+
+    fn note(&mut self, line: String) {
+        self.lines.push(line);
+    }
+
+    /// Works through others, so that it makes objects and tasks in the name of its caller.
+    fn double(&mut self, cx: &Context, x: u64) -> Result<u64> {
+        let put = cx.put(&x)?;
+        Ok(same.submit(cx, &put).get()? + put.get()?)
+    }
+}
+
+impl Drop for Diary {
+    fn drop(&mut self) {
+        let _ = std::fs::write(&self.path, self.lines.join("\n"));
+    }
+}
+
+fn diary(cx: &Context, path: &str) -> Spawning<Diary> {
+    Diary::with().name("diary").get_if_exists().spawn(cx, path.to_owned())
+}
+
+/// One who asks for an actor that exists gets it, and an actor that is told to end does what it was
+/// told before.
+async fn lives(cx: &Driver, path: &str) -> Result<()> {
+    let both = [diary(cx, path), diary(cx, path)];
+    let [first, second] = both;
+    let (first, second) = (first.await?, second.await?);
+    assert_eq!(first, second);
+    let again = Diary::with().name("diary").spawn(cx, path.to_owned()).await;
+    let Err(Error::Task(error)) = again else { panic!("it was made twice") };
+    assert!(matches!(error.cause, Cause::NameTaken { by, .. } if by == first.id()), "{error}");
+    for n in 0..100 {
+        first.note(n.to_string()).send()?;
+    }
+    second.terminate().await?;
+    let written = std::fs::read_to_string(path).unwrap();
+    assert_eq!(written.lines().count(), 100, "the calls before were made");
+    let Err(Error::Task(error)) = first.note(String::new()).call().await else {
+        panic!("it has ended")
+    };
+    assert!(matches!(error.cause, Cause::ActorDied(_)), "{error}");
+    // The name is free again.
+    while named_actor::<Diary>("diary").is_ok() {}
+    println!("lived");
+    Ok(())
+}
+
+/// An actor that another job calls, until the file is there.
+async fn serve(cx: &Driver, stop: &Path) -> Result<()> {
+    let file = stop.with_extension("diary");
+    let _served = diary(cx, file.to_str().unwrap()).await?;
+    println!("serving");
+    while !stop.exists() {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    Ok(())
+}
+
+async fn visit() -> Result<()> {
+    let diary = named_actor::<Diary>("diary")?;
+    for x in 0..10 {
+        assert_eq!(diary.double(x).call().await?, 2 * x);
+    }
+    println!("visited");
+    Ok(())
+}
+
+/// Waits as long as it is told, and counts.
+struct Sleeper;
+
+#[rdist::actor]
+impl Sleeper {
+    fn new() -> Self {
+        Self
+    }
+
+    fn after(&mut self, milliseconds: u64) -> u64 {
+        std::thread::sleep(Duration::from_millis(milliseconds));
+        milliseconds
+    }
+}
+
+async fn pool(cx: &Driver) -> Result<()> {
+    let mut pool = ActorPool::new((0..3).map(|_| Sleeper::spawn(cx).handle()));
+    let times = [20, 1, 10, 0, 3, 7, 2];
+    let in_order: Result<Vec<u64>> = pool.map(times, |actor, time| actor.after(time)).collect();
+    assert_eq!(in_order?, times);
+    let any: Result<Vec<u64>> =
+        pool.map_unordered(times, |actor, time| actor.after(time)).collect();
+    let mut any = any?;
+    assert_ne!(any[0], times[0], "the first one takes longest");
+    any.sort_unstable();
+    assert_eq!(any, [0, 1, 2, 3, 7, 10, 20]);
+
+    assert!(pool.has_free() && !pool.has_next());
+    pool.submit(|actor| actor.after(1_000_u64));
+    pool.submit(|actor| actor.after(0_u64));
+    let soon = Duration::from_millis(5);
+    assert!(matches!(pool.get_next_within(soon), Some(Err(Error::Timeout(_)))));
+    assert_eq!(pool.next_unordered().await.unwrap()?, 0);
+    assert_eq!(pool.next().await.unwrap()?, 1_000);
+    assert!(pool.next().await.is_none());
+    let spare = pool.pop_idle().unwrap();
+    pool.push(spare);
+    println!("pooled");
+    Ok(())
+}
+
 #[rdist::main]
 async fn main(cx: Driver) -> Result<()> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
@@ -146,6 +269,10 @@ async fn main(cx: Driver) -> Result<()> {
     match words.as_slice() {
         ["storm", stop] => storm(&cx, Path::new(stop)).await,
         ["chain"] => chain(&cx).await,
+        ["lives", path] => lives(&cx, path).await,
+        ["serve", stop] => serve(&cx, Path::new(stop)).await,
+        ["visit"] => visit().await,
+        ["pool"] => pool(&cx).await,
         other => Err(Error::Refused(format!("unknown arguments {other:?}"))),
     }
 }

@@ -7,6 +7,7 @@ use std::ops::Deref;
 use std::pin::Pin;
 
 use rdist_scheduler::id::{ActorId, WorkerId};
+use rdist_scheduler::outcome::{Cause, TaskError};
 use rdist_scheduler::spec::{self, TaskKind};
 use rkyv::bytecheck::CheckBytes;
 use rkyv::rancor::Fallible;
@@ -19,6 +20,7 @@ use super::object::{ObjectFuture, ObjectRef};
 use super::options::TaskOptions;
 use super::value::Value;
 use crate::executor::process::Process;
+use crate::executor::registry::TERMINATE;
 use crate::wire::executor::FromExecutor;
 
 /// A type whose `impl` block carries `#[rdist::actor]`.
@@ -97,7 +99,17 @@ impl<A: Actor> ActorHandle<A> {
         self.raw.id
     }
 
-    /// Ends the actor for good: a call that runs is cut off, calls that wait fail.
+    /// Ends the actor once the calls that were made before, through this process, have ended; its
+    /// value is dropped then. The object is there when it has been.
+    ///
+    /// # Panics
+    /// On a thread that belongs to no task.
+    pub fn terminate(&self) -> ObjectRef<()> {
+        let rules = CallRules { out_of_order: false, exactly_once: false, retries: 0 };
+        self.raw.call::<()>(TERMINATE, rules, |_| Vec::new()).retries(0).submit()
+    }
+
+    /// Ends the actor for good, and at once: a call that runs is cut off, calls that wait fail.
     ///
     /// # Errors
     /// [`Error::NotInTask`] outside a cluster's processes.
@@ -246,6 +258,8 @@ impl<R: Value> Call<R> {
 pub struct Spawning<A> {
     created: ObjectRef<()>,
     raw: RawActor,
+    /// Whether the actor that has the name already is as good.
+    get_if_exists: bool,
     marker: PhantomData<fn() -> A>,
 }
 
@@ -258,15 +272,15 @@ impl<A: Actor> Spawning<A> {
         mut options: TaskOptions,
         arguments: Vec<Argument>,
     ) -> Self {
-        let retries = options.call_retries;
+        let (retries, get_if_exists) = (options.call_retries, options.get_if_exists);
         let kind = TaskKind::ActorCreate(std::mem::take(&mut options.actor));
         let created = ObjectRef::of(cx.submit(function, kind, options, arguments));
         let id = ActorId(created.id().task);
         let raw = RawActor { id, owner: cx.process().worker, retries };
-        Self { created, raw, marker: PhantomData }
+        Self { created, raw, get_if_exists, marker: PhantomData }
     }
 
-    /// The handle, without waiting.
+    /// The handle, without waiting. With `get_if_exists` it may be of an actor that is never made.
     pub fn handle(&self) -> ActorHandle<A> {
         ActorHandle::of(self.raw)
     }
@@ -276,8 +290,20 @@ impl<A: Actor> Spawning<A> {
     /// # Errors
     /// [`Error::Task`] with what its constructor returned, or why there is no room for it.
     pub fn get(self) -> Result<ActorHandle<A>, Error> {
-        self.created.get()?;
-        Ok(self.handle())
+        let created = self.created.get();
+        self.made(created)
+    }
+
+    fn made(&self, created: Result<(), Error>) -> Result<ActorHandle<A>, Error> {
+        match created {
+            Ok(()) => Ok(self.handle()),
+            Err(Error::Task(TaskError { cause: Cause::NameTaken { name, .. }, .. }))
+                if self.get_if_exists =>
+            {
+                named_actor(&name)
+            }
+            Err(error) => Err(error),
+        }
     }
 }
 
@@ -287,8 +313,8 @@ impl<A: Actor> IntoFuture for Spawning<A> {
 
     fn into_future(self) -> Self::IntoFuture {
         Box::pin(async move {
-            (&self.created).await?;
-            Ok(self.handle())
+            let created = (&self.created).await;
+            self.made(created)
         })
     }
 }

@@ -214,6 +214,16 @@ impl Context {
     /// # Errors
     /// [`Error::Cancelled`] when the task is cancelled while it waits.
     pub fn block_on<F: Future>(&self, future: F) -> Result<F::Output, Error> {
+        // Without a deadline the wait ends with an output.
+        self.block_on_until(future, None).map(|output| output.expect("no deadline"))
+    }
+
+    /// The same until a deadline: `None`, it has passed.
+    pub(crate) fn block_on_until<F: Future>(
+        &self,
+        future: F,
+        deadline: Option<Instant>,
+    ) -> Result<Option<F::Output>, Error> {
         let mut future = pin!(future);
         let signal = Arc::new(Signal { woken: AtomicBool::new(true), parker: Parker::current() });
         let waker = Waker::from(signal.clone());
@@ -221,9 +231,11 @@ impl Context {
         loop {
             signal.woken.store(false, Ordering::SeqCst);
             if let Poll::Ready(output) = future.as_mut().poll(&mut poll_cx) {
-                return Ok(output);
+                return Ok(Some(output));
             }
-            self.0.wait(None, || signal.woken.load(Ordering::SeqCst))?;
+            if !self.0.wait(deadline, || signal.woken.load(Ordering::SeqCst))? {
+                return Ok(None);
+            }
         }
     }
 

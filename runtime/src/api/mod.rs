@@ -13,6 +13,7 @@ pub(crate) mod fault;
 pub(crate) mod group;
 pub(crate) mod object;
 pub(crate) mod options;
+pub(crate) mod pool;
 pub(crate) mod several;
 pub(crate) mod value;
 pub(crate) mod view;

@@ -25,6 +25,8 @@ pub struct TaskOptions {
     pub(crate) actor: ActorOptions,
     /// How often a call of the actor is made again, where that is not left to its type.
     pub(crate) call_retries: Option<u32>,
+    /// The actor that has the name already is as good.
+    pub(crate) get_if_exists: bool,
 }
 
 impl TaskOptions {
@@ -44,6 +46,7 @@ impl TaskOptions {
             policy: None,
             actor: ActorOptions::default(),
             call_retries: None,
+            get_if_exists: false,
         }
     }
 
@@ -142,6 +145,11 @@ impl TaskOptions {
     /// A cluster-wide name.
     pub fn name(&mut self, name: &str) {
         self.actor.name = Some(name.to_owned());
+    }
+
+    /// Whether an actor that has the name is as good.
+    pub fn get_if_exists(&mut self) {
+        self.get_if_exists = true;
     }
 
     /// Calls in flight.
@@ -342,6 +350,14 @@ macro_rules! __actor_option_methods {
         #[must_use]
         pub fn name(mut self, name: &str) -> Self {
             self.options.name(name);
+            self
+        }
+
+        /// With a [`name`](Self::name): if an actor has it already, that one is given instead of
+        /// an error. It is known when the actor has been awaited.
+        #[must_use]
+        pub fn get_if_exists(mut self) -> Self {
+            self.options.get_if_exists();
             self
         }
     };

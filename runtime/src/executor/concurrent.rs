@@ -21,7 +21,7 @@ use smallvec::SmallVec;
 use super::call_task::CallTask;
 use super::mailbox::{CALLS_PER_TURN, Mailbox};
 use super::process::Process;
-use super::registry::{Body, Class, MethodBody, SharedState, State};
+use super::registry::{Body, Class, MethodBody, SharedState, State, TERMINATE};
 use super::run::{self, Job, wrong_kind};
 use super::slots::Work;
 
@@ -136,6 +136,9 @@ impl Concurrent {
     }
 
     fn run_alone(&self, process: &'static Process, mailbox: &Mailbox, job: &Job) {
+        if job.spec.function == TERMINATE {
+            return mailbox.terminate(process, job);
+        }
         let mut state = self.lock_state();
         run::run(process, job, |body, arguments, cx| match (body, state.as_mut()) {
             (Some(Body::Actor(class)), None) => match (class.make)(arguments, cx)? {
@@ -203,7 +206,7 @@ impl Concurrent {
                 task.poll(process);
             }
             Err(ended) => {
-                run::finish(process, &job, Err(ended));
+                run::finish_call(process, &job, Err(ended));
                 self.lock_calls().ended(group);
             }
         }

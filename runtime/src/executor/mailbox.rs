@@ -9,15 +9,17 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
 use rdist_scheduler::id::ActorId;
+use rdist_scheduler::spec::TaskKind;
 
 use super::concurrent::Concurrent;
 use super::panic::guarded;
 use super::process::Process;
-use super::registry::{Body, Class, MethodBody, State};
-use super::run::{self, Job, wrong_kind};
+use super::registry::{Body, Class, MethodBody, State, TERMINATE};
+use super::run::{self, Ended, Job, wrong_kind};
 use super::saving::Saving;
 use super::slots::Work;
 use crate::api::error::Failure;
+use crate::wire::executor::FromExecutor;
 
 /// Calls that a thread runs before other work gets its turn.
 pub(super) const CALLS_PER_TURN: usize = 64;
@@ -73,6 +75,16 @@ impl Mailbox {
         };
         if result.is_err() {
             eprintln!("rdist: {} panicked while its state was dropped", self.id);
+        }
+    }
+
+    /// Ends the actor from inside, after the calls before.
+    pub(super) fn terminate(&self, process: &'static Process, job: &Job) {
+        self.flush(process);
+        self.end();
+        run::finish_call(process, job, process.encode(&()).map_err(|e| Ended::Failed(e.into())));
+        if let TaskKind::ActorCall { actor, actor_owner: owner, .. } = job.spec.kind {
+            process.outbox.send(&FromExecutor::KillActor { actor, owner });
         }
     }
 
@@ -166,6 +178,10 @@ impl Serial {
     }
 
     fn call(&self, process: &'static Process, mailbox: &Mailbox, job: &Job) {
+        if job.spec.function == TERMINATE {
+            mailbox.terminate(process, job);
+            return;
+        }
         if let Some(saving) = &self.saving {
             saving.before(process, mailbox.id, job.spec.function);
         }
@@ -204,7 +220,7 @@ impl Serial {
             (Some(saving), Some(state), Some(started)) if is_call => {
                 saving.ended(process, job, result, &**state, started.elapsed());
             }
-            _ => run::finish(process, job, result),
+            _ => run::finish_call(process, job, result),
         }
         if state.is_none() && ActorId(job.spec.id) == mailbox.id {
             // Its constructor failed, and the worker knows.

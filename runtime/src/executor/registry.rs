@@ -135,6 +135,9 @@ pub const fn function_id(name: &str) -> u64 {
 /// The id of the program's main function.
 pub(crate) const DRIVER: u64 = 0;
 
+/// The id of the call that ends its actor.
+pub(crate) const TERMINATE: u64 = u64::MAX;
+
 /// Functions by id.
 #[derive(Debug)]
 pub(crate) struct Registry {

@@ -370,6 +370,11 @@ pub(super) fn finish(
     next
 }
 
+/// Says how a call ended. It takes no turns, so that nothing is next.
+pub(super) fn finish_call(process: &'static Process, job: &Job, result: Result<Encoded, Ended>) {
+    let _ = finish(process, job, result);
+}
+
 /// How a job ended, with what its values refer to: it is held until the message is out.
 pub(super) fn end_of(
     process: &'static Process,

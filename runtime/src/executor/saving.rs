@@ -72,10 +72,10 @@ impl Saving {
         let saved = match guarded(|| (self.how.save)(state)) {
             Ok(Ok(saved)) => saved,
             // The caller must not take for saved what is not.
-            Ok(Err(failure)) => return run::finish(process, job, Err(Ended::Failed(failure))),
+            Ok(Err(failure)) => return run::finish_call(process, job, Err(Ended::Failed(failure))),
             Err(message) => {
                 let panicked = Ended::Panicked { message, retry: false };
-                return run::finish(process, job, Err(panicked));
+                return run::finish_call(process, job, Err(panicked));
             }
         };
         let (end, held) = run::end_of(process, job, result);

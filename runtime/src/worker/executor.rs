@@ -29,6 +29,8 @@ pub(super) enum CreateError {
 pub(super) struct Executor {
     pub id: ExecutorId,
     pub job: JobId,
+    /// Other jobs, of which it has run calls of its actors.
+    pub guests: HashSet<JobId>,
     /// Runs the job's main function.
     pub is_driver: bool,
     /// Set when it broke the protocol: its messages are no longer read, and this is its death.
@@ -63,7 +65,7 @@ impl Executor {
         let executor = Self {
             id,
             job,
-
+            guests: HashSet::new(),
             is_driver,
             misbehaved: None,
             stopping: false,

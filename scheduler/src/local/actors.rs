@@ -77,10 +77,8 @@ impl LocalCore {
                     // It never had the name, and has none to give back.
                     supervised.name = None;
                 }
-                let reason = format!(
-                    "the name {name:?} belongs to {other}; choose another one, or look it up"
-                );
-                self.fail(key, TaskError { task: actor.0, cause: Cause::Refused { reason } });
+                let cause = Cause::NameTaken { name: name.to_owned(), by: other };
+                self.fail(key, TaskError { task: actor.0, cause });
             }
             _ => self.resolve_actor(key),
         }

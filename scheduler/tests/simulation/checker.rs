@@ -29,7 +29,10 @@ impl Harm {
             Cause::ActorDied(_) => self.executors_died || self.workers_died || self.drained,
             Cause::OwnerDied | Cause::ObjectLost | Cause::WorkerDied { .. } => self.workers_died,
             Cause::Cancelled | Cause::TimedOut { .. } => self.workers_died,
-            Cause::ExecutorDied(_) | Cause::Panicked { .. } | Cause::Refused { .. } => false,
+            Cause::NameTaken { .. }
+            | Cause::ExecutorDied(_)
+            | Cause::Panicked { .. }
+            | Cause::Refused { .. } => false,
         };
         assert!(excused, "nothing explains this error: {error} ({self:?})");
     }

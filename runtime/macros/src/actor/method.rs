@@ -8,7 +8,7 @@ use super::named;
 use crate::signature::{Output, Remote};
 
 /// Names that a handle has already.
-const TAKEN: [&str; 6] = ["id", "kill", "kill_gracefully", "clone", "spawn", "with"];
+const TAKEN: [&str; 6] = ["id", "kill", "terminate", "clone", "spawn", "with"];
 
 /// How a method gets at the actor.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

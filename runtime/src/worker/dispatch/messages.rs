@@ -181,7 +181,10 @@ impl Dispatch {
     /// Ids of another job would let one job write into another's objects.
     fn check_job(&self, by: ExecutorId, object: ObjectId) -> Result<(), String> {
         match self.executors.get(&by) {
-            Some(executor) if executor.job != object.task.job() => {
+            Some(executor)
+                if executor.job != object.task.job()
+                    && !executor.guests.contains(&object.task.job()) =>
+            {
                 Err(format!("{object} is not of its job, {}", executor.job))
             }
             _ => Ok(()),

@@ -87,6 +87,11 @@ impl Dispatch {
             self.readers.holds.entry((executor, spec.id)).or_default().extend(blocks);
         }
         let spec = TaskSpec::clone(spec);
+        if let Some(at) = self.executors.get_mut(&executor)
+            && at.job != spec.id.job()
+        {
+            at.guests.insert(spec.id.job());
+        }
         self.send(executor, &ToExecutor::Run { spec, attempt, dependencies, after: None });
         true
     }
