@@ -379,8 +379,31 @@ impl Simulation {
     }
 
     /// A head that restarted may place a task again whose first run had just ended: the owner has
-    /// its result, and may have freed what the second run reads.
+    /// its result, and may have freed what the second run reads, and what its children read.
     fn runs_for_nobody(&self, at: At) -> bool {
+        let mut next = Some(at);
+        while let Some(at) = next {
+            if self.has_no_owner(at) {
+                return true;
+            }
+            next = self.parent_of(at);
+        }
+        false
+    }
+
+    /// The run that submitted what runs there.
+    fn parent_of(&self, at: At) -> Option<At> {
+        let spec = &self.workers[&at.worker].processes[&at.executor].runs.get(&at.run)?.spec;
+        let parent = Some(spec.parent).filter(|parent| *parent != spec.id)?;
+        self.workers.iter().find_map(|(worker, of)| {
+            of.processes.iter().find_map(|(executor, process)| {
+                let (run, _) = process.runs.iter().find(|(_, run)| run.spec.id == parent)?;
+                Some(At { worker: *worker, executor: *executor, run: *run })
+            })
+        })
+    }
+
+    fn has_no_owner(&self, at: At) -> bool {
         let Some(worker) = self.workers.get(&at.worker) else { return true };
         let Some(run) = worker.processes[&at.executor].runs.get(&at.run) else { return true };
         let task = run.spec.id;
