@@ -8,9 +8,9 @@
 //!    | Skipped    |  Failed        |
 //!    +------------+----------------+
 //! ```
-//! 1 all that it comes after has succeeded; 2 its command ended well; 3 it did not, and may be tried
-//! again, or an input was lost and is made again first; 4 it may not; 5 what it comes after failed
-//! or was skipped; 6 an output is lost that somebody needs.
+//! 1 all that it comes after has succeeded; 2 its command ended well; 3 it did not, and may be
+//! tried again, or an input was lost and is made again first; 4 it may not; 5 what it comes after
+//! failed or was skipped; 6 an output is lost that somebody needs.
 
 mod events;
 

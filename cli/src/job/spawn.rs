@@ -8,8 +8,8 @@
 //! suspended, until it executes the program or ends. In between it makes system calls only: no
 //! allocation, no lock, no panic. All memory that it reads was prepared before by the caller, who
 //! holds it until the child is gone from here; the one thing that it writes is `Shared::error`.
-//! Signals are blocked from before the `clone` until just before the `execve`, so that no handler of
-//! this process runs in the child.
+//! Signals are blocked from before the `clone` until just before the `execve`, so that no handler
+//! of this process runs in the child.
 
 use std::ffi::{CStr, CString, c_char, c_int, c_void};
 use std::io;
@@ -108,7 +108,7 @@ pub(super) fn start(start: &Start<'_>) -> io::Result<Started> {
 /// The child, up to its new program.
 extern "C" fn child(argument: *mut c_void) -> c_int {
     let shared = argument.cast::<Shared>();
-    // Safety: `shared` lives in the suspended caller; all calls are system calls on prepared memory.
+    // Safety: `shared` lives in the suspended caller; all calls are system calls on its memory.
     unsafe {
         let failed = prepare(shared) || {
             libc::execve((*shared).program, (*shared).arguments, (*shared).environment);

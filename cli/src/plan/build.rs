@@ -14,15 +14,6 @@ use crate::units;
 /// Most pairs of a step and one that it comes after.
 const MAX_PAIRS: usize = 5_000_000;
 
-/// Whether the text is a plain command job, rather than a workload.
-pub(crate) fn is_plan(text: &str) -> bool {
-    match text.parse::<toml::Table>() {
-        Ok(table) => table.contains_key("task"),
-        // Its mistake is to be shown by whoever it was written for.
-        Err(_) => text.lines().any(|line| line.trim_start().starts_with("[[task]]")),
-    }
-}
-
 /// The plan that `text`, the content of `file`, describes. Files of the client are relative to the
 /// file's folder, and must be there.
 pub(crate) fn build(file: &Path, text: &str) -> Result<Plan, PlanError> {

@@ -4,8 +4,8 @@
 //! [[task]] of a TOML ── document ──► build ──► Plan ── JSON ──► job::commands, on the cluster
 //! --each 'cmd {}'    ───────────────► each ──►
 //! ```
-//! A plan is checked whole before anything starts, and every complaint names its line. How its steps
-//! run is `job`'s.
+//! A plan is checked whole before anything starts, and every complaint names its line. How its
+//! steps run is `job`'s.
 
 mod build;
 mod document;
@@ -17,7 +17,7 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-pub(crate) use build::{build, is_plan};
+pub(crate) use build::build;
 pub(crate) use each::{Each, each};
 pub(crate) use graph::graph;
 
@@ -142,6 +142,15 @@ pub(crate) struct PlanError {
     pub place: String,
     /// For people.
     pub what: String,
+}
+
+/// Whether the text is a plain command job, rather than a workload.
+pub(crate) fn is_plan(text: &str) -> bool {
+    match text.parse::<toml::Table>() {
+        Ok(table) => table.contains_key("task"),
+        // Its mistake is to be shown by whoever it was written for.
+        Err(_) => text.lines().any(|line| line.trim_start().starts_with("[[task]]")),
+    }
 }
 
 /// Puts an element's index where a text says `{index}`; `${index}` is the shell's own.

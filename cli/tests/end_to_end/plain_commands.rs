@@ -246,7 +246,8 @@ fn a_command_survives_its_executor_and_dies_with_its_job() {
     let place = Place::new(&[1]);
     let go_on = place.folder.path().join("go-on");
     let wait = format!(
-        "[[task]]\nname = \"wait\"\ncommand = \"echo pid $$; (sleep 1000; true) & until test -e {}; do sleep 0.05; done\"\n",
+        "[[task]]\nname = \"wait\"\ncommand = \"echo pid $$; (sleep 1000; true) & \
+         until test -e {}; do sleep 0.05; done\"\n",
         go_on.display()
     );
     let path = place.write("wait.toml", &wait);

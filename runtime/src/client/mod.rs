@@ -240,8 +240,8 @@ impl Client {
         self.json(ClientRequest::List(listed)).await
     }
 
-    /// Why a task, an actor, an object or a job is where it is, and what happened to it, by its id in
-    /// text: an object with the `head`'s reason and the `workers`' answers.
+    /// Why a task, an actor, an object or a job is where it is, and what happened to it, by its id
+    /// in text: an object with the `head`'s reason and the `workers`' answers.
     pub async fn explain(&self, id: &str) -> Result<serde_json::Value, ClientError> {
         self.json(ClientRequest::Explain(id.to_owned())).await
     }

@@ -11,7 +11,7 @@ use std::time::Duration;
 use crate::wire;
 use crate::wire::client::ClientRefusal;
 use crate::wire::cluster::MAX_BLOB_BYTES;
-use crate::wire::files::{BlobHash, JobFiles, MAX_MANIFEST_BYTES, Manifest};
+use crate::wire::files::{BlobHash, Content, JobFiles, MAX_MANIFEST_BYTES, Manifest};
 
 /// Largest piece that is read from a stream at once.
 const PIECE_BYTES: usize = 1 << 20;
@@ -105,9 +105,10 @@ impl Blobs {
             }
             let manifest = self.manifest(&hash).map_err(ClientRefusal::Files)?;
             let lacks = manifest.files().find(|(blob, _)| !self.has(blob)).map(|(blob, _)| blob);
-            if let Some(lacks) = lacks {
-                let path = manifest.entries.iter().find(|entry| {
-                    matches!(entry.content, wire::files::Content::File { blob, .. } if blob == lacks)
+            if lacks.is_some() {
+                let path = manifest.entries.iter().find(|entry| match &entry.content {
+                    Content::File { blob, .. } => Some(*blob) == lacks,
+                    Content::Link { .. } => false,
                 });
                 return Err(missing(path.map_or("a file", |entry| entry.path.as_str())));
             }
@@ -186,7 +187,7 @@ impl Drop for Temporary {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::wire::files::{Content, Entry};
+    use crate::wire::files::Entry;
 
     fn store(blobs: &Blobs, bytes: &[u8]) -> BlobHash {
         let hash = *blake3::hash(bytes).as_bytes();

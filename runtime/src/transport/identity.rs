@@ -30,7 +30,8 @@ const AUTHORITY_AGE: Duration = Duration::from_secs(20 * 365 * 24 * 3600);
 /// How long a certificate lives. Workers and clients get a new one with every start, and the head
 /// and workers now and then while they run.
 const CERTIFICATE_AGE: Duration = Duration::from_secs(30 * 24 * 3600);
-/// How old a daemon lets its certificate become: a head that is away for two weeks locks nobody out.
+/// How old a daemon lets its certificate become: a head that is away for two weeks locks nobody
+/// out.
 pub const ROTATION_PERIOD: Duration = Duration::from_secs(10 * 24 * 3600);
 /// Clocks may differ by so much.
 const CLOCK_SKEW: Duration = Duration::from_secs(24 * 3600);

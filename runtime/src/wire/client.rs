@@ -50,8 +50,8 @@ pub enum ClientRequest {
     StopJob(JobId),
     /// What there is. Answered by `Json`, an array.
     List(Listed),
-    /// Why a task, an actor, an object or a job is where it is, and what happened to it, by its id in
-    /// text. Answered by `Json`.
+    /// Why a task, an actor, an object or a job is where it is, and what happened to it, by its id
+    /// in text. Answered by `Json`.
     Explain(String),
     /// Take nothing new, then leave. Answered by `Done`.
     DrainWorker(WorkerId),

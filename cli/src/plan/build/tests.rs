@@ -1,4 +1,5 @@
 use super::*;
+use crate::plan::is_plan;
 
 fn built(text: &str) -> Result<Plan, String> {
     build(Path::new("jobs/x.toml"), text).map_err(|error| error.to_string())
