@@ -40,9 +40,9 @@ use crate::wire::executor::MAX_STATE_BYTES;
 /// that is in the saved state is answered from the note instead of being run. So each call takes
 /// effect once, however often processes die, as long as the worker that made the actor lives.
 ///
-/// [`save`](Self::save) is called after each call; what it returns is sent on once for all calls that
-/// were waiting. What a call does to the world outside of the actor happens again when the call
-/// does; tasks and calls that it submits have the same ids then.
+/// [`save`](Self::save) is called after each call; what it returns is sent on once for all calls
+/// that were waiting. What a call does to the world outside of the actor happens again when the
+/// call does; tasks and calls that it submits have the same ids then.
 ///
 /// # Limits
 /// The state may have 1 MiB in bytes and no [`ObjectRef`](crate::ObjectRef) inside; larger data

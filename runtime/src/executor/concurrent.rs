@@ -8,9 +8,9 @@
 //!    itself (`alone`) starts when nothing is in flight, and until then nothing else starts;
 //! 2. its thread returns, or the future of an async call is ready.
 //!
-//! **CO-1** Where a call could start, the mailbox is in the queue of work (`is_queued`), or a thread
-//! serves it that will look again. So whoever makes room or adds a call looks once, and a thread
-//! that starts a call which keeps it calls another one first.
+//! **CO-1** Where a call could start, the mailbox is in the queue of work (`is_queued`), or a
+//! thread serves it that will look again. So whoever makes room or adds a call looks once, and a
+//! thread that starts a call which keeps it calls another one first.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
