@@ -13,7 +13,7 @@ use crate::output;
 use crate::units::show_seconds;
 
 /// Columns of workers for people.
-const WORKERS: [(&str, &str); 10] = [
+const WORKERS: [(&str, &str); 11] = [
     ("worker", "WORKER"),
     ("host", "HOST"),
     ("pid", "PROCESS"),
@@ -23,6 +23,7 @@ const WORKERS: [(&str, &str); 10] = [
     ("store_bytes", "STORE"),
     ("used_bytes", "USED"),
     ("spilled_bytes", "SPILLED"),
+    ("limits", "LIMITS"),
     ("labels", "LABELS"),
 ];
 
@@ -91,6 +92,7 @@ fn worker(worker: &WorkerStatus) -> Value {
         "store_bytes": worker.store_bytes,
         "used_bytes": worker.usage.live_bytes,
         "spilled_bytes": worker.usage.spilled_bytes,
+        "limits": worker.usage.limits,
         "spilled_objects": worker.usage.spilled_files,
         "labels": labels,
         "placed": worker.placed,

@@ -155,3 +155,21 @@ fn without_leave_to_spill_a_full_store_is_an_error() {
     let line = finished.stdout.iter().find(|line| line.contains("after ")).unwrap();
     assert!(line.contains("--spill-limit 0"), "{line}");
 }
+
+#[test]
+fn who_takes_more_memory_than_it_asked_for_ends_alone_and_with_its_figures() {
+    let cluster = Cluster::with_workers(&[2]);
+    let status = cluster.run(&["--json", "status"]).json_line("status");
+    let limits = text(&status["workers"][0], "limits").to_owned();
+    assert!(["cgroup v2", "cgroup v1", "cgroup v1 (memory)", "rlimit, watch"].contains(&&*limits));
+    let finished = cluster.run(&["submit", &program(), "--", "eaters"]);
+    finished.assert_success();
+    for who in ["greedy", "eater"] {
+        let line = finished.stdout.iter().find(|line| line.contains(&format!("{who}: "))).unwrap();
+        assert!(line.contains("ran out of memory"), "{line}");
+        assert!(line.contains("where 100.0 MiB are its limit"), "{line}");
+    }
+    assert!(finished.stdout.iter().any(|line| line.ends_with("the others live")), "{finished}");
+    cluster.run(&["head", "stop"]).assert_success();
+    cluster.assert_all_gone();
+}

@@ -75,6 +75,59 @@ async fn many(cx: &Driver, count: u64, bytes: u64) -> Result<()> {
     Ok(())
 }
 
+/// Takes so much memory, in pieces, and keeps it for a moment.
+#[rdist::task]
+fn eat(mebibytes: u64) -> u64 {
+    let mut eaten = Vec::new();
+    for piece in 0..mebibytes {
+        eaten.push(vec![piece as u8 | 1; 1 << 20]);
+        std::thread::sleep(std::time::Duration::from_micros(200));
+    }
+    std::thread::sleep(std::time::Duration::from_millis(300));
+    eaten.len() as u64
+}
+
+/// The process that it runs in.
+#[rdist::task]
+fn process() -> u32 {
+    std::process::id()
+}
+
+struct Eater;
+
+#[rdist::actor]
+impl Eater {
+    fn new() -> Self {
+        Self
+    }
+
+    fn eat(&mut self, mebibytes: u64) -> u64 {
+        let eaten: Vec<Vec<u8>> = (0..mebibytes).map(|_| vec![1; 1 << 20]).collect();
+        std::thread::sleep(std::time::Duration::from_millis(400));
+        eaten.len() as u64
+    }
+}
+
+/// Who takes more than it asked for ends alone.
+async fn eaters(cx: &Driver) -> Result<()> {
+    let before = process.submit(cx).await?;
+    let modest = eat.with().cpus(0.5).memory(200 << 20).retries(0).submit(cx, 20);
+    let greedy = eat.with().cpus(0.5).memory(100 << 20).oom_retries(0).submit(cx, 400);
+    let error = greedy.await.unwrap_err();
+    println!("greedy: {error}");
+    assert_eq!(modest.await?, 20);
+    let eater = Eater::with().own_process().memory(100 << 20).spawn(cx).await?;
+    assert_eq!(eater.eat(10).call().await?, 10);
+    let error = eater.eat(400).call().await.unwrap_err();
+    println!("eater: {error}");
+    // Shared memory is not the task's own.
+    let large = make.with().memory(60 << 20).submit(cx, 1, 100 << 20);
+    println!("made {}", large.read()?.len());
+    assert_eq!(process.submit(cx).await?, before, "the pool's process has died too");
+    println!("the others live");
+    Ok(())
+}
+
 #[rdist::main]
 async fn main(cx: Driver) -> Result<()> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
@@ -98,6 +151,7 @@ async fn main(cx: Driver) -> Result<()> {
             }
             println!("{} are right", kept.len());
         }
+        ["eaters"] => eaters(&cx).await?,
         // Waits until the file is there before it reads what it made.
         ["damaged", count, bytes, file] => {
             let (count, bytes) = (number(count), number(bytes));

@@ -48,7 +48,7 @@ pub enum WorkerToHead {
     Leaving,
 }
 
-/// What a worker's store holds.
+/// What a worker's store holds, and what else people are told of the worker.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Archive, Serialize, Deserialize)]
 pub struct WorkerUsage {
     /// Bytes of objects in shared memory.
@@ -57,6 +57,8 @@ pub struct WorkerUsage {
     pub spilled_bytes: u64,
     /// Objects on disk.
     pub spilled_files: u64,
+    /// How it holds executors to what they asked for: `cgroup v2`, `cgroup v1`, `rlimit, watch`.
+    pub limits: String,
 }
 
 /// Who a worker is.

@@ -16,6 +16,7 @@ use rdist_scheduler::id::{ExecutorId, JobId, WorkerId};
 use rdist_scheduler::outcome::Death;
 use tokio::process::{Child, Command};
 
+use super::limits::{Lease, Limit, Limits};
 use super::output::{OutputReader, Tail};
 use crate::executor::{DRIVER_FILES, EXECUTOR_FD, SCRATCH};
 use crate::wire::cluster::{JobInfo, Output};
@@ -23,6 +24,9 @@ use crate::wire::cluster::{JobInfo, Output};
 /// How long output may go on to arrive after its process has ended: a grandchild may hold the
 /// pipe open for ever.
 const OUTPUT_GRACE: Duration = Duration::from_millis(200);
+
+/// How a program says that it was refused memory: Rust's words.
+const ALLOCATION_FAILED: &str = "memory allocation of";
 
 /// An executor to start.
 #[derive(Debug)]
@@ -32,9 +36,9 @@ pub(super) struct Launch {
     pub job: JobId,
     /// The executor's end of the socket.
     pub socket: OwnedFd,
-    /// CPUs that it may use at a time: the number of threads for numeric libraries.
-    pub threads: u32,
-    /// For people: `driver`, `pool`, `actor`.
+    /// What it may use; numeric libraries get a thread for each CPU.
+    pub limit: Limit,
+    /// For people: `driver`, `pool`, `task`, `actor`.
     pub source: &'static str,
 }
 
@@ -66,12 +70,13 @@ pub(super) async fn run(
     launch: Launch,
     info: &JobInfo,
     prepared: &Prepared,
-    processes: &Processes,
+    (processes, limits): (&Processes, &Limits),
     output: impl Fn(Output) + Clone + 'static,
 ) -> Death {
     let (executor, job) = (launch.executor, launch.job);
     let reader = OutputReader::new(job, launch.worker, launch.source, output);
-    let mut child = match spawn(launch, info, prepared) {
+    let lease = limits.lease(executor, launch.limit);
+    let mut child = match spawn(launch, info, prepared, &lease) {
         Ok(child) => child,
         Err(error) => {
             let reason = format!("{}: {error}", prepared.program.display());
@@ -88,7 +93,14 @@ pub(super) async fn run(
     let reading = tokio::task::spawn_local(async move {
         tokio::join!(optional(stdout), optional(stderr));
     });
-    let status = child.wait().await;
+    let pid = child.id().unwrap_or_default();
+    let (status, mut verdict) = tokio::select! {
+        status = child.wait() => (status, None),
+        verdict = lease.watch(pid) => {
+            kill(processes, executor);
+            (child.wait().await, Some(verdict))
+        }
+    };
     if let Ok(mut processes) = processes.lock() {
         processes.remove(&executor);
     }
@@ -102,7 +114,17 @@ pub(super) async fn run(
     if tokio::time::timeout(OUTPUT_GRACE, reading).await.is_err() {
         abort.abort();
     }
-    death(status, tail.text())
+    let death = death(status, tail.text());
+    if let Death::Killed { signal: libc::SIGKILL, .. } = &death {
+        verdict = verdict.or_else(|| lease.kernel_verdict());
+    }
+    if let Death::Killed { signal: libc::SIGABRT, stderr } = &death
+        && lease.data_limit().is_some()
+        && stderr.contains(ALLOCATION_FAILED)
+    {
+        verdict = Some(stderr.trim().to_owned());
+    }
+    verdict.map_or(death, |reason| Death::OutOfMemory { reason })
 }
 
 async fn optional(work: Option<impl Future<Output = ()>>) {
@@ -111,8 +133,13 @@ async fn optional(work: Option<impl Future<Output = ()>>) {
     }
 }
 
-fn spawn(launch: Launch, job: &JobInfo, prepared: &Prepared) -> std::io::Result<Child> {
-    let threads = launch.threads.max(1).to_string();
+fn spawn(
+    launch: Launch,
+    job: &JobInfo,
+    prepared: &Prepared,
+    lease: &Lease,
+) -> std::io::Result<Child> {
+    let threads = (launch.limit.cpus.ceil() as u32).max(1).to_string();
     let mut command = Command::new(&prepared.program);
     command
         .args(&job.arguments)
@@ -137,9 +164,10 @@ fn spawn(launch: Launch, job: &JobInfo, prepared: &Prepared) -> std::io::Result<
         None => {}
     }
     let (socket, parent) = (launch.socket.as_raw_fd(), std::process::id());
-    // SAFETY: between fork and exec only async-signal-safe calls are made: setsid, prctl, getppid,
-    // fcntl.
-    // `socket` stays open in the parent until the child has executed, since `launch` lives here.
+    let (doors, data_limit) = (lease.doors(), lease.data_limit());
+    // SAFETY: between fork and exec only async-signal-safe calls are made: setsid, prctl,
+    // getppid, fcntl, write, setrlimit; nothing is allocated. `socket` stays open in the parent until the child has
+    // executed, since `launch` lives here.
     unsafe {
         command.pre_exec(move || {
             let failed = |result: i32| result == -1;
@@ -150,6 +178,17 @@ fn spawn(launch: Launch, job: &JobInfo, prepared: &Prepared) -> std::io::Result<
                 || failed(libc::fcntl(socket, libc::F_SETFD, 0))
             {
                 return Err(std::io::Error::last_os_error());
+            }
+            for door in &doors {
+                if libc::write(door.as_raw_fd(), b"0".as_ptr().cast(), 1) != 1 {
+                    return Err(std::io::Error::last_os_error());
+                }
+            }
+            if let Some(bytes) = data_limit {
+                let limit = libc::rlimit { rlim_cur: bytes, rlim_max: bytes };
+                if failed(libc::setrlimit(libc::RLIMIT_DATA, &raw const limit)) {
+                    return Err(std::io::Error::last_os_error());
+                }
             }
             Ok(())
         });

@@ -14,6 +14,7 @@ mod dispatch;
 mod executor;
 mod inbox;
 mod launch;
+mod limits;
 mod network;
 mod output;
 mod query;

@@ -13,6 +13,8 @@ use crate::spec::TaskSpec;
 pub enum ExecutorRole {
     /// Runs the job's tasks and light actors, many at a time.
     Pool,
+    /// Runs tasks that ask for memory, one at a time, so that it can be held to what they ask for.
+    Alone,
     /// Runs the job's main function alone.
     Driver,
     /// Runs one actor alone.

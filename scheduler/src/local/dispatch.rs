@@ -184,6 +184,9 @@ impl LocalCore {
                 {
                     *place = slot;
                 }
+                if process.role == super::ExecutorRole::Alone {
+                    self.idle_alone(executor);
+                }
             }
             if let TaskKind::ActorCall { actor, .. } = self.tasks[key].spec.kind {
                 if blocked {

@@ -18,6 +18,9 @@ use crate::resource::Resources;
 use crate::spec::TaskKind;
 use crate::task::{TaskKey, TaskState};
 
+/// Processes for one task at a time that a job keeps while they have none.
+const IDLE_ALONE: usize = 4;
+
 /// A process that runs user code.
 #[derive(Debug)]
 pub(super) struct Executor {
@@ -105,6 +108,44 @@ impl LocalCore {
         }
     }
 
+    /// A process without work that may use as much memory as the request says; else a new one.
+    pub(super) fn executor_alone(&mut self, job: JobId, request: &Resources) -> ExecutorId {
+        let idle = self.idle.get_mut(&job).and_then(|idle| {
+            let executors = &self.executors;
+            let fits = |executor: &ExecutorId| {
+                executors.get(executor).is_some_and(|process| process.resources == *request)
+            };
+            idle.iter().position(fits).map(|at| idle.remove(at))
+        });
+        match idle {
+            Some(executor) => executor,
+            None => self.start_executor(job, ExecutorRole::Alone, request.clone(), 0),
+        }
+    }
+
+    /// A process that runs one task at a time has none: it is kept for the next, or ends.
+    pub(super) fn idle_alone(&mut self, executor: ExecutorId) {
+        let Some(process) = self.executors.get(&executor) else { return };
+        if !process.is_up() || !process.running.is_empty() || process.killed_for.is_some() {
+            return;
+        }
+        let idle = self.idle.entry(process.job).or_default();
+        idle.push(executor);
+        if idle.len() > IDLE_ALONE {
+            let oldest = idle.remove(0);
+            self.stop_executor(oldest, false);
+        }
+    }
+
+    fn not_idle(&mut self, job: JobId, executor: ExecutorId) {
+        if let Some(idle) = self.idle.get_mut(&job) {
+            idle.retain(|other| *other != executor);
+            if idle.is_empty() {
+                self.idle.remove(&job);
+            }
+        }
+    }
+
     /// Asks a process to end; what runs in it counts until it has.
     pub(super) fn stop_executor(&mut self, executor: ExecutorId, force: bool) {
         let Some(process) = self.executors.get_mut(&executor) else { return };
@@ -113,6 +154,7 @@ impl LocalCore {
         }
         process.phase = Phase::Stopping;
         let job = process.job;
+        self.not_idle(job, executor);
         if self.pools.get(&job) == Some(&executor) {
             self.pools.remove(&job);
         }
@@ -124,6 +166,7 @@ impl LocalCore {
 
     pub(super) fn executor_died(&mut self, executor: ExecutorId, death: Death) {
         let Some(mut process) = self.executors.remove(&executor) else { return };
+        self.not_idle(process.job, executor);
         if process.role != ExecutorRole::Pool {
             self.end_groups_of(executor);
         }

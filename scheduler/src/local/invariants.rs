@@ -70,7 +70,16 @@ impl LocalCore {
         assert_eq!(self.queue.len() + queued, ready, "TG-2: the queue counts the ready tasks");
         let listed: usize = self.executors.values().map(|process| process.running.len()).sum();
         assert_eq!(listed, running, "TG-3: executors list the running tasks alone");
+        self.check_idle();
         self.check_ahead(ahead);
+    }
+
+    fn check_idle(&self) {
+        for executor in self.idle.values().flatten() {
+            let process = &self.executors[executor];
+            let is_idle = process.is_up() && process.running.is_empty();
+            assert!(is_idle, "EX-1: {executor} waits for a task, and has none");
+        }
     }
 
     fn check_ahead(&self, ahead: usize) {

@@ -143,6 +143,8 @@ pub struct LocalCore {
     lineage: Lineage,
     executors: FastMap<ExecutorId, Executor>,
     pools: FastMap<JobId, ExecutorId>,
+    /// Executors for one task at a time that have none.
+    idle: FastMap<JobId, Vec<ExecutorId>>,
     /// Executors that were asked to end, by the time when they are killed.
     stopping: VecDeque<(Timestamp, ExecutorId)>,
     /// Ends of tasks' time limits and pauses.
@@ -207,6 +209,7 @@ impl LocalCore {
             lineage: Lineage::new(config.lineage_records),
             executors: FastMap::default(),
             pools: FastMap::default(),
+            idle: FastMap::default(),
             stopping: VecDeque::new(),
             timers: Timers::default(),
             history: History::default(),

@@ -335,6 +335,9 @@ impl LocalCore {
             TaskKind::ActorCreate(options) if options.own_process => {
                 ExecutorRole::Actor(crate::id::ActorId(spec.id))
             }
+            TaskKind::Plain if !spec.request.memory.is_zero() => {
+                return self.executor_alone(job, &spec.request);
+            }
             _ => ExecutorRole::Pool,
         };
         if role == ExecutorRole::Pool {

@@ -13,6 +13,7 @@ use crate::wire::cluster::{PeerFrame, WorkerToHead};
 use crate::wire::executor::ToExecutor;
 use crate::worker::executor::Executor;
 use crate::worker::launch::{self, Launch};
+use crate::worker::limits::Limit;
 use crate::worker::network::Command;
 
 impl Dispatch {
@@ -145,11 +146,13 @@ impl Dispatch {
         self.executors.insert(id, executor);
         let source = match role {
             ExecutorRole::Pool => "pool",
+            ExecutorRole::Alone => "task",
             ExecutorRole::Driver => "driver",
             ExecutorRole::Actor(_) => "actor",
         };
-        let threads = resources.cpu.as_f64().ceil() as u32;
-        let launch = Launch { executor: id, worker: self.worker, job, socket, threads, source };
+        let memory = (!resources.memory.is_zero()).then(|| resources.memory.as_f64() as u64);
+        let limit = Limit { memory, cpus: resources.cpu.as_f64() };
+        let launch = Launch { executor: id, worker: self.worker, job, socket, limit, source };
         match self.jobs.get(&job) {
             Some(info) => self.network.command(Command::Launch(launch, info.clone())),
             None => {

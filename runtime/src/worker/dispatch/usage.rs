@@ -40,14 +40,22 @@ impl Dispatch {
         if self.registered.is_some() {
             return;
         }
-        let live_bytes = self.arena.live_bytes();
+        let live = self.arena.live_bytes();
         let spilled = self.room.spilled();
-        let usage =
-            WorkerUsage { live_bytes, spilled_bytes: spilled.bytes, spilled_files: spilled.files };
-        self.reported.is_due = self.reported.usage.as_ref() != Some(&usage);
+        let is_same = self.reported.usage.as_ref().is_some_and(|told| {
+            let WorkerUsage { live_bytes, spilled_bytes, spilled_files, .. } = *told;
+            (live_bytes, spilled_bytes, spilled_files) == (live, spilled.bytes, spilled.files)
+        });
+        self.reported.is_due = !is_same;
         if !self.reported.is_due || self.reported.timeout().is_some_and(|left| !left.is_zero()) {
             return;
         }
+        let usage = WorkerUsage {
+            live_bytes: live,
+            spilled_bytes: spilled.bytes,
+            spilled_files: spilled.files,
+            limits: self.network.limits().to_owned(),
+        };
         self.reported =
             Reported { usage: Some(usage.clone()), at: Some(Instant::now()), is_due: false };
         self.network.to_head(&WorkerToHead::Usage(usage));

@@ -22,6 +22,7 @@ use tokio::sync::mpsc;
 
 use super::inbox::{Inbox, Note, Served};
 use super::launch::{Launch, Processes};
+use super::limits::Limits;
 use super::{WorkerError, system};
 use crate::config::WorkerConfig;
 use crate::store::Incoming;
@@ -67,6 +68,7 @@ pub(super) enum Command {
 pub(super) struct Network {
     worker: WorkerId,
     address: SocketAddr,
+    limits: String,
     commands: mpsc::UnboundedSender<Command>,
 }
 
@@ -79,6 +81,11 @@ impl Network {
     /// Where other workers reach it.
     pub(super) fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// How executors' limits are enforced, for people.
+    pub(super) fn limits(&self) -> &str {
+        &self.limits
     }
 
     pub(super) fn command(&self, command: Command) {
@@ -126,7 +133,8 @@ pub(super) fn start(
                 match Shared::join(&config, inbox, processes, sender).await {
                     Ok(shared) => {
                         let shared = Rc::new(shared);
-                        let _ = started.send(Ok((shared.worker, shared.address)));
+                        let who = (shared.worker, shared.address, shared.limits.clone());
+                        let _ = started.send(Ok(who));
                         run(shared, receiver).await;
                     }
                     Err(error) => drop(started.send(Err(error))),
@@ -134,10 +142,10 @@ pub(super) fn start(
             }));
         })
         .map_err(|error| system("starting the network thread", error))?;
-    let (worker, address) = joined.recv().unwrap_or_else(|_| {
+    let (worker, address, limits) = joined.recv().unwrap_or_else(|_| {
         Err(system("starting the network thread", std::io::Error::other("it panicked")))
     })?;
-    Ok((Network { worker, address, commands }, thread))
+    Ok((Network { worker, address, limits, commands }, thread))
 }
 
 /// What the tasks of the network thread share.
@@ -150,6 +158,8 @@ struct Shared {
     peers: RefCell<Peers>,
     callers: RefCell<LinkServer>,
     launcher: Launcher,
+    /// How executors' limits are enforced, for people.
+    limits: String,
     identity: Identity,
     target: Target,
     rotate_every: Duration,
@@ -176,15 +186,21 @@ impl Shared {
             .map_err(|error| system("making the worker's folder", error))?;
         let uplink = Uplink::dial(&endpoint, target.clone(), inbox.clone());
         let sink = listen_to_peers(inbox.clone());
+        let limits = Limits::detect(worker, config.store_bytes);
+        let how = limits.describe();
+        let processes = (processes, limits);
+        let launcher =
+            Launcher::new(config.home.blobs(), folders, inbox.clone(), processes, commands);
         Ok(Self {
             worker,
             address,
-            inbox: inbox.clone(),
+            inbox,
             endpoint,
             uplink,
             peers: RefCell::new(Peers::default()),
             callers: RefCell::new(LinkServer::new(sink)),
-            launcher: Launcher::new(config.home.blobs(), folders, inbox, processes, commands),
+            launcher,
+            limits: how,
             identity,
             target,
             rotate_every: config.rotate_every,

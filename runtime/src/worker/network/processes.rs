@@ -17,6 +17,7 @@ use crate::wire::cluster::{JobInfo, Output, Said};
 use crate::wire::files::{BlobHash, MAX_MANIFEST_BYTES, Manifest};
 use crate::worker::inbox::{Inbox, Note};
 use crate::worker::launch::{self, Launch, Prepared, Processes};
+use crate::worker::limits::Limits;
 
 /// See the module's text.
 pub(super) struct Launcher {
@@ -24,6 +25,7 @@ pub(super) struct Launcher {
     folders: RefCell<Folders>,
     inbox: Inbox,
     processes: Processes,
+    limits: Limits,
     commands: mpsc::UnboundedSender<Command>,
     /// One fetch at a time; whoever comes second finds the file.
     fetching: Mutex<()>,
@@ -34,11 +36,11 @@ impl Launcher {
         blobs: PathBuf,
         folders: Folders,
         inbox: Inbox,
-        processes: Processes,
+        (processes, limits): (Processes, Limits),
         commands: mpsc::UnboundedSender<Command>,
     ) -> Self {
         let (folders, fetching) = (RefCell::new(folders), Mutex::new(()));
-        Self { blobs, folders, inbox, processes, commands, fetching }
+        Self { blobs, folders, inbox, processes, limits, commands, fetching }
     }
 
     /// Runs an executor until it ends, and reports that.
@@ -51,7 +53,8 @@ impl Launcher {
                     // The receiver lives as long as this thread's loop.
                     let _ = commands.send(Command::Say(Said::Output(output)));
                 };
-                launch::run(launch, job, &prepared, &self.processes, output).await
+                let limits = (&self.processes, &self.limits);
+                launch::run(launch, job, &prepared, limits, output).await
             }
             Err(reason) => Death::NotStarted { reason },
         };

@@ -7,7 +7,7 @@ use rdist_scheduler::id::{ExecutorId, GroupId, ObjectId, WorkerId};
 use rdist_scheduler::local::{LocalAction, LocalConfig, LocalCore, LocalEvent};
 use rdist_scheduler::message::{PeerMessage, Place};
 use rdist_scheduler::outcome::Outcome;
-use rdist_scheduler::resource::Resources;
+use rdist_scheduler::resource::{Amount, Resources};
 use rdist_scheduler::spec::{Strategy, TaskKind};
 use rdist_scheduler::time::Timestamp;
 
@@ -54,7 +54,8 @@ impl Simulation {
     pub(super) fn join(&mut self) {
         self.next_worker += 1;
         let worker = WorkerId(self.next_worker);
-        let total = Resources::cpus([4.0, 4.0, 8.0][self.rng.below(3) as usize]);
+        let mut total = Resources::cpus([4.0, 4.0, 8.0][self.rng.below(3) as usize]);
+        total.memory = Amount::whole(16 << 20);
         let core = LocalCore::new(LocalConfig::new(worker, total.clone()));
         let new = Worker {
             core,

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use rdist_scheduler::hash::{FastHasher, FastMap};
 use rdist_scheduler::id::{ActorId, GroupId, ObjectId, TaskId};
 use rdist_scheduler::local::LocalEvent;
-use rdist_scheduler::resource::Resources;
+use rdist_scheduler::resource::{Amount, Resources};
 use rdist_scheduler::spec::{
     ActorOptions, CallRules, GroupOptions, GroupStrategy, Reference, Strategy, TaskKind, TaskSpec,
 };
@@ -28,9 +28,15 @@ impl Simulation {
         let of = |wanted: &[usize]| wanted.iter().map(|slot| run.slots[*slot]).collect();
         let mut body = child.seed.to_le_bytes().to_vec();
         body.extend([child.depth, u8::from(child.inline)]);
+        let mut request = Resources::cpus(child.cpus);
+        let is_grouped = matches!(strategy, Strategy::Group { .. });
+        if child.seed.is_multiple_of(6) && !is_grouped {
+            // It gets a process for itself.
+            request.memory = Amount::whole(1 << 20);
+        }
         let spec = TaskSpec {
             function: function_of(child.seed),
-            request: Resources::cpus(child.cpus),
+            request,
             dependencies: of(&child.dependencies),
             borrowed: of(&child.borrowed),
             returns: 1,
