@@ -42,6 +42,8 @@ pub enum PeerMessage {
     Locate {
         /// The object.
         object: ObjectId,
+        /// The sender fetches a copy as soon as it knows, and hands it on to others meanwhile.
+        fetches: bool,
     },
     /// Answer of an owner. An inline value is attached.
     Located {
@@ -301,7 +303,7 @@ pub enum Place {
     At {
         /// Bytes of the value.
         size: u64,
-        /// Workers with a sealed copy, the best first.
+        /// Workers with a sealed copy; the first, where to fetch it, may be receiving it still.
         copies: Vec<WorkerId>,
     },
     /// It will never be there.

@@ -11,9 +11,11 @@
 
 mod limits;
 mod measure;
+mod network;
 mod peer;
 mod program;
 mod rows;
+mod transfer;
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode, Stdio};
@@ -44,7 +46,7 @@ pub(crate) fn run(bench: &Bench, json: bool) -> anyhow::Result<ExitCode> {
     let cpus = std::thread::available_parallelism().map_or(1, usize::from);
     report.heading();
     if bench.filter.is_empty() {
-        for (name, measured) in limits::all(pace) {
+        for (name, measured) in limits::all(pace)? {
             let Measured { rate, lowest, highest, .. } = measured;
             report.row(&json!({
                 "event": "bench_row", "name": name, "rate": rate,
@@ -177,6 +179,8 @@ impl Cluster {
     fn command(&self, arguments: &[&str]) -> anyhow::Result<()> {
         let mut command = Command::new(&self.program);
         command.args(arguments).env("RDIST_HOME", self.home.path()).stdin(Stdio::null());
+        // For the rows in which objects travel.
+        command.env("RDIST_SAME_HOST", "off");
         let output = command.output().with_context(|| format!("running {command:?}"))?;
         if !output.status.success() {
             let said = String::from_utf8_lossy(&output.stderr);

@@ -9,6 +9,7 @@ use super::measure::{Measured, Pace, measure};
 use super::program::{
     Caller, Server, call_each, object_containing_refs, put_large, put_small, small_value,
 };
+use super::transfer;
 
 /// What to measure, and how thoroughly.
 pub(super) struct Plan {
@@ -46,7 +47,8 @@ pub(super) fn run(cx: &Driver, plan: &Plan) -> Result<()> {
     bench.objects()?;
     bench.tasks()?;
     bench.actors()?;
-    bench.groups()
+    bench.groups()?;
+    transfer::run(cx, plan)
 }
 
 struct Bench<'a> {

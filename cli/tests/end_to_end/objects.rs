@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use crate::cluster::{Cluster, example, kill, number, text, wait_until};
+use crate::cluster::{Cluster, Running, example, kill, number, text, wait_until};
 
 fn program() -> String {
     example("objects").to_str().unwrap().to_owned()
@@ -172,4 +172,62 @@ fn who_takes_more_memory_than_it_asked_for_ends_alone_and_with_its_figures() {
     assert!(finished.stdout.iter().any(|line| line.ends_with("the others live")), "{finished}");
     cluster.run(&["head", "stop"]).assert_success();
     cluster.assert_all_gone();
+}
+
+#[test]
+fn one_object_for_many_workers_is_handed_on_while_it_comes() {
+    let cluster = Cluster::new();
+    cluster.start_head();
+    for spot in 0..5 {
+        let spot = format!("spot{spot}=1");
+        let arguments = ["--json", "worker", "join", "--cpus", "1", "--resource", &spot];
+        let mut join = cluster.rdist(&arguments);
+        join.args(["--store-memory", "256MiB", "--listen", "127.0.0.1:0"]);
+        // As if each were a machine of its own.
+        join.env("RDIST_SAME_HOST", "off").env("RDIST_LOG", "info,rdist::worker=debug");
+        Running::start(join).finish().assert_success();
+    }
+    let finished = cluster.run(&["submit", &program(), "--", "broadcast", "5", "60000000"]);
+    finished.assert_success();
+    assert!(finished.stdout.iter().any(|line| line.contains("bytes to 5 workers")), "{finished}");
+    let logs = fs::read_dir(cluster.home().join("logs")).unwrap().flatten();
+    let logs: String = logs.map(|log| fs::read_to_string(log.path()).unwrap()).collect();
+    let relayed = logs.lines().filter(|line| line.contains("is handed on while it comes")).count();
+    assert!(relayed > 0, "all workers got it from one: {logs}");
+    println!("{relayed} of 4 readers were served by receivers: {}", finished.stdout.join(" "));
+}
+
+#[test]
+fn a_lost_value_is_made_again_from_its_grandparents() {
+    let cluster = Cluster::with_workers(&[1]);
+    let go = cluster.home().join("go");
+    let running = cluster.start(&["submit", &program(), "--", "generations", go.to_str().unwrap()]);
+    // The driver runs on the first worker; what it submits needs a second.
+    running.wait_for("that the driver runs", |line| line.ends_with("here").then_some(()));
+    let second = cluster.join(&["--cpus", "1", "--resource", "spot=1"]);
+    running.wait_for("that all are made", |line| line.ends_with("made").then_some(()));
+    kill(number(&second, "pid"));
+    cluster.join(&["--cpus", "1", "--resource", "spot=1"]);
+    fs::write(&go, "").unwrap();
+    let finished = running.finish();
+    finished.assert_success();
+    assert!(finished.stdout.iter().any(|line| line.ends_with("made again")), "{finished}");
+}
+
+#[test]
+fn references_inside_values_and_actors_keep_what_they_refer_to_and_let_go() {
+    let cluster = Cluster::with_workers(&[1]);
+    let go = cluster.home().join("go");
+    let running = cluster.start(&["submit", &program(), "--", "borrowed", go.to_str().unwrap()]);
+    running.wait_for("that the driver runs", |line| line.ends_with("here").then_some(()));
+    cluster.join(&["--cpus", "1", "--resource", "spot=1"]);
+    running.wait_for("that all is let go of", |line| line.ends_with("let go").then_some(()));
+    wait_until("no large object is left", || {
+        let listed = cluster.run(&["--json", "list", "objects"]);
+        let rows = listed.json_lines();
+        let large = rows.iter().filter(|row| row["bytes"].as_u64() >= Some(1_000_000)).count();
+        if large == 0 { Ok(()) } else { Err(format!("{listed}")) }
+    });
+    fs::write(&go, "").unwrap();
+    running.finish().assert_success();
 }

@@ -87,6 +87,14 @@ fn eat(mebibytes: u64) -> u64 {
     eaten.len() as u64
 }
 
+/// A value that is written where it lies, in shared memory.
+#[rdist::task]
+fn write_in_place(cx: &Context, bytes: u64) -> Result<ObjectRef<Vec<u8>>> {
+    let mut writing = cx.create(bytes as usize)?;
+    writing.fill(7);
+    Ok(writing.seal())
+}
+
 /// The process that it runs in.
 #[rdist::task]
 fn process() -> u32 {
@@ -108,6 +116,111 @@ impl Eater {
     }
 }
 
+/// Whether a value is what it should be.
+#[rdist::task]
+fn holds(found: View<Vec<u8>>, index: u64) -> bool {
+    found[..] == value(index, found.len() as u64)
+}
+
+/// One value to a task on each of the workers that have `spot0`, `spot1`, ...
+async fn broadcast(cx: &Driver, workers: u64, bytes: u64) -> Result<()> {
+    let warm = cx.put(&value(1, 10_000))?;
+    let object = cx.put(&value(2, bytes))?;
+    let to_all = |object: &ObjectRef<Vec<u8>>, index| -> Vec<_> {
+        let submit =
+            |at| holds.with().resource(&format!("spot{at}"), 1.0).submit(cx, object, index);
+        (0..workers).map(submit).collect()
+    };
+    // Once with a small one, so that programs and processes are there.
+    assert!(cx.get_all(&to_all(&warm, 1))?.iter().all(|right| *right));
+    let start = std::time::Instant::now();
+    assert!(cx.get_all(&to_all(&object, 2))?.iter().all(|right| *right));
+    let seconds = start.elapsed().as_secs_f64();
+    let gigabytes = (bytes * workers) as f64 / 1e9;
+    println!("{bytes} bytes to {workers} workers: {seconds:.3} s, {:.2} GB/s", gigabytes / seconds);
+    Ok(())
+}
+
+/// The next generation of a value.
+#[rdist::task]
+fn next(former: View<Vec<u8>>, index: u64) -> Vec<u8> {
+    assert_eq!(former[..], value(index - 1, former.len() as u64));
+    value(index, former.len() as u64)
+}
+
+/// How long a value is: says that it exists, and moves nothing.
+#[rdist::task]
+fn length(of: View<Vec<u8>>) -> u64 {
+    of.len() as u64
+}
+
+/// A value whose makers, and theirs, have to run again.
+async fn generations(cx: &Driver, file: &str) -> Result<()> {
+    const BYTES: u64 = 1_000_000;
+    println!("here");
+    let first = make.with().resource("spot", 1.0).submit(cx, 0, BYTES);
+    let second = next.with().resource("spot", 1.0).submit(cx, &first, 1);
+    let third = next.with().resource("spot", 1.0).submit(cx, &second, 2);
+    let made = length.with().resource("spot", 1.0).submit(cx, &third);
+    assert_eq!(made.await?, BYTES);
+    drop((first, second));
+    println!("made");
+    wait_for(file);
+    same("generation", 2, BYTES, &third.get()?);
+    println!("made again");
+    Ok(())
+}
+
+fn wait_for(file: &str) {
+    while !std::path::Path::new(file).exists() {
+        std::thread::sleep(std::time::Duration::from_millis(10));
+    }
+}
+
+/// Keeps references in its state.
+struct Keeper(Vec<ObjectRef<Vec<u8>>>);
+
+#[rdist::actor]
+impl Keeper {
+    fn new() -> Self {
+        Self(Vec::new())
+    }
+
+    fn keep(&mut self, more: Vec<ObjectRef<Vec<u8>>>) {
+        self.0.extend(more);
+    }
+
+    fn read(&self, at: u64) -> Result<Vec<u8>> {
+        self.0[at as usize].get()
+    }
+
+    fn forget(&mut self) {
+        self.0.clear();
+    }
+}
+
+/// References inside values and inside an actor keep what they refer to, and let go of it.
+async fn borrowed(cx: &Driver, file: &str) -> Result<()> {
+    const BYTES: u64 = 1_000_000;
+    println!("here");
+    let keeper = Keeper::with().own_process().resource("spot", 1.0).spawn(cx).await?;
+    let kept = cx.put(&value(1, BYTES))?;
+    keeper.keep(vec![kept.clone()]).call().await?;
+    let inside = cx.put(&value(2, BYTES))?;
+    let around = cx.put(&vec![cx.put(&vec![inside.clone()])?])?;
+    drop((kept, inside));
+    for index in 0..100 {
+        same("churn", index, BYTES, &cx.put(&value(index, BYTES))?.get()?);
+    }
+    same("kept", 1, BYTES, &keeper.read(0).call().await?);
+    same("inside", 2, BYTES, &around.get()?[0].get()?[0].get()?);
+    keeper.forget().call().await?;
+    drop(around);
+    println!("let go");
+    wait_for(file);
+    Ok(())
+}
+
 /// Who takes more than it asked for ends alone.
 async fn eaters(cx: &Driver) -> Result<()> {
     let before = process.submit(cx).await?;
@@ -121,7 +234,7 @@ async fn eaters(cx: &Driver) -> Result<()> {
     let error = eater.eat(400).call().await.unwrap_err();
     println!("eater: {error}");
     // Shared memory is not the task's own.
-    let large = make.with().memory(60 << 20).submit(cx, 1, 100 << 20);
+    let large = write_in_place.with().memory(60 << 20).submit(cx, 100 << 20).await?;
     println!("made {}", large.read()?.len());
     assert_eq!(process.submit(cx).await?, before, "the pool's process has died too");
     println!("the others live");
@@ -151,6 +264,9 @@ async fn main(cx: Driver) -> Result<()> {
             }
             println!("{} are right", kept.len());
         }
+        ["generations", file] => generations(&cx, file).await?,
+        ["borrowed", file] => borrowed(&cx, file).await?,
+        ["broadcast", workers, bytes] => broadcast(&cx, number(workers), number(bytes)).await?,
         ["eaters"] => eaters(&cx).await?,
         // Waits until the file is there before it reads what it made.
         ["damaged", count, bytes, file] => {
@@ -158,9 +274,7 @@ async fn main(cx: Driver) -> Result<()> {
             let all: Vec<_> = (0..count).map(|index| make.submit(&cx, index, bytes)).collect();
             cx.wait(all.clone(), all.len(), None)?;
             println!("made");
-            while !std::path::Path::new(file).exists() {
-                std::thread::sleep(std::time::Duration::from_millis(10));
-            }
+            wait_for(file);
             let checks: Vec<_> = (0..count - 1)
                 .map(|at| check.submit(&cx, &all[at as usize], &all[at as usize + 1], at))
                 .collect();

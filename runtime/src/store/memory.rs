@@ -17,7 +17,7 @@
 
 use std::fmt;
 use std::io;
-use std::ops::{Deref, DerefMut};
+use std::ops::{Deref, DerefMut, Range};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::ptr::{self, NonNull};
 use std::sync::Arc;
@@ -200,6 +200,65 @@ impl Region {
     pub(crate) unsafe fn new(memory: Arc<Memory>, offset: u64, len: u64) -> Option<Self> {
         memory.range(offset, len)?;
         memory.is_writable().then_some(Self { memory, offset, len })
+    }
+}
+
+impl Region {
+    /// Bytes of it.
+    pub(crate) fn len(&self) -> usize {
+        self.len as usize
+    }
+
+    /// Part of it, to be written while other parts are read by others; empty where it is not
+    /// within the region.
+    pub(crate) fn part(&mut self, part: Range<usize>) -> &mut [u8] {
+        let len = part.end.saturating_sub(part.start) as u64;
+        if part.end > self.len() {
+            return &mut [];
+        }
+        let range = self.memory.range(self.offset + part.start as u64, len);
+        let Some((start, len)) = range else { return &mut [] };
+        // Safety: as in `deref_mut`; no reference to the other parts is made.
+        unsafe { std::slice::from_raw_parts_mut(start, len) }
+    }
+
+    /// The same memory, for copies out of parts that are written no more.
+    pub(crate) fn share(&self) -> Shared {
+        Shared { memory: self.memory.clone(), offset: self.offset, len: self.len }
+    }
+}
+
+/// See [`Region::share`].
+pub(crate) struct Shared {
+    memory: Arc<Memory>,
+    offset: u64,
+    len: u64,
+}
+
+impl Shared {
+    /// Bytes of the whole.
+    pub(crate) fn len(&self) -> usize {
+        self.len as usize
+    }
+
+    /// A copy of a part; `None` where it is not within the region.
+    ///
+    /// # Safety
+    /// Nobody writes this part any more, as long as the region is not given out again.
+    pub(crate) unsafe fn copy(&self, part: Range<usize>) -> Option<Vec<u8>> {
+        let len = part.end.checked_sub(part.start)? as u64;
+        if part.end > self.len() {
+            return None;
+        }
+        let (start, len) = self.memory.range(self.offset + part.start as u64, len)?;
+        // Safety: the range is mapped, and the caller promises that nobody writes it.
+        Some(unsafe { std::slice::from_raw_parts(start, len) }.to_vec())
+    }
+}
+
+impl fmt::Debug for Shared {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Shared({} bytes at {})", self.len, self.offset)
     }
 }
 

@@ -35,6 +35,7 @@ pub mod view;
 
 pub use allocator::{BLOCK_ALIGN, SegmentAllocator};
 pub use arena::{Arena, ArenaFull, Grant, Misbehaved, Usage};
+pub(crate) use incoming::Filled;
 pub use incoming::Incoming;
 pub use local_socket::{LocalSocket, SocketError};
 pub use memory::View;

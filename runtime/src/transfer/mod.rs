@@ -4,17 +4,20 @@
 //! with one [`StreamReply`] and the bytes. An object goes from the source's mapping to the stream
 //! and from the stream into the destination's unsealed block; there is no buffer of the whole
 //! between them. Two workers of one machine leave the network out: the answer says where the
-//! bytes lie, and the asker reads them there. Which copy to fetch, and how often to try, is the
+//! bytes lie, and the asker reads them there. What is still coming is handed on already (`relay`).
+//! Which copy to fetch, and how often to try, is the
 //! core's decision.
 //!
 //! [`StreamRequest`]: crate::wire::cluster::StreamRequest
 //! [`StreamReply`]: crate::wire::cluster::StreamReply
 
 mod pull;
+mod relay;
 mod same_host;
 mod serve;
 
 pub(crate) use pull::{PullError, pull, pull_blob};
+pub(crate) use relay::{Arrival, Arrivals, serve_arrival};
 pub(crate) use serve::{
     reachable, read_request, serve_bytes, serve_file, serve_here, serve_nothing,
 };
@@ -31,6 +34,8 @@ pub(crate) enum StreamError {
     Write(#[from] quinn::WriteError),
     #[error(transparent)]
     Header(#[from] crate::transport::frame::ReadError),
+    #[error("the object ceased to come before it could be handed on")]
+    Relay,
     #[error("the stream ended before its header")]
     NoHeader,
 }

@@ -11,6 +11,8 @@ use crate::transport::{Connection, frame};
 use crate::wire::cluster::{HostId, MAX_BLOB_BYTES, Place, StreamReply, StreamRequest};
 use crate::wire::files::BlobHash;
 
+/// So much is filled before it is handed on.
+const GROWTH_BYTES: usize = 256 << 10;
 /// Largest piece that is read at once.
 const PIECE_BYTES: usize = 1 << 20;
 
@@ -35,17 +37,18 @@ pub(crate) enum PullError {
     File { path: String, source: std::io::Error },
 }
 
-/// Fills `block` with the object's bytes.
+/// Fills `block` with the object's bytes; `grow` is called when more of them can be handed on.
 pub(crate) async fn pull(
     connection: &Connection,
     object: ObjectId,
     block: &mut Incoming,
+    grow: &dyn Fn(),
 ) -> Result<(), PullError> {
-    match pull_from(connection, object, same_host::host(), block).await {
+    match pull_from(connection, object, same_host::host(), block, grow).await {
         // Perhaps the processes may not look into each other; the network always works.
         Err(PullError::SameHost(error)) => {
             tracing::debug!(%object, %error, "reading in place failed");
-            pull_from(connection, object, None, block).await
+            pull_from(connection, object, None, block, grow).await
         }
         outcome => outcome,
     }
@@ -56,6 +59,7 @@ async fn pull_from(
     object: ObjectId,
     host: Option<HostId>,
     block: &mut Incoming,
+    grow: &dyn Fn(),
 ) -> Result<(), PullError> {
     let (reply, _send, mut receive) =
         ask(connection, &StreamRequest::Object { object, host }).await?;
@@ -67,13 +71,22 @@ async fn pull_from(
         {
             Err(PullError::Size { found, expected })
         }
-        StreamReply::Bytes(_) => {
-            receive.read_exact(block).await.map_err(StreamError::from)?;
-            Ok(())
-        }
+        StreamReply::Bytes(_) => loop {
+            let piece = block.rest(GROWTH_BYTES);
+            let len = piece.len();
+            if len == 0 {
+                return Ok(());
+            }
+            receive.read_exact(piece).await.map_err(StreamError::from)?;
+            block.advance(len);
+            grow();
+        },
         // The source keeps the bytes until `_send` ends.
         StreamReply::Here(place) => {
-            same_host::read(&place, block).await.map_err(PullError::SameHost)
+            same_host::read(&place, block).await.map_err(PullError::SameHost)?;
+            block.advance(block.len());
+            grow();
+            Ok(())
         }
     }
 }

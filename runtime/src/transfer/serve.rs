@@ -48,7 +48,7 @@ pub(crate) async fn serve_bytes(
     stream: &mut quinn::SendStream,
     bytes: &[u8],
 ) -> Result<(), StreamError> {
-    frame::write(stream, &StreamReply::Bytes(bytes.len() as u64)).await?;
+    begin_bytes(stream, bytes.len() as u64).await?;
     stream.write_all(bytes).await?;
     finish(stream);
     Ok(())
@@ -83,7 +83,15 @@ pub(crate) async fn serve_file(
     Ok(())
 }
 
-fn finish(stream: &mut quinn::SendStream) {
+/// Says that so many bytes follow.
+pub(super) async fn begin_bytes(
+    stream: &mut quinn::SendStream,
+    len: u64,
+) -> Result<(), StreamError> {
+    Ok(frame::write(stream, &StreamReply::Bytes(len)).await?)
+}
+
+pub(super) fn finish(stream: &mut quinn::SendStream) {
     // The other side may have closed already; it has what it needs then.
     let _ = stream.finish();
 }

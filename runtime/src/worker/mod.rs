@@ -93,6 +93,7 @@ impl Stopper {
 impl Worker {
     /// Joins the cluster and starts both threads. Returns once the head has let the worker in.
     pub fn start(config: WorkerConfig) -> Result<WorkerHandle, WorkerError> {
+        raise_descriptor_limit();
         let bell = Bell::new().map_err(|source| system("making an event descriptor", source))?;
         let bell = Arc::new(bell);
         let (inbox, notes) = inbox::Inbox::new(bell.clone());
@@ -156,6 +157,18 @@ impl WorkerHandle {
             // A panic in a thread was printed by the panic hook; the worker is over either way.
             let _ = thread.join();
         }
+    }
+}
+
+/// Each executor takes about ten descriptors here, and each segment one: the usual soft limit of
+/// 1,024 is reached by a hundred actors. The hard limit is the administrator's.
+fn raise_descriptor_limit() {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
+    if current != maximum
+        && let Err(error) = setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum })
+    {
+        tracing::warn!(%error, ?current, "the limit of open files cannot be raised");
     }
 }
 

@@ -31,7 +31,7 @@ impl LocalCore {
             }
             PeerMessage::Settled { task, attempt } => self.settled(from, task, attempt),
             PeerMessage::Call(assignment) => self.called(from, assignment),
-            PeerMessage::Locate { object } => self.locate(from, object),
+            PeerMessage::Locate { object, fetches } => self.locate(from, object, fetches),
             PeerMessage::Located { object, place } => self.located(from, object, place),
             PeerMessage::Retain { object } => self.peer_retains(from, object),
             PeerMessage::Retained { .. } => {
@@ -207,7 +207,7 @@ impl LocalCore {
         self.send(from, PeerMessage::Retained { object });
     }
 
-    fn locate(&mut self, from: WorkerId, object: ObjectId) {
+    fn locate(&mut self, from: WorkerId, object: ObjectId, fetches: bool) {
         match self.objects.get_mut(&object) {
             None => {
                 let error = TaskError { task: object.task, cause: Cause::ObjectLost };
@@ -215,12 +215,12 @@ impl LocalCore {
                 self.send(from, PeerMessage::Located { object, place });
             }
             Some(entry) if matches!(entry.value, Value::Absent) => {
-                let waiter = Waiter::Peer(from);
+                let waiter = Waiter::Peer { worker: from, fetches };
                 if !entry.waiters.contains(&waiter) {
                     entry.waiters.push(waiter);
                 }
             }
-            Some(_) => self.tell_place(object, from),
+            Some(_) => self.tell_place(object, from, fetches),
         }
     }
 

@@ -166,6 +166,11 @@ impl LocalCore {
     }
 
     fn check_objects(&self) {
+        for (object, readings) in &self.readings {
+            let entry = &self.objects[object];
+            let is_there = matches!(entry.value, Value::Arena { .. });
+            assert!(entry.is_owned() && is_there && !readings.is_empty(), "BC-1: {object:?}");
+        }
         for (object, entry) in &self.objects {
             if entry.is_owned() {
                 assert!(entry.holders > 0, "RF-2: somebody refers to {object:?}");

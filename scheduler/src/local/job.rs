@@ -31,6 +31,7 @@ impl LocalCore {
             self.stop_executor(executor, false);
         }
         self.drop_job_objects(job);
+        self.readings.retain(|object, _| object.task.job() != job);
         self.lineage.forget(|task| task.job() == job);
         self.paces.forget_job(job);
         self.head.forget_job(job);

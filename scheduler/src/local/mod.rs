@@ -19,6 +19,7 @@
 //! | `executors` | processes start, die, stop |
 //! | `objects` | references and values, as their owner |
 //! | `borrow` | references to other workers' objects, and messages that have to wait for them |
+//! | `broadcast` | who gets a copy from whom |
 //! | `recover` | lost copies, lost workers, lineage |
 //! | `groups`, `bundles` | placement groups: leading and using them; bundles that are reserved here |
 //! | `actors`, `calls` | supervision and calls; `host`: actors that live here |
@@ -31,6 +32,7 @@ mod action;
 mod actors;
 mod ahead;
 mod borrow;
+mod broadcast;
 mod bundles;
 mod calls;
 mod cancel;
@@ -140,6 +142,8 @@ pub struct LocalCore {
     pinned: FastMap<WorkerId, FastSet<TaskId>>,
     /// Objects of this worker that another one owned before, which still counts this worker.
     adopted: FastMap<ObjectId, WorkerId>,
+    /// Workers that get an object of this one at this moment, and from whom.
+    readings: FastMap<ObjectId, Vec<broadcast::Reading>>,
     lineage: Lineage,
     executors: FastMap<ExecutorId, Executor>,
     pools: FastMap<JobId, ExecutorId>,
@@ -206,6 +210,7 @@ impl LocalCore {
             objects: FastMap::default(),
             pinned: FastMap::default(),
             adopted: FastMap::default(),
+            readings: FastMap::default(),
             lineage: Lineage::new(config.lineage_records),
             executors: FastMap::default(),
             pools: FastMap::default(),

@@ -132,6 +132,7 @@ impl LocalCore {
     /// Nobody refers to an object that is owned here: all copies go.
     fn free_owned(&mut self, object: ObjectId) {
         let Some(entry) = self.objects.remove(&object) else { return };
+        self.readings.remove(&object);
         if entry.is_in_table(self.me) {
             self.free_value(object);
         }
@@ -254,7 +255,7 @@ impl LocalCore {
                         kept.push(waiter);
                     }
                 }
-                Waiter::Peer(peer) => self.tell_place(object, peer),
+                Waiter::Peer { worker, fetches } => self.tell_place(object, worker, fetches),
             }
         }
         if let Some(entry) = self.objects.get_mut(&object)
@@ -272,7 +273,7 @@ impl LocalCore {
             Value::Absent if !entry.is_owned() && !entry.asked => {
                 entry.asked = true;
                 let owner = entry.owner;
-                self.send(owner, PeerMessage::Locate { object });
+                self.send(owner, PeerMessage::Locate { object, fetches: here });
             }
             Value::Arena { .. } if here => self.pull(object),
             _ => {}
@@ -324,19 +325,23 @@ impl LocalCore {
         self.announce(object);
     }
 
-    /// Answers a worker that asked where an object of this one is.
-    pub(super) fn tell_place(&mut self, object: ObjectId, to: WorkerId) {
+    /// Answers a worker that asked where an object of this one is. `fetches`: it will get a copy,
+    /// from the first place that it is told.
+    pub(super) fn tell_place(&mut self, object: ObjectId, to: WorkerId, fetches: bool) {
         use crate::message::Place;
         let Some(entry) = self.objects.get_mut(&object) else { return };
         let place = match &mut entry.value {
             Value::Absent => return,
             Value::Inline => Place::Inline,
             Value::Arena { size, copies } => {
+                let size = *size;
                 // The next to ask is sent to another copy first.
                 if copies.len() > 1 {
                     copies.rotate_left(1);
                 }
-                Place::At { size: *size, copies: copies.to_vec() }
+                let copies = if fetches { None } else { Some(copies.to_vec()) };
+                let copies = copies.unwrap_or_else(|| self.sources(object, to));
+                Place::At { size, copies }
             }
             Value::Failed(error) => Place::Failed(TaskError::clone(error)),
         };

@@ -14,6 +14,7 @@ use crate::task::TaskState;
 
 impl LocalCore {
     pub(super) fn copy_made(&mut self, from: WorkerId, object: ObjectId) {
+        self.end_reading(object, from);
         match self.objects.get_mut(&object) {
             Some(entry) if entry.is_owned() => {
                 if let Value::Arena { copies, .. } = &mut entry.value {
@@ -31,20 +32,25 @@ impl LocalCore {
 
     /// A borrower could not read a copy, and asks for another place.
     pub(super) fn copy_lost(&mut self, from: WorkerId, object: ObjectId, at: WorkerId) {
+        self.end_reading(object, from);
         if self.objects.get(&object).is_some_and(|entry| entry.is_owned()) && at != self.me {
             self.remove_copy(object, at);
-            if at != from {
+            let is_coming = self
+                .readings
+                .get(&object)
+                .is_some_and(|readings| readings.iter().any(|reading| reading.reader == at));
+            if at != from && !is_coming {
                 self.send(at, PeerMessage::Free { object });
             }
         }
         match self.objects.get_mut(&object) {
             Some(entry) if matches!(entry.value, Value::Absent) => {
-                let waiter = Waiter::Peer(from);
+                let waiter = Waiter::Peer { worker: from, fetches: false };
                 if !entry.waiters.contains(&waiter) {
                     entry.waiters.push(waiter);
                 }
             }
-            Some(_) => self.tell_place(object, from),
+            Some(_) => self.tell_place(object, from, false),
             None => {
                 let error = TaskError { task: object.task, cause: Cause::ObjectLost };
                 let place = crate::message::Place::Failed(error);
@@ -92,6 +98,7 @@ impl LocalCore {
         if entry.is_owned() {
             if matches!(&entry.value, Value::Arena { copies, .. } if copies.is_empty()) {
                 entry.value = Value::Absent;
+                self.readings.remove(&object);
                 self.steps.push_back(Step::Recover(object));
             }
             return;
@@ -133,6 +140,7 @@ impl LocalCore {
             copies.retain(|copy| *copy != at);
             if copies.is_empty() {
                 entry.value = Value::Absent;
+                self.readings.remove(&object);
                 self.steps.push_back(Step::Recover(object));
             }
         }
@@ -186,6 +194,7 @@ impl LocalCore {
     fn peer_died(&mut self, worker: WorkerId, peer: &mut Peer, reason: &str) {
         self.adopted.retain(|_, former| *former != worker);
         self.outbox.owing.remove(&worker);
+        self.end_readings_of(worker);
         for deferred in &mut self.outbox.waiting {
             deferred.until.retain(|(owes, _)| *owes != worker);
         }

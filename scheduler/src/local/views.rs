@@ -101,6 +101,11 @@ pub struct BundleView {
 }
 
 impl LocalCore {
+    /// Whether the value in this worker's table is the object's, as the core knows it.
+    pub fn reads(&self, object: ObjectId) -> bool {
+        self.objects.get(&object).is_some_and(|entry| entry.is_readable(self.me))
+    }
+
     /// Who owns an object, if this worker has anything to do with it.
     pub fn owner(&self, object: ObjectId) -> Option<WorkerId> {
         self.objects.get(&object).map(|entry| entry.owner)

@@ -91,8 +91,8 @@ pub(crate) enum Waiter {
     Task(TaskKey, u64),
     /// An executor, for a delivery.
     Executor(ExecutorId),
-    /// A worker, for the place.
-    Peer(WorkerId),
+    /// A worker, for the place, of which it may fetch a copy at once.
+    Peer { worker: WorkerId, fetches: bool },
 }
 
 impl ObjectEntry {

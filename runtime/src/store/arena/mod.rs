@@ -320,7 +320,8 @@ impl Arena {
         let token = Arc::downgrade(&incoming.token);
         self.unsealed.retain(|(_, other)| !Weak::ptr_eq(other, &token));
         if let Some(segment) = self.segments.get_mut(&block.segment) {
-            let live = Live::new(block.len);
+            // Whoever hands it on while it came reads it still.
+            let live = Live { len: block.len, token: incoming.token };
             self.live += live.extent();
             self.blocks += 1;
             segment.blocks.insert(block.offset, live);

@@ -209,9 +209,15 @@ impl Dispatch {
         }
     }
 
-    /// Takes a value into the table, which keeps the first one of each object.
+    /// Takes a value into the table. Where one is there already it stays, unless it is what a lost
+    /// value left, which nobody reads: what the core counts lies inside the new one.
     pub(super) fn keep(&mut self, object: ObjectId, stored: Stored) {
-        if let Some(surplus) = self.table.insert(object, stored) {
+        let Some(surplus) = self.table.insert(object, stored) else { return };
+        if !self.core.reads(object) && self.table.users(object) == 0 {
+            if let Some(former) = self.table.replace(object, surplus) {
+                self.give_back(object, former);
+            }
+        } else {
             self.free_block(surplus);
         }
     }

@@ -26,7 +26,9 @@ use super::limits::Limits;
 use super::{WorkerError, system};
 use crate::config::WorkerConfig;
 use crate::store::Incoming;
-use crate::transfer::{reachable, read_request, serve_bytes, serve_here, serve_nothing};
+use crate::transfer::{
+    Arrivals, reachable, read_request, serve_arrival, serve_bytes, serve_here, serve_nothing,
+};
 use crate::transport::link::{LinkEvent, LinkServer, ServerSink, receive_caller};
 use crate::transport::{
     Arrival, Connection, Endpoint, Entrance, Identity, Peer, Target, Tuning, join,
@@ -158,6 +160,7 @@ struct Shared {
     peers: RefCell<Peers>,
     callers: RefCell<LinkServer>,
     launcher: Launcher,
+    arrivals: Rc<Arrivals>,
     /// How executors' limits are enforced, for people.
     limits: String,
     identity: Identity,
@@ -200,6 +203,7 @@ impl Shared {
             peers: RefCell::new(Peers::default()),
             callers: RefCell::new(LinkServer::new(sink)),
             launcher,
+            arrivals: Rc::default(),
             limits: how,
             identity,
             target,
@@ -253,8 +257,8 @@ fn carry_out(shared: &Rc<Shared>, command: Command) {
         }
         Command::Pull { object, from, block } => {
             let connection = shared.peers.borrow().connection(from);
-            let inbox = shared.inbox.clone();
-            tokio::task::spawn_local(peers::pull(connection, object, from, block, inbox));
+            let tell = (shared.inbox.clone(), shared.arrivals.clone());
+            tokio::task::spawn_local(peers::pull(connection, object, from, block, tell));
         }
         Command::Launch(launch, job) => {
             let shared = shared.clone();
@@ -316,9 +320,9 @@ async fn serve_peer(shared: &Rc<Shared>, connection: Connection) {
         Err(error) => return tracing::debug!(%error, "a worker opened no link"),
     }
     while let Ok((send, receive)) = connection.accept_bi().await {
-        let inbox = shared.inbox.clone();
+        let shared = shared.clone();
         tokio::task::spawn_local(async move {
-            if let Err(error) = answer(inbox, send, receive).await {
+            if let Err(error) = answer(&shared, send, receive).await {
                 tracing::debug!(%error, "a stream of bytes broke");
             }
         });
@@ -326,25 +330,43 @@ async fn serve_peer(shared: &Rc<Shared>, connection: Connection) {
 }
 
 async fn answer(
-    inbox: Inbox,
+    shared: &Shared,
     mut send: quinn::SendStream,
     mut receive: quinn::RecvStream,
 ) -> Result<(), crate::transfer::StreamError> {
-    let served = match read_request(&mut receive).await? {
-        StreamRequest::Object { object, host } => {
-            let (reply, answer) = tokio::sync::oneshot::channel();
-            inbox.tell(Note::ObjectWanted { object, reply });
-            answer.await.ok().flatten().map(|served| (served, host))
-        }
-        StreamRequest::Blob(_) => None,
+    let StreamRequest::Object { object, host } = read_request(&mut receive).await? else {
+        return serve_nothing(&mut send).await;
     };
+    let mut arrival = shared.arrivals.get(object);
+    let mut served = None;
+    if arrival.is_none() {
+        served = sealed(&shared.inbox, object).await;
+        if served.is_none() {
+            // The asker may have been pointed here because a pull is about to begin.
+            arrival = shared.arrivals.wait(object).await;
+        }
+    }
+    if let Some(arrival) = arrival {
+        tracing::debug!(%object, "an object is handed on while it comes");
+        return serve_arrival(&mut send, &arrival).await;
+    }
+    if served.is_none() {
+        served = sealed(&shared.inbox, object).await;
+    }
     match served {
         None => serve_nothing(&mut send).await,
-        Some((Served::Inline(bytes), _)) => serve_bytes(&mut send, &bytes).await,
+        Some(Served::Inline(bytes)) => serve_bytes(&mut send, &bytes).await,
         // The view keeps the block until the asker has it.
-        Some((Served::Arena { view, place }, host)) => match reachable(place, host) {
+        Some(Served::Arena { view, place }) => match reachable(place, host) {
             Some(place) => serve_here(&mut send, &mut receive, place).await,
             None => serve_bytes(&mut send, &view).await,
         },
     }
+}
+
+/// What the table has.
+async fn sealed(inbox: &Inbox, object: ObjectId) -> Option<Served> {
+    let (reply, answer) = tokio::sync::oneshot::channel();
+    inbox.tell(Note::ObjectWanted { object, reply });
+    answer.await.ok().flatten()
 }

@@ -1,13 +1,14 @@
 //! Links to other workers, and pulls from them.
 
 use std::collections::HashMap;
+use std::rc::Rc;
 use std::time::Duration;
 
 use rdist_scheduler::id::{ObjectId, WorkerId};
 use tokio::sync::watch;
 
 use crate::store::Incoming;
-use crate::transfer::{self, PullError};
+use crate::transfer::{self, Arrival, Arrivals, PullError};
 use crate::transport::link::{LinkEvent, LinkHandle, Opening, dial};
 use crate::transport::{Connection, Endpoint, Peer, Target};
 use crate::worker::inbox::{Inbox, Note};
@@ -87,15 +88,18 @@ pub(super) async fn pull(
     object: ObjectId,
     from: WorkerId,
     mut block: Incoming,
-    inbox: Inbox,
+    (inbox, arrivals): (Inbox, Rc<Arrivals>),
 ) {
-    let complete = match try_pull(connection, object, &mut block).await {
+    let arrival = arrivals.begin(object, &block);
+    let complete = match try_pull(connection, object, &mut block, &arrival).await {
         Ok(()) => true,
         Err(error) => {
             tracing::debug!(%object, %from, %error, "a pull failed");
             false
         }
     };
+    // In this order: who asks from now on is answered from the table.
+    arrivals.end(object, complete);
     inbox.tell(Note::Pulled { object, from, block, complete });
 }
 
@@ -103,6 +107,7 @@ async fn try_pull(
     connection: Option<Watch>,
     object: ObjectId,
     block: &mut Incoming,
+    arrival: &Arrival,
 ) -> Result<(), PullError> {
     let mut watch = connection.ok_or(PullError::Unreachable)?;
     let connected = tokio::time::timeout(CONNECT_TIMEOUT, watch.wait_for(Option::is_some)).await;
@@ -110,5 +115,6 @@ async fn try_pull(
         Ok(Ok(connection)) => connection.clone(),
         _ => None,
     };
-    transfer::pull(&connection.ok_or(PullError::Unreachable)?, object, block).await
+    let connection = connection.ok_or(PullError::Unreachable)?;
+    transfer::pull(&connection, object, block, &|| arrival.grow()).await
 }

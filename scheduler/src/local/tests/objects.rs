@@ -83,7 +83,7 @@ fn another_copy_is_as_good() {
     bench.peer_says(PEER, finished(1, 0, in_arena(&[])));
     bench.peer_says(OTHER, PeerMessage::Retain { object: object(1) });
     bench.claim_send(OTHER, PeerMessage::Retained { object: object(1) });
-    bench.peer_says(OTHER, PeerMessage::Locate { object: object(1) });
+    bench.peer_says(OTHER, PeerMessage::Locate { object: object(1), fetches: true });
     let place = at(&[PEER]);
     bench.claim_send(OTHER, PeerMessage::Located { object: object(1), place });
     bench.peer_says(OTHER, PeerMessage::CopyMade { object: object(1) });
@@ -94,12 +94,49 @@ fn another_copy_is_as_good() {
 }
 
 #[test]
+fn the_next_reader_is_pointed_to_one_that_still_receives() {
+    let (mut bench, driver) = Bench::with_driver(2.0);
+    bench.submit(driver, TaskBuilder::new(1).strategy(Strategy::Spread));
+    bench.spill_to_peer(1, 0);
+    bench.peer_says(PEER, finished(1, 0, in_arena(&[])));
+    let asks = |bench: &mut Bench, reader: WorkerId, told: &[WorkerId]| {
+        bench.peer_says(reader, PeerMessage::Locate { object: object(1), fetches: true });
+        let place = at(told);
+        bench.claim_send(reader, PeerMessage::Located { object: object(1), place });
+    };
+    let [a, b, c, d, e, f] = [10, 11, 12, 13, 14, 15].map(WorkerId);
+    // Two for each source, whole copies first.
+    asks(&mut bench, a, &[PEER]);
+    asks(&mut bench, b, &[PEER]);
+    asks(&mut bench, c, &[a, PEER]);
+    asks(&mut bench, d, &[a, PEER]);
+    asks(&mut bench, e, &[b, PEER]);
+    // What fails on the way is got from a whole copy; the receiver is no copy that is lost.
+    bench.peer_says(c, PeerMessage::CopyLost { object: object(1), at: a });
+    let place = at(&[PEER]);
+    bench.claim_send(c, PeerMessage::Located { object: object(1), place });
+    // Who has its copy leaves its slot to others, and has two.
+    bench.peer_says(b, PeerMessage::CopyMade { object: object(1) });
+    bench.peer_says(f, PeerMessage::Locate { object: object(1), fetches: true });
+    let place = at(&[b, PEER]);
+    bench.claim_send(f, PeerMessage::Located { object: object(1), place });
+    // Who only wants to know where it is takes no slot.
+    bench.peer_says(OTHER, PeerMessage::Locate { object: object(1), fetches: false });
+    let place = at(&[PEER, b]);
+    bench.claim_send(OTHER, PeerMessage::Located { object: object(1), place });
+    bench.release(driver, 1);
+    for copy in [PEER, b] {
+        bench.claim_send(copy, PeerMessage::Free { object: object(1) });
+    }
+}
+
+#[test]
 fn an_outcome_waits_until_borrowed_references_are_counted() {
     let (mut bench, _, pool) = Bench::with_pool(2.0);
     let assignment = TaskBuilder::new(1).after(&[of_peer(7)]).assignment(0, PEER);
     bench.head_says(FromHead::Assigned(vec![assignment]));
     bench.claim_send(PEER, PeerMessage::Retain { object: object(7) });
-    bench.claim_send(PEER, PeerMessage::Locate { object: object(7) });
+    bench.claim_send(PEER, PeerMessage::Locate { object: object(7), fetches: true });
     bench.peer_says(PEER, PeerMessage::Retained { object: object(7) });
     bench.peer_says(PEER, PeerMessage::Located { object: object(7), place: Place::Inline });
     assert_eq!(bench.claim_run(pool), (task(1), 0));
@@ -160,7 +197,7 @@ fn objects_of_a_lost_owner_fail() {
     let (mut bench, driver) = Bench::with_driver(2.0);
     bench.want(driver, of_peer(5));
     bench.claim_send(PEER, PeerMessage::Retain { object: object(5) });
-    bench.claim_send(PEER, PeerMessage::Locate { object: object(5) });
+    bench.claim_send(PEER, PeerMessage::Locate { object: object(5), fetches: true });
     bench.lose(PEER);
     let error = TaskError { task: task(5), cause: Cause::OwnerDied };
     assert_eq!(*bench.claim_delivery(driver, 5).unwrap(), error);
@@ -227,7 +264,7 @@ fn who_uses_the_old_value_of_an_adopted_object_keeps_it() {
     let (mut bench, driver, pool) = Bench::with_pool(2.0);
     bench.want(pool, of_peer(1));
     bench.claim_send(PEER, PeerMessage::Retain { object: object(1) });
-    bench.claim_send(PEER, PeerMessage::Locate { object: object(1) });
+    bench.claim_send(PEER, PeerMessage::Locate { object: object(1), fetches: true });
     bench.peer_says(PEER, PeerMessage::Located { object: object(1), place: Place::Inline });
     assert_eq!(bench.claim_delivery(pool, 1), None);
     bench.submit(driver, TaskBuilder::new(1));

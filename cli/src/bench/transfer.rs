@@ -1,0 +1,86 @@
+//! Objects from one worker to another: the second worker joins when the first of these rows is
+//! measured, and both are told to behave as if each were a machine of its own.
+
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use rdist::prelude::*;
+use serde_json::json;
+
+use super::measure::Pace;
+use super::rows::Plan;
+
+/// What only the second worker has.
+const ELSEWHERE: &str = "elsewhere";
+
+/// Sizes of the objects, and how many of them make a trial.
+const SIZES: [(u64, u32); 3] = [(1, 20), (100, 2), (500, 1)];
+
+/// Makes an object where this runs, and says only which.
+#[rdist::task]
+fn make(cx: &Context, bytes: u64) -> Result<ObjectRef<Vec<u8>>> {
+    let mut writing = cx.create(bytes as usize)?;
+    writing.fill(1);
+    Ok(writing.seal())
+}
+
+/// Measures the rows that the plan wants.
+pub(super) fn run(cx: &Driver, plan: &Plan) -> Result<()> {
+    let name = |size| format!("object of {size} MB from one worker to another, gigabytes");
+    let wanted = SIZES.map(|(size, count)| (name(size), size, count));
+    let wanted: Vec<_> =
+        wanted.into_iter().filter(|(name, ..)| name.contains(&plan.filter)).collect();
+    if wanted.is_empty() {
+        return Ok(());
+    }
+    join_second_worker()?;
+    for (name, size, count) in wanted {
+        let bytes = size * 1_000_000;
+        let trials = if matches!(plan.pace, Pace::Quick) { 3 } else { 5 };
+        // So that connection, process and memory are there.
+        fetch(cx, bytes)?;
+        let mut rates = Vec::new();
+        for _ in 0..trials {
+            let mut taken = Duration::ZERO;
+            for _ in 0..count {
+                taken += fetch(cx, bytes)?;
+            }
+            rates.push(bytes as f64 * f64::from(count) / 1e9 / taken.as_secs_f64());
+        }
+        rates.sort_by(f64::total_cmp);
+        cx.emit(&json!({
+            "event": "bench_row", "name": name, "rate": rates[trials / 2],
+            "lowest": rates[0], "highest": rates[trials - 1],
+        }));
+    }
+    Ok(())
+}
+
+/// How long it takes until an object of the other worker can be read here.
+fn fetch(cx: &Driver, bytes: u64) -> Result<Duration> {
+    let object = make.with().cpus(0.0).resource(ELSEWHERE, 1.0).submit(cx, bytes).get()?;
+    let start = Instant::now();
+    let view = object.read()?;
+    let taken = start.elapsed();
+    assert_eq!(view.len() as u64, bytes);
+    Ok(taken)
+}
+
+fn join_second_worker() -> Result<()> {
+    let failed = |what: String| Error::Refused(format!("the second worker cannot join: {what}"));
+    let program = std::env::current_exe().map_err(|error| failed(error.to_string()))?;
+    let mut command = Command::new(program);
+    let resource = format!("{ELSEWHERE}=1");
+    command
+        .args(["worker", "join", "--cpus", "1", "--resource", &resource])
+        .args(["--store-memory", "3GB", "--listen", "127.0.0.1:0"])
+        // It is no executor of the first.
+        .env_remove("RDIST_EXECUTOR_FD")
+        .env("RDIST_SAME_HOST", "off")
+        .stdin(Stdio::null());
+    let output = command.output().map_err(|error| failed(error.to_string()))?;
+    if output.status.success() {
+        return Ok(());
+    }
+    Err(failed(String::from_utf8_lossy(&output.stderr).trim().to_owned()))
+}
