@@ -93,10 +93,9 @@ pub(super) async fn run(
     let reading = tokio::task::spawn_local(async move {
         tokio::join!(optional(stdout), optional(stderr));
     });
-    let pid = child.id().unwrap_or_default();
     let (status, mut verdict) = tokio::select! {
         status = child.wait() => (status, None),
-        verdict = lease.watch(pid) => {
+        verdict = lease.watch(pid.unwrap_or_default()) => {
             kill(processes, executor);
             (child.wait().await, Some(verdict))
         }
