@@ -216,6 +216,8 @@ async fn borrowed(cx: &Driver, file: &str) -> Result<()> {
     same("inside", 2, BYTES, &around.get()?[0].get()?[0].get()?);
     keeper.forget().call().await?;
     drop(around);
+    // Word of what was dropped goes with the next message.
+    process.submit(cx).await?;
     println!("let go");
     wait_for(file);
     Ok(())
