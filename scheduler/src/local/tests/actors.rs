@@ -236,5 +236,6 @@ fn a_taken_name_refuses_the_actor() {
     let name = "counter".to_owned();
     bench.head_says(FromHead::ActorNameResult { name, actor: actor(), taken_by });
     let error = bench.claim_delivery(driver, 1).unwrap();
-    assert!(matches!(&error.cause, Cause::Refused { reason } if reason.contains("counter")));
+    let by = ActorId(task(77));
+    assert_eq!(error.cause, Cause::NameTaken { name: "counter".to_owned(), by });
 }
