@@ -14,6 +14,7 @@ mod measure;
 mod network;
 mod peer;
 mod program;
+mod round_trip;
 mod rows;
 mod transfer;
 
@@ -47,10 +48,10 @@ pub(crate) fn run(bench: &Bench, json: bool) -> anyhow::Result<ExitCode> {
     report.heading();
     if bench.filter.is_empty() {
         for (name, measured) in limits::all(pace)? {
-            let Measured { rate, lowest, highest, .. } = measured;
+            let Measured { rate, lowest, highest, p50, p99 } = measured;
             report.row(&json!({
                 "event": "bench_row", "name": name, "rate": rate,
-                "lowest": lowest, "highest": highest,
+                "lowest": lowest, "highest": highest, "p50_us": p50, "p99_us": p99,
             }));
         }
     }

@@ -7,6 +7,7 @@
 mod actors;
 mod bad_input;
 mod bench;
+mod chaos;
 mod cluster;
 mod commands;
 mod daemons;

@@ -2,6 +2,7 @@
 //!
 //! Nothing here is part of what users install; it leaves all scheduling to the programs it runs.
 
+mod chaos;
 mod cluster;
 mod demo;
 mod interrupt;
@@ -33,6 +34,9 @@ enum Command {
     #[command(after_help = "Examples:\n  cargo xtask test\n  \
                             cargo xtask test -p rdist-scheduler -- placement")]
     Test(test::Options),
+    /// Kill executors, workers and heads at random while a job checks its results.
+    #[command(after_help = "Example:\n  cargo xtask chaos --minutes 5 --seed 1")]
+    Chaos(chaos::Options),
     /// Fetch libtorch, unless it is there already, and say where it is.
     #[command(after_help = "Example:\n  eval \"$(cargo xtask libtorch --export)\"\n  \
                             cargo clippy --workspace --all-targets")]
@@ -47,6 +51,7 @@ fn main() -> ExitCode {
     let outcome = match Arguments::parse().command {
         Command::Demo(options) => demo::run(&options),
         Command::Test(options) => test::run(&options),
+        Command::Chaos(options) => chaos::run(&options),
         Command::Libtorch { export } => print_libtorch(export),
     };
     match outcome {

@@ -1,0 +1,34 @@
+//! `cargo xtask chaos`: the end-to-end test that kills processes, for as long as one likes.
+
+use std::process::ExitCode;
+
+use crate::{interrupt, step};
+
+/// How long, and what is killed when.
+#[derive(clap::Args)]
+pub(crate) struct Options {
+    /// How long processes are killed.
+    #[arg(long, value_name = "N", default_value_t = 5.0)]
+    minutes: f64,
+    /// Decides what is killed when.
+    #[arg(long, value_name = "S", default_value_t = 1)]
+    seed: u64,
+}
+
+/// Builds the programs, and runs the test with its output shown.
+pub(crate) fn run(options: &Options) -> anyhow::Result<ExitCode> {
+    interrupt::catch()?;
+    let seconds = (options.minutes * 60.0).max(1.0).ceil() as u64;
+    let cargo = || {
+        let mut cargo =
+            std::process::Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+        cargo.current_dir(crate::repository());
+        cargo
+    };
+    step::run(cargo().args(["build", "-p", "rdist-cli", "--all-targets"]))?;
+    let test = ["test", "-p", "rdist-cli", "--test", "end_to_end", "chaos::", "--", "--nocapture"];
+    let mut cargo = cargo();
+    cargo.args(test).env("CHAOS_SECONDS", seconds.to_string());
+    step::run(cargo.env("CHAOS_SEED", options.seed.to_string()))?;
+    Ok(ExitCode::SUCCESS)
+}
