@@ -73,6 +73,7 @@ pub(crate) mod object;
 pub mod outcome;
 pub mod placement;
 pub mod resource;
+pub(crate) mod share;
 pub mod spec;
 pub(crate) mod task;
 pub mod time;

@@ -3,6 +3,8 @@
 
 use core::time::Duration;
 
+use core::fmt;
+
 use rkyv::{Archive, Deserialize, Serialize};
 use smallvec::SmallVec;
 
@@ -244,6 +246,8 @@ pub enum Strategy {
         /// Whether another one will do.
         soft: bool,
     },
+    /// On a worker whose labels are as it says.
+    Labels(Box<LabelSelector>),
     /// In a placement group, on what a bundle of it holds.
     Group {
         /// The group.
@@ -253,6 +257,84 @@ pub enum Strategy {
         /// Which bundle, counted from 0; `None`: any that is large enough.
         bundle: Option<u32>,
     },
+}
+
+/// Which workers a task may run on, by their labels, and which it would rather.
+#[derive(
+    Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Archive, Serialize, Deserialize,
+)]
+pub struct LabelSelector {
+    /// All of them hold where it runs.
+    pub hard: Vec<LabelRule>,
+    /// Of the workers with room, the one where the most of these hold is taken.
+    pub soft: Vec<LabelRule>,
+}
+
+/// What has to be true of one label.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Archive, Serialize, Deserialize)]
+pub struct LabelRule {
+    /// The label's name.
+    pub key: String,
+    /// What its value has to be.
+    pub test: LabelTest,
+}
+
+/// What the value of a label has to be.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Archive, Serialize, Deserialize)]
+pub enum LabelTest {
+    /// One of these.
+    In(Vec<String>),
+    /// None of these; a worker without the label will do.
+    NotIn(Vec<String>),
+    /// Anything.
+    Exists,
+    /// The worker does not have the label.
+    Absent,
+}
+
+impl LabelRule {
+    /// Whether it holds for a worker with these labels.
+    pub fn holds(&self, labels: &[(String, String)]) -> bool {
+        let mut values = labels.iter().filter(|(key, _)| *key == self.key).map(|(_, v)| v);
+        match &self.test {
+            LabelTest::In(wanted) => values.any(|value| wanted.contains(value)),
+            LabelTest::NotIn(barred) => !values.any(|value| barred.contains(value)),
+            LabelTest::Exists => values.next().is_some(),
+            LabelTest::Absent => values.next().is_none(),
+        }
+    }
+}
+
+impl LabelSelector {
+    /// Whether a worker with these labels will do.
+    pub fn admits(&self, labels: &[(String, String)]) -> bool {
+        self.hard.iter().all(|rule| rule.holds(labels))
+    }
+
+    /// How many of the soft rules hold for a worker with these labels.
+    pub fn preference(&self, labels: &[(String, String)]) -> usize {
+        self.soft.iter().filter(|rule| rule.holds(labels)).count()
+    }
+}
+
+impl fmt::Display for LabelRule {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let key = &self.key;
+        match &self.test {
+            LabelTest::In(values) if values.len() == 1 => write!(f, "{key}={}", values[0]),
+            LabelTest::In(values) => write!(f, "{key} in ({})", values.join(", ")),
+            LabelTest::NotIn(values) => write!(f, "{key} not in ({})", values.join(", ")),
+            LabelTest::Exists => f.write_str(key),
+            LabelTest::Absent => write!(f, "no {key}"),
+        }
+    }
+}
+
+impl fmt::Display for LabelSelector {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let rules: Vec<String> = self.hard.iter().map(ToString::to_string).collect();
+        f.write_str(&rules.join(" and "))
+    }
 }
 
 /// A task with the number of its current try and the worker that waits for its result.

@@ -13,6 +13,7 @@ use super::{ClusterAction, ClusterEvent};
 use crate::id::{ActorId, GroupId, JobId, TaskId, WorkerId};
 use crate::message::{FromHead, ToHead};
 use crate::placement::Field;
+use crate::share::Shares;
 use crate::spec::Assignment;
 use crate::time::Timestamp;
 
@@ -50,6 +51,8 @@ pub struct ClusterCore {
     /// Workers that are gone; their ids never come back.
     pub(super) lost: BTreeMap<WorkerId, String>,
     pub(super) queue: Queue,
+    /// What the head has given to each job.
+    pub(super) shares: Shares,
     /// Placement groups that wait.
     pub(super) gangs: Gangs,
     pub(super) ledger: Ledger,
@@ -80,6 +83,7 @@ impl ClusterCore {
             members: BTreeMap::new(),
             lost: BTreeMap::new(),
             queue: Queue::default(),
+            shares: Shares::default(),
             gangs: Gangs::default(),
             ledger: Ledger::default(),
             anew: BTreeMap::new(),
@@ -111,6 +115,7 @@ impl ClusterCore {
                 }
             }
             ClusterEvent::JobSubmitted { job, driver } => self.job_submitted(job, driver),
+            ClusterEvent::JobWeighed { job, weight } => self.shares.set_weight(job, weight),
             ClusterEvent::JobStopRequested { job } => self.job_stopped(job),
             ClusterEvent::Restored { jobs, workers, names } => self.restored(jobs, workers, names),
         }

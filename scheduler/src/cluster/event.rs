@@ -45,6 +45,13 @@ pub enum ClusterEvent {
         /// Its driver; `max_retries` bounds restarts after a lost worker or executor.
         driver: TaskSpec,
     },
+    /// A job gets more than others where both want something, or less; said before it is submitted.
+    JobWeighed {
+        /// The job.
+        job: JobId,
+        /// Its part is this many times that of a job which nothing is said of.
+        weight: u32,
+    },
     /// A job is to end.
     JobStopRequested {
         /// The job.

@@ -3,7 +3,7 @@
 use super::JobState;
 use super::core::ClusterCore;
 use crate::id::{TaskId, WorkerId};
-use crate::placement::choose_gang;
+use crate::placement::{admits, choose_gang};
 
 impl ClusterCore {
     /// Checks every invariant.
@@ -72,6 +72,7 @@ impl ClusterCore {
                             crate::spec::Strategy::Affinity { soft: false, .. }
                         )
                     })
+                    .filter(|(_, spot)| admits(spot, &shape.strategy))
                     .find(|(_, spot)| spot.fits(&shape.request))
                     .map(|(worker, _)| worker),
             };

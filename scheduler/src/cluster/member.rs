@@ -30,6 +30,8 @@ pub(super) struct Member {
     /// What waits there and may run elsewhere, by its last report.
     pub(super) backlog: Vec<(Resources, u32)>,
     pub(super) draining: bool,
+    /// The task that stands in its line although it has no room.
+    pub(super) pressed: Option<PlacedKey>,
     /// It has reported: whatever it had to tell again came before.
     pub(super) reported: bool,
 }

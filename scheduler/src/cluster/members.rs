@@ -78,7 +78,9 @@ impl ClusterCore {
         }
         let mut drivers = Vec::new();
         for ((task, attempt, owner), ()) in member.map(|member| member.holds).unwrap_or_default() {
-            self.ledger.remove(&(task, owner, attempt));
+            if let Some(placement) = self.ledger.remove(&(task, owner, attempt)) {
+                self.refund(task.job(), &placement.request);
+            }
             if let Some(assignment) = self.anew.remove(&(task, owner)) {
                 self.enqueue(assignment);
             }

@@ -21,6 +21,7 @@ mod action;
 mod core;
 mod event;
 mod explain;
+mod fairness;
 mod groups;
 mod invariants;
 mod jobs;

@@ -14,6 +14,9 @@ use crate::spec::{Assignment, Strategy, TaskKind};
 /// reason is no news, and a million such messages would be.
 const TELL_BUSY: usize = 1_000;
 
+/// The job's share, the rank of the shape's first task, and the shape.
+type Candidate = (u64, Rank, ShapeId);
+
 impl ClusterCore {
     /// A worker gave a task away.
     pub(super) fn spilled(&mut self, from: WorkerId, assignment: Assignment) {
@@ -111,6 +114,7 @@ impl ClusterCore {
             self.roomier.insert(from);
         }
         self.sharing.reported(from, has_backlog);
+        self.press(from);
     }
 
     /// Puts a task in line; it is placed, or its owner told why not, before the event is over.
@@ -126,9 +130,9 @@ impl ClusterCore {
 
     /// Places what can be placed, in order of rank, then tells owners what still waits.
     pub(super) fn settle(&mut self) {
-        let mut candidates: BTreeSet<(Rank, ShapeId)> = BTreeSet::new();
+        let mut candidates: BTreeSet<Candidate> = BTreeSet::new();
         let fresh = core::mem::take(&mut self.fresh);
-        candidates.extend(fresh.into_iter().filter_map(|id| Some((self.queue.first(id)?.0, id))));
+        candidates.extend(fresh.into_iter().filter_map(|id| self.candidate(id)));
         let roomier = core::mem::take(&mut self.roomier);
         if !roomier.is_empty() {
             self.sharing.room_appeared();
@@ -143,18 +147,27 @@ impl ClusterCore {
             let Some(spot) = self.field.spot(worker) else { continue };
             for id in self.queue.shapes_for(worker) {
                 if self.queue.shape(id).is_some_and(|shape| spot.fits(&shape.request)) {
-                    candidates.extend(self.queue.first(id).map(|(rank, _)| (rank, id)));
+                    candidates.extend(self.candidate(id));
                 }
             }
         }
-        while let Some((_, id)) = candidates.pop_first() {
-            if self.place_first(id) {
-                candidates.extend(self.queue.first(id).map(|(rank, _)| (rank, id)));
+        while let Some((share, _, id)) = candidates.pop_first() {
+            let job = self.queue.shape(id).map(|shape| shape.job);
+            let has_more_now = job.is_some_and(|job| self.share_of(job) > share);
+            // What was placed since may have put another job before this one.
+            if has_more_now || self.place_first(id) {
+                candidates.extend(self.candidate(id));
             }
         }
         for key in core::mem::take(&mut self.untold) {
             self.tell_waiting(key);
         }
+    }
+
+    /// Where a shape stands among those that could be placed.
+    fn candidate(&self, id: ShapeId) -> Option<Candidate> {
+        let (rank, first) = self.queue.first(id)?;
+        Some((self.share_of(first.spec.id.job()), rank, id))
     }
 
     /// Places the first task of a shape; false if no worker has room, or nothing waits.
@@ -168,10 +181,11 @@ impl ClusterCore {
             owner: first.owner,
             dependencies: &spec.dependencies,
         };
-        let worker = choose(&self.field, &ask);
+        let (worker, now) = (choose(&self.field, &ask), self.now);
         let key = (spec.id, first.owner);
         if let Some(shape) = self.queue.shape_mut(id) {
             shape.blocked = worker.is_none();
+            shape.since = worker.is_none().then(|| shape.since.unwrap_or(now));
         }
         let Some(worker) = worker else { return false };
         if let Some(assignment) = self.queue.remove(&key) {
@@ -180,7 +194,7 @@ impl ClusterCore {
         true
     }
 
-    fn assign(&mut self, worker: WorkerId, assignment: Assignment) {
+    pub(super) fn assign(&mut self, worker: WorkerId, assignment: Assignment) {
         let (task, owner) = (assignment.spec.id, assignment.owner);
         if owner == WorkerId::HEAD {
             self.driver_placed(task.job(), worker);
@@ -217,6 +231,7 @@ impl ClusterCore {
             spot.room.subtract(&request);
             spot.placed += 1;
         });
+        self.charge(task.job(), &request);
         self.ledger.insert(key, Placement { worker, request, number });
     }
 
@@ -225,9 +240,11 @@ impl ClusterCore {
     pub(super) fn take_off(&mut self, key: PlacedKey, ended: bool) -> Option<Placement> {
         let placement = self.ledger.remove(&key)?;
         let (task, owner, attempt) = key;
+        self.refund(task.job(), &placement.request);
         let worker = placement.worker;
         let Some(member) = self.members.get_mut(&worker) else { return Some(placement) };
         member.holds.remove(&(task, attempt, owner));
+        member.pressed = member.pressed.filter(|pressed| *pressed != key);
         let unknown = member.on_their_way.remove(&placement.number).is_some();
         self.field.update(worker, |spot| {
             spot.placed = spot.placed.saturating_sub(1);

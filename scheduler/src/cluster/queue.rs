@@ -1,9 +1,10 @@
 //! Tasks that wait for room, by shape.
 //!
-//! Tasks with the same request and strategy are one *shape*: either all of them fit somewhere or
+//! Tasks of a job with the same request and strategy are one *shape*: either all of them fit somewhere or
 //! none does, so a decision looks at shapes, of which there are few, and never at the million
-//! tasks behind them. Within a shape the order is priority, then arrival; between shapes the
-//! same, but a shape without room holds nobody up.
+//! tasks behind them. Within a shape the order is priority, then arrival; between shapes of a job
+//! the same, but a shape without room holds nobody up. Between jobs, the one that has the least of
+//! the cluster comes first ([`super::fairness`]).
 
 use core::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
@@ -11,7 +12,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use crate::id::{JobId, TaskId, WorkerId};
 use crate::placement::{Field, Reason, pinned};
 use crate::resource::Resources;
-use crate::spec::{Assignment, Strategy};
+use crate::spec::{Assignment, LabelSelector, Strategy};
+use crate::time::Timestamp;
 
 /// A waiting task: its id and owner. A parent that runs again on another worker submits the same
 /// ids for another owner; both get their answer.
@@ -22,22 +24,37 @@ pub(super) type Rank = (Reverse<i32>, u64);
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct ShapeId(u64);
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 enum Class {
     Default,
     Spread,
+    Labels(LabelSelector),
     Affinity { worker: WorkerId, soft: bool },
 }
 
-/// Waiting tasks that ask for the same.
+impl Class {
+    fn of(strategy: &Strategy) -> Self {
+        match strategy {
+            Strategy::Default | Strategy::Group { .. } => Self::Default,
+            Strategy::Spread => Self::Spread,
+            Strategy::Labels(selector) => Self::Labels(LabelSelector::clone(selector)),
+            Strategy::Affinity { worker, soft } => Self::Affinity { worker: *worker, soft: *soft },
+        }
+    }
+}
+
+/// Waiting tasks of a job that ask for the same.
 #[derive(Debug)]
 pub(super) struct Shape {
+    pub(super) job: JobId,
     pub(super) request: Resources,
     pub(super) strategy: Strategy,
     /// The only worker that may run them now.
     pub(super) bound: Option<WorkerId>,
     /// No worker has room: new tasks need not be tried.
     pub(super) blocked: bool,
+    /// Since when.
+    pub(super) since: Option<Timestamp>,
     /// Why, when it was last looked at.
     pub(super) reason: Option<Reason>,
     line: BTreeMap<Rank, Key>,
@@ -64,7 +81,7 @@ struct Queued {
 pub(super) struct Queue {
     tasks: BTreeMap<Key, Queued>,
     shapes: BTreeMap<ShapeId, Shape>,
-    ids: BTreeMap<(Resources, Class), ShapeId>,
+    ids: BTreeMap<(JobId, Resources, Class), ShapeId>,
     /// Shapes that any worker may run, by the rank of their first task.
     open: BTreeSet<(Rank, ShapeId)>,
     /// Shapes whose author named a worker, bound to it or not.
@@ -166,6 +183,7 @@ impl Queue {
             self.edit(*id, |shape| {
                 shape.bound = pinned(field, &shape.request, &shape.strategy);
                 shape.blocked = false;
+                shape.since = None;
             });
         }
         ids
@@ -177,25 +195,21 @@ impl Queue {
 
     fn shape_for(&mut self, assignment: &Assignment, field: &Field) -> ShapeId {
         let strategy = &assignment.spec.strategy;
-        let class = match *strategy {
-            Strategy::Default | Strategy::Group { .. } => Class::Default,
-            Strategy::Spread => Class::Spread,
-            Strategy::Affinity { worker, soft } => Class::Affinity { worker, soft },
-        };
-        let key = (assignment.spec.request.clone(), class);
+        let job = assignment.spec.id.job();
+        let key = (job, assignment.spec.request.clone(), Class::of(strategy));
         if let Some(id) = self.ids.get(&key) {
             return *id;
         }
         let id = ShapeId(self.next_shape);
         self.next_shape += 1;
-        if let Class::Affinity { worker, .. } = class {
+        if let Class::Affinity { worker, .. } = key.2 {
             self.named.entry(worker).or_default().insert(id);
         }
-        let request = key.0.clone();
+        let request = key.1.clone();
         let bound = pinned(field, &request, strategy);
         let strategy = strategy.clone();
         let line = BTreeMap::new();
-        let shape = Shape { request, strategy, bound, blocked: false, reason: None, line };
+        let shape = Shape { job, request, strategy, bound, blocked: false, since: None, reason: None, line };
         self.shapes.insert(id, shape);
         self.ids.insert(key, id);
         id
@@ -222,20 +236,16 @@ impl Queue {
             return;
         }
         let Some(shape) = self.shapes.remove(&id) else { return };
-        let class = match shape.strategy {
-            Strategy::Default | Strategy::Group { .. } => Class::Default,
-            Strategy::Spread => Class::Spread,
-            Strategy::Affinity { worker, soft } => {
-                if let Some(ids) = self.named.get_mut(&worker) {
-                    ids.remove(&id);
-                    if ids.is_empty() {
-                        self.named.remove(&worker);
-                    }
-                }
-                Class::Affinity { worker, soft }
+        if let Strategy::Affinity { worker, .. } = shape.strategy
+            && let Some(ids) = self.named.get_mut(&worker)
+        {
+            ids.remove(&id);
+            if ids.is_empty() {
+                self.named.remove(&worker);
             }
-        };
-        self.ids.remove(&(shape.request, class));
+        }
+        let class = Class::of(&shape.strategy);
+        self.ids.remove(&(shape.job, shape.request, class));
     }
 
     /// CL-3: every waiting task stands in the line of exactly its shape, and every open shape is

@@ -22,7 +22,7 @@ impl LocalCore {
 
     /// Sets a bundle aside.
     pub(super) fn reserve(&mut self, of: GroupKey, number: u32, round: u32, holds: Resources) {
-        self.ledger.take(&holds);
+        self.take_from(Slot::NONE, of.0.0.job(), &holds);
         self.head.load_changed = true;
         self.bundles.insert(of, number, round, holds);
     }
@@ -163,7 +163,7 @@ impl LocalCore {
             self.empty_bundle(slot, gone);
         }
         let Some(bundle) = self.bundles.remove(slot) else { return };
-        self.give(&bundle.ledger.total);
+        self.give_to(Slot::NONE, bundle.group.0.job(), &bundle.ledger.total);
         if bundle.assigned {
             self.head.ended.push((bundle.group.bundle(bundle.number), bundle.round));
         }
@@ -212,13 +212,13 @@ impl LocalCore {
         let passes = matches!(entry.spec.kind, TaskKind::Plain) && !blocked;
         let held = Self::held_by(&entry.spec, blocked);
         let request = entry.spec.request.clone();
-        let slot = entry.bundle;
+        let (slot, job) = (entry.bundle, entry.spec.id.job());
         let bundle = self.ledger_of(slot);
         bundle.give(&held);
         if passes {
             bundle.unpass(&request);
         }
-        self.ledger.take(&held);
+        self.take_from(Slot::NONE, job, &held);
         if passes {
             self.ledger.pass(&request);
         }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::{LocalAction, LocalCore};
 use crate::actor::Hosted;
 use crate::group::Slot;
-use crate::id::{ActorId, ExecutorId, TaskId};
+use crate::id::{ActorId, ExecutorId, JobId, TaskId};
 use crate::resource::Resources;
 use crate::spec::{TaskKind, TaskSpec};
 use crate::task::{Ready, TaskEntry, TaskKey, TaskState};
@@ -32,9 +32,10 @@ impl LocalCore {
         let movable = is_movable(entry, self.me);
         let ready = Ready { key, stamp };
         let (request, priority) = (&entry.spec.request, entry.spec.priority);
+        let job = entry.spec.id.job();
         let shape = match self.bundles.get_mut(entry.bundle) {
-            None => self.queue.push(request, priority, movable, ready),
-            Some(bundle) => bundle.queue.push(request, priority, movable, ready),
+            None => self.queue.push(job, request, priority, movable, ready),
+            Some(bundle) => bundle.queue.push(job, request, priority, movable, ready),
         };
         entry.state = TaskState::Ready { shape };
         let slot = entry.bundle;
@@ -48,7 +49,9 @@ impl LocalCore {
         loop {
             let tasks = &self.tasks;
             let is_current = |ready: Ready| tasks.current(ready.key, ready.stamp).is_some();
-            let Some(ready) = self.queue.pick(&self.ledger, is_current) else { break };
+            let (shares, total) = (&self.shares, &self.ledger.total);
+            let share = |job| shares.of(job, total);
+            let Some(ready) = self.queue.pick(&self.ledger, share, is_current) else { break };
             self.leave_queue(ready.key);
             self.start(ready.key);
         }
@@ -64,7 +67,8 @@ impl LocalCore {
             let tasks = &self.tasks;
             let is_current = |ready: Ready| tasks.current(ready.key, ready.stamp).is_some();
             let Some(bundle) = self.bundles.get_mut(slot) else { return };
-            let Some(ready) = bundle.queue.pick(&bundle.ledger, is_current) else { return };
+            let next = bundle.queue.pick(&bundle.ledger, |_| 0, is_current);
+            let Some(ready) = next else { return };
             self.leave_queue(ready.key);
             self.start(ready.key);
         }
@@ -94,10 +98,9 @@ impl LocalCore {
         if matches!(spec.kind, TaskKind::Bundle { .. }) {
             return self.reserve_assigned(key);
         }
-        let ledger = self.ledger_of(slot);
-        ledger.take(&spec.request);
+        self.take_from(slot, spec.id.job(), &spec.request);
         if matches!(spec.kind, TaskKind::Plain) {
-            ledger.pass(&spec.request);
+            self.ledger_of(slot).pass(&spec.request);
         }
         self.head.load_changed = true;
         let executor = self.executor_for(&spec);
@@ -146,29 +149,31 @@ impl LocalCore {
         let entry = &self.tasks[key];
         let blocked = matches!(entry.state, TaskState::Running { blocked: true, .. });
         let (spec, slot) = (Arc::clone(&entry.spec), entry.bundle);
-        let ledger = self.ledger_of(slot);
         if blocked {
-            ledger.take(&cpus_of(&spec.request));
+            self.take_from(slot, spec.id.job(), &cpus_of(&spec.request));
         } else if matches!(spec.kind, TaskKind::Plain) {
-            ledger.unpass(&spec.request);
+            self.ledger_of(slot).unpass(&spec.request);
         }
-        self.give_to(slot, &spec.request);
+        self.give_to(slot, spec.id.job(), &spec.request);
     }
 
     /// Something in a bundle, or in none, lets go of what it held.
-    pub(super) fn give_to(&mut self, slot: Slot, request: &Resources) {
-        if !slot.is_some() {
-            return self.give(request);
-        }
+    pub(super) fn give_to(&mut self, slot: Slot, job: JobId, request: &Resources) {
         self.ledger_of(slot).give(request);
-        self.bundles.set_due(slot);
         self.dispatch_due = true;
+        if slot.is_some() {
+            return self.bundles.set_due(slot);
+        }
+        self.shares.give(job, request);
+        self.head.load_changed = true;
     }
 
-    pub(super) fn give(&mut self, request: &Resources) {
-        self.ledger.give(request);
-        self.dispatch_due = true;
-        self.head.load_changed = true;
+    /// Something in a bundle, or in none, takes what it holds. A bundle's job has all of it already.
+    pub(super) fn take_from(&mut self, slot: Slot, job: JobId, request: &Resources) {
+        self.ledger_of(slot).take(request);
+        if !slot.is_some() {
+            self.shares.take(job, request);
+        }
     }
 
     /// Takes a task off its executor, and what it holds with it. A call holds nothing itself.
@@ -218,7 +223,7 @@ impl LocalCore {
                 if matches!(spec.kind, TaskKind::Plain) {
                     self.ledger_of(slot).unpass(&spec.request);
                 }
-                self.give_to(slot, &cpus_of(&spec.request));
+                self.give_to(slot, spec.id.job(), &cpus_of(&spec.request));
             }
         }
     }
@@ -229,10 +234,9 @@ impl LocalCore {
             Some(actor) => self.call_goes_on(actor),
             None => {
                 let (spec, slot) = (Arc::clone(&self.tasks[key].spec), self.tasks[key].bundle);
-                let ledger = self.ledger_of(slot);
-                ledger.take(&cpus_of(&spec.request));
+                self.take_from(slot, spec.id.job(), &cpus_of(&spec.request));
                 if matches!(spec.kind, TaskKind::Plain) {
-                    ledger.pass(&spec.request);
+                    self.ledger_of(slot).pass(&spec.request);
                 }
                 if spec.takes_turns() {
                     self.opens_lane(executor);
@@ -271,7 +275,7 @@ impl LocalCore {
         hosted.blocked += 1;
         if hosted.blocked == 1 && frees_while_blocked(&hosted.spec) {
             let (cpus, slot) = (cpus_of(&hosted.spec.request), hosted.bundle);
-            self.give_to(slot, &cpus);
+            self.give_to(slot, actor.0.job(), &cpus);
         }
     }
 
@@ -280,7 +284,7 @@ impl LocalCore {
         hosted.blocked = hosted.blocked.saturating_sub(1);
         if hosted.blocked == 0 && frees_while_blocked(&hosted.spec) {
             let (cpus, slot) = (cpus_of(&hosted.spec.request), hosted.bundle);
-            self.ledger_of(slot).take(&cpus);
+            self.take_from(slot, actor.0.job(), &cpus);
             self.head.load_changed = true;
         }
     }
@@ -288,9 +292,10 @@ impl LocalCore {
     /// Gives back what an actor held for its life.
     pub(super) fn give_back_life(&mut self, hosted: &Hosted) {
         if hosted.blocked > 0 && frees_while_blocked(&hosted.spec) {
-            self.ledger_of(hosted.bundle).take(&cpus_of(&hosted.spec.request));
+            let cpus = cpus_of(&hosted.spec.request);
+            self.take_from(hosted.bundle, hosted.spec.id.job(), &cpus);
         }
-        self.give_to(hosted.bundle, &hosted.spec.request);
+        self.give_to(hosted.bundle, hosted.spec.id.job(), &hosted.spec.request);
         self.left_bundle(hosted.bundle);
     }
 

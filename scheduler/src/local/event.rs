@@ -188,6 +188,13 @@ pub enum LocalEvent {
     HeadLost,
     /// The worker is leaving: nothing new starts here.
     Drain,
+    /// A job gets more than others where both want something, or less.
+    JobWeighed {
+        /// The job.
+        job: JobId,
+        /// Its part is this many times that of a job which nothing is said of.
+        weight: u32,
+    },
     /// A job's executors here are to end, as after [`FromHead::JobEnded`].
     JobEnded {
         /// The job.

@@ -40,7 +40,7 @@ impl LocalCore {
         }
         // What the task gave back, the actor takes.
         let slot = hosted.bundle;
-        self.ledger_of(slot).take(&spec.request);
+        self.take_from(slot, spec.id.job(), &spec.request);
         if let Some(bundle) = self.bundles.get_mut(slot) {
             bundle.users += 1;
         }

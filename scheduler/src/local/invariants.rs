@@ -102,6 +102,10 @@ impl LocalCore {
         self.bundles.iter().for_each(|(_, bundle)| sum.add(&bundle.ledger.total));
         sum.add(&self.charged_to(Slot::NONE));
         assert_eq!(sum, self.ledger.total, "RL-1: free and held make the total");
+        let mut used = Resources::NONE;
+        self.shares.jobs().for_each(|(_, held)| used.add(held));
+        used.add(&self.ledger.available);
+        assert_eq!(used, self.ledger.total, "RL-1: what jobs hold is what is not free");
     }
 
     /// What the tasks and actors of a bundle hold, or those that are in none.

@@ -2,6 +2,7 @@
 
 use super::LocalCore;
 use super::peers::What;
+use crate::group::Slot;
 use crate::id::{ActorId, ExecutorId, JobId, ObjectId};
 use crate::task::{TaskKey, TaskState};
 
@@ -35,6 +36,7 @@ impl LocalCore {
         self.lineage.forget(|task| task.job() == job);
         self.paces.forget_job(job);
         self.head.forget_job(job);
+        self.shares.forget(job);
         self.outbox.waiting.retain(|deferred| match &deferred.what {
             What::Release(object) => object.task.job() != job,
             What::Message { .. } => true,
@@ -91,7 +93,7 @@ impl LocalCore {
         let bundles = self.bundles.iter().filter(|(_, bundle)| bundle.group.0.job() == job);
         for slot in bundles.map(|(slot, _)| slot).collect::<Vec<_>>() {
             if let Some(bundle) = self.bundles.remove(slot) {
-                self.give(&bundle.ledger.total);
+                self.give_to(Slot::NONE, job, &bundle.ledger.total);
                 if bundle.assigned {
                     self.head.ended.push((bundle.group.bundle(bundle.number), bundle.round));
                 }

@@ -71,6 +71,7 @@ use crate::message::PeerMessage;
 use crate::object::{Lineage, ObjectEntry};
 use crate::outcome::TaskError;
 use crate::resource::{Ledger, Resources};
+use crate::share::Shares;
 use crate::task::{ReadyQueue, TaskKey, TaskTable};
 use crate::time::Timestamp;
 
@@ -96,6 +97,8 @@ pub struct LocalConfig {
     pub worker: WorkerId,
     /// All that it has.
     pub total: Resources,
+    /// Its labels, `key=value`.
+    pub labels: Vec<(String, String)>,
     /// Shortest time between two load reports.
     pub load_interval: Duration,
     /// How long an executor that was asked to end may take, or a task that has run for as long as
@@ -115,6 +118,7 @@ impl LocalConfig {
         Self {
             worker,
             total,
+            labels: Vec::new(),
             load_interval: Duration::from_millis(10),
             stop_grace: Duration::from_secs(5),
             start_tries: 3,
@@ -137,6 +141,8 @@ pub struct LocalCore {
     queue: ReadyQueue,
     paces: Paces,
     ledger: Ledger,
+    /// What each job holds here.
+    shares: Shares,
     objects: FastMap<ObjectId, ObjectEntry>,
     /// Own tasks that may run on one other worker alone, by that worker.
     pinned: FastMap<WorkerId, FastSet<TaskId>>,
@@ -207,6 +213,7 @@ impl LocalCore {
             queue: ReadyQueue::default(),
             paces: Paces::default(),
             ledger: Ledger::new(config.total.clone()),
+            shares: Shares::default(),
             objects: FastMap::default(),
             pinned: FastMap::default(),
             adopted: FastMap::default(),
@@ -280,6 +287,7 @@ impl LocalCore {
             LocalEvent::HeadLost => self.head.present = false,
             LocalEvent::Drain => self.drain(),
             LocalEvent::JobEnded { job } => self.job_ended(job),
+            LocalEvent::JobWeighed { job, weight } => self.shares.set_weight(job, weight),
         }
         self.settle();
         self.report_load();

@@ -144,9 +144,14 @@ impl LocalCore {
 
     /// Why an own task cannot run on this worker, whatever is free.
     pub(super) fn reason_to_spill(&self, spec: &TaskSpec) -> Option<SpillReason> {
-        let stays = match spec.strategy {
+        let stays = match &spec.strategy {
             Strategy::Default => true,
-            Strategy::Affinity { worker, .. } => worker == self.me,
+            Strategy::Affinity { worker, .. } => *worker == self.me,
+            Strategy::Labels(selector) => {
+                let labels = &self.config.labels;
+                // What would rather be elsewhere is for the head to place.
+                selector.admits(labels) && selector.preference(labels) == selector.soft.len()
+            }
             Strategy::Spread => false,
             Strategy::Group { .. } => true,
         };
@@ -241,8 +246,12 @@ impl LocalCore {
             return self.enter_group(key);
         }
         let is_actor = matches!(entry.spec.kind, TaskKind::ActorCreate(_));
+        // The head moves what merely queues, and knows nothing of its labels.
+        let leaves_if_full = is_actor || matches!(entry.spec.strategy, Strategy::Labels(_));
         let reason = match self.reason_to_spill(&entry.spec) {
-            None if is_actor && !self.ledger.fits(&entry.spec.request) => Some(SpillReason::NoRoom),
+            None if leaves_if_full && !self.ledger.fits(&entry.spec.request) => {
+                Some(SpillReason::NoRoom)
+            }
             reason => reason,
         };
         match reason {

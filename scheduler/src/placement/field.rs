@@ -66,6 +66,7 @@ pub struct Field {
     custom: BTreeMap<String, ByAmount>,
     by_placed: BTreeSet<(u64, u64, WorkerId)>,
     labelled: BTreeMap<(String, String), BTreeSet<WorkerId>>,
+    total: Resources,
 }
 
 impl Field {
@@ -81,6 +82,7 @@ impl Field {
             self.labelled.entry(label.clone()).or_default().insert(worker);
         }
         let room = total.clone();
+        self.total.add(&total);
         let tie = tie(self.seed, worker);
         self.spots.insert(worker, Spot { total, room, labels, placed: 0, closed: false, tie });
         self.list(worker);
@@ -90,6 +92,7 @@ impl Field {
     pub fn remove(&mut self, worker: WorkerId) {
         self.unlist(worker);
         let Some(spot) = self.spots.remove(&worker) else { return };
+        self.total.subtract(&spot.total);
         for label in spot.labels {
             if let Some(workers) = self.labelled.get_mut(&label) {
                 workers.remove(&worker);
@@ -115,6 +118,11 @@ impl Field {
             change(spot);
         }
         self.list(worker);
+    }
+
+    /// What all workers have together.
+    pub fn total(&self) -> &Resources {
+        &self.total
     }
 
     /// A worker; `None` when it is no member.

@@ -30,10 +30,21 @@ pub(super) fn fits_in(room: &Resources, request: &Resources) -> bool {
 /// is a member, takes tasks, and is large enough.
 pub fn pinned(field: &Field, request: &Resources, strategy: &Strategy) -> Option<WorkerId> {
     match strategy {
-        Strategy::Default | Strategy::Spread | Strategy::Group { .. } => None,
+        Strategy::Default
+        | Strategy::Spread
+        | Strategy::Labels(_)
+        | Strategy::Group { .. } => None,
         Strategy::Affinity { worker, soft: false } => Some(*worker),
         Strategy::Affinity { worker, soft: true } => {
             field.spot(*worker).is_some_and(|spot| able(spot, request)).then_some(*worker)
         }
+    }
+}
+
+/// Whether the worker's labels are as the strategy wants them.
+pub fn admits(spot: &Spot, strategy: &Strategy) -> bool {
+    match strategy {
+        Strategy::Labels(selector) => selector.admits(&spot.labels),
+        _ => true,
     }
 }

@@ -9,6 +9,7 @@
 //! | `affinity` | `Strategy::Affinity` | the worker that was named |
 //! | `spread` | `Strategy::Spread`, drivers | the most room; for nothing, the fewest tasks |
 //! | `locality` | `Strategy::Default` | owners of dependencies, the spilling worker's neighbours |
+//! | `labels` | `Strategy::Labels` | the most preferences, then as `pack` |
 //! | `gang` | placement groups | by the group's strategy, all bundles at once |
 //! | `pack` | the same, where locality finds none | the worker that the task fills best |
 //!
@@ -19,6 +20,7 @@ mod affinity;
 mod field;
 mod filter;
 mod gang;
+mod labels;
 mod locality;
 mod pack;
 mod reason;
@@ -28,7 +30,7 @@ mod spread;
 mod tests;
 
 pub use field::{Field, Spot};
-pub use filter::pinned;
+pub use filter::{admits, pinned};
 pub use gang::{GangAsk, choose_gang, gang_reason};
 pub use reason::Reason;
 
@@ -61,6 +63,7 @@ pub fn choose(field: &Field, ask: &Ask<'_>) -> Option<WorkerId> {
         return affinity::choose(field, ask.request, worker);
     }
     match ask.strategy {
+        Strategy::Labels(selector) => labels::choose(field, ask.request, selector),
         Strategy::Spread => spread::choose(field, ask.request),
         Strategy::Default | Strategy::Affinity { .. } | Strategy::Group { .. } if ask.driver => {
             spread::choose_for_driver(field, ask.request)

@@ -33,6 +33,11 @@ pub enum Reason {
         /// Workers that could run it when idle.
         able: usize,
     },
+    /// No worker has the labels that it wants.
+    NoLabels {
+        /// The rules, for people.
+        rules: String,
+    },
     /// It may only run on one worker, which is in use.
     PinnedBusy {
         /// The worker.
@@ -68,6 +73,10 @@ impl Reason {
         let open = || field.spots().filter(|(_, spot)| !spot.closed);
         if open().next().is_none() {
             return Self::NoWorkers;
+        }
+        let open = || open().filter(|(_, spot)| filter::admits(spot, strategy));
+        if let (None, Strategy::Labels(selector)) = (open().next(), strategy) {
+            return Self::NoLabels { rules: selector.to_string() };
         }
         let able = open().filter(|(_, spot)| filter::able(spot, request)).count();
         if able > 0 {
@@ -119,6 +128,9 @@ impl fmt::Display for Reason {
                     true => f.write_str("no worker has any"),
                     false => write!(f, "largest worker has {}", Bare(resource, *largest)),
                 }
+            }
+            Self::NoLabels { rules } => {
+                write!(f, "needs a worker with {rules}; no worker is like that")
             }
             Self::NotTogether { request } => {
                 write!(f, "needs {request} together; no single worker has all of it")

@@ -1,17 +1,20 @@
-//! Tasks that wait for resources, grouped by what they ask for: a choice looks at the front of
-//! each group, not at each task.
+//! Tasks that wait for resources, grouped by their job and what they ask for: a choice looks at the
+//! front of each group, not at each task.
 //!
-//! Higher priorities first, then first come, first served. A group whose front does not fit is
+//! The job with the least share first ([`crate::share`]); within a job higher priorities first, then
+//! first come, first served. A group whose front does not fit is
 //! passed by, so that a large request does not idle the worker; after [`MAX_PASSED_BY`] times it
 //! is its turn, and what comes after it waits until it fits. That holds only while waiting can
 //! help (what runs unblocked would make room): otherwise two tasks could wait for each other.
 
+use core::cmp::Reverse;
 use std::collections::VecDeque;
 
 use smallvec::SmallVec;
 
 use super::TaskKey;
 use crate::hash::FastMap;
+use crate::id::JobId;
 use crate::resource::{Ledger, Resources};
 
 /// How often later tasks may overtake one that does not fit.
@@ -22,6 +25,9 @@ const MAX_EMPTY_SHAPES: usize = 32;
 const MAX_EMPTY_LANES: usize = 4;
 const MAX_EMPTY_NOTES: usize = 1 << 12;
 
+/// Place in line: the job's share, the priority, and the stamp.
+type Place = (u64, Reverse<i32>, u64);
+
 /// A note of a queued task; void when the task's stamp is another one.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Ready {
@@ -31,7 +37,10 @@ pub(crate) struct Ready {
 
 #[derive(Debug, Default)]
 struct Shape {
+    job: JobId,
     request: Resources,
+    /// It is in the index.
+    is_listed: bool,
     /// By priority, the highest first.
     lanes: SmallVec<[(i32, VecDeque<Ready>); 1]>,
     /// Queued tasks, void notes not counted.
@@ -45,7 +54,7 @@ struct Shape {
 #[derive(Debug, Default)]
 pub(crate) struct ReadyQueue {
     shapes: Vec<Shape>,
-    index: FastMap<Resources, u32>,
+    index: FastMap<(JobId, Resources), u32>,
     free: Vec<u32>,
     len: usize,
     last: u32,
@@ -55,12 +64,13 @@ impl ReadyQueue {
     /// Adds a task at the end of its priority; returns its shape.
     pub(crate) fn push(
         &mut self,
+        job: JobId,
         request: &Resources,
         priority: i32,
         movable: bool,
         ready: Ready,
     ) -> u32 {
-        let at = self.shape_of(request);
+        let at = self.shape_of(job, request);
         let shape = &mut self.shapes[at as usize];
         match shape.lanes.iter_mut().find(|lane| lane.0 <= priority) {
             Some((found, lane)) if *found == priority => lane.push_back(ready),
@@ -75,22 +85,26 @@ impl ReadyQueue {
         at
     }
 
-    fn shape_of(&mut self, request: &Resources) -> u32 {
+    fn shape_of(&mut self, job: JobId, request: &Resources) -> u32 {
         if let Some(shape) = self.shapes.get(self.last as usize)
+            && shape.is_listed
+            && shape.job == job
             && shape.request == *request
-            && self.index.contains_key(request)
         {
             return self.last;
         }
-        let at = match self.index.get(request) {
+        let key = (job, request.clone());
+        let at = match self.index.get(&key) {
             Some(&at) => at,
             None => {
                 let at = self.free.pop().unwrap_or_else(|| {
                     self.shapes.push(Shape::default());
                     (self.shapes.len() - 1) as u32
                 });
-                self.shapes[at as usize] = Shape { request: request.clone(), ..Shape::default() };
-                self.index.insert(request.clone(), at);
+                let request = request.clone();
+                self.shapes[at as usize] =
+                    Shape { job, request, is_listed: true, ..Shape::default() };
+                self.index.insert(key, at);
                 at
             }
         };
@@ -114,7 +128,8 @@ impl ReadyQueue {
                 lane.shrink_to(MAX_EMPTY_NOTES);
             }
             if self.index.len() > MAX_EMPTY_SHAPES {
-                self.index.remove(&shape.request);
+                shape.is_listed = false;
+                self.index.remove(&(shape.job, shape.request.clone()));
                 self.free.push(at);
             }
         }
@@ -143,32 +158,32 @@ impl ReadyQueue {
     pub(crate) fn pick(
         &mut self,
         ledger: &Ledger,
+        share: impl Fn(JobId) -> u64,
         is_current: impl Fn(Ready) -> bool,
     ) -> Option<Ready> {
         if self.len == 0 {
             return None;
         }
-        let mut best: Option<(i32, u64, usize, usize)> = None;
-        let mut barred: Option<(i32, u64, usize)> = None;
+        let mut best: Option<(Place, usize, usize)> = None;
+        let mut barred: Option<(Place, usize)> = None;
         for at in 0..self.shapes.len() {
             let shape = &mut self.shapes[at];
             if shape.len == 0 {
                 continue;
             }
             let Some((lane, stamp)) = front(&mut shape.lanes, &is_current) else { continue };
-            let priority = shape.lanes[lane].0;
-            let is_ahead = |other: (i32, u64)| (priority, other.1) > (other.0, stamp);
+            let place = (share(shape.job), Reverse(shape.lanes[lane].0), stamp);
             if ledger.fits(&shape.request) {
-                if best.is_none_or(|best| is_ahead((best.0, best.1))) {
-                    best = Some((priority, stamp, at, lane));
+                if best.is_none_or(|(best, ..)| place < best) {
+                    best = Some((place, at, lane));
                 }
-            } else if barred.is_none_or(|barred| is_ahead((barred.0, barred.1))) {
-                barred = Some((priority, stamp, at));
+            } else if barred.is_none_or(|(barred, _)| place < barred) {
+                barred = Some((place, at));
             }
         }
-        let (priority, stamp, at, lane) = best?;
-        if let Some((high, early, waits)) = barred
-            && (high, stamp) > (priority, early)
+        let (place, at, lane) = best?;
+        if let Some((before, waits)) = barred
+            && before < place
         {
             let shape = &mut self.shapes[waits];
             shape.passed_by = shape.passed_by.saturating_add(1);
@@ -191,20 +206,24 @@ impl ReadyQueue {
         is_movable: impl Fn(Ready) -> bool,
     ) -> Vec<Ready> {
         let mut taken = Vec::new();
-        let Some(&at) = self.index.get(request) else { return taken };
-        let shape = &mut self.shapes[at as usize];
-        let wanted = count.min(shape.movable) as usize;
-        for (_, lane) in shape.lanes.iter_mut().rev() {
-            let mut kept = Vec::new();
-            while taken.len() < wanted {
-                match lane.pop_back() {
-                    None => break,
-                    Some(ready) if !is_current(ready) => {}
-                    Some(ready) if is_movable(ready) => taken.push(ready),
-                    Some(ready) => kept.push(ready),
+        let asks = |shape: &&mut Shape| shape.movable > 0 && shape.request == *request;
+        let mut shapes: Vec<&mut Shape> = self.shapes.iter_mut().filter(asks).collect();
+        // The longest line gains the most.
+        shapes.sort_by_key(|shape| Reverse(shape.movable));
+        for shape in shapes {
+            let wanted = (count as usize).min(taken.len() + shape.movable as usize);
+            for (_, lane) in shape.lanes.iter_mut().rev() {
+                let mut kept = Vec::new();
+                while taken.len() < wanted {
+                    match lane.pop_back() {
+                        None => break,
+                        Some(ready) if !is_current(ready) => {}
+                        Some(ready) if is_movable(ready) => taken.push(ready),
+                        Some(ready) => kept.push(ready),
+                    }
                 }
+                lane.extend(kept.into_iter().rev());
             }
-            lane.extend(kept.into_iter().rev());
         }
         taken
     }
@@ -220,13 +239,14 @@ impl ReadyQueue {
 
     /// Requests of movable tasks with their numbers, the most frequent first.
     pub(crate) fn backlog(&self, most: usize) -> Vec<(Resources, u32)> {
-        let mut backlog: Vec<_> = self
-            .shapes
-            .iter()
-            .filter(|shape| shape.movable > 0)
-            .map(|shape| (shape.request.clone(), shape.movable))
-            .collect();
-        backlog.sort_by_key(|shape| core::cmp::Reverse(shape.1));
+        let mut backlog: Vec<(Resources, u32)> = Vec::new();
+        for shape in self.shapes.iter().filter(|shape| shape.movable > 0) {
+            match backlog.iter_mut().find(|(request, _)| *request == shape.request) {
+                Some((_, count)) => *count += shape.movable,
+                None => backlog.push((shape.request.clone(), shape.movable)),
+            }
+        }
+        backlog.sort_by_key(|shape| Reverse(shape.1));
         backlog.truncate(most);
         backlog
     }

@@ -1,0 +1,117 @@
+//! How much of a worker, or of a cluster, each job has: the order in which jobs get more.
+//!
+//! The next task is of the job with the least *dominant share* among those that have one which
+//! fits: the largest part that the job has of any one resource, over its weight (dominant resource
+//! fairness; Ghodsi et al. 2011). A job that came late, or asks for something rare, is not behind
+//! the queue of another; a job that is alone gets all.
+
+use crate::id::JobId;
+use crate::resource::{Amount, Resources};
+
+/// What jobs hold, and their weights.
+#[derive(Debug, Default)]
+pub(crate) struct Shares {
+    /// Few: those that run something, or have a weight of their own.
+    jobs: Vec<Share>,
+    /// Where the last one was found.
+    last: usize,
+}
+
+#[derive(Debug)]
+struct Share {
+    job: JobId,
+    weight: u32,
+    used: Resources,
+}
+
+impl Shares {
+    /// The job holds so much more.
+    pub(crate) fn take(&mut self, job: JobId, request: &Resources) {
+        self.entry(job).used.add(request);
+    }
+
+    /// It holds so much less.
+    pub(crate) fn give(&mut self, job: JobId, request: &Resources) {
+        self.entry(job).used.subtract(request);
+    }
+
+    /// A job of weight 2 gets twice as much as one of weight 1, which all have that have none.
+    pub(crate) fn set_weight(&mut self, job: JobId, weight: u32) {
+        self.entry(job).weight = weight.max(1);
+    }
+
+    /// The job has ended.
+    pub(crate) fn forget(&mut self, job: JobId) {
+        self.jobs.retain(|share| share.job != job);
+    }
+
+    /// The job's dominant share of `total` in millionths, over its weight.
+    pub(crate) fn of(&self, job: JobId, total: &Resources) -> u64 {
+        // Alone, it is behind nobody.
+        if self.jobs.len() < 2 {
+            return 0;
+        }
+        self.jobs.iter().find(|share| share.job == job).map_or(0, |share| share.dominant(total))
+    }
+
+    /// What the job holds.
+    pub(crate) fn used(&self, job: JobId) -> Option<&Resources> {
+        self.jobs.iter().find(|share| share.job == job).map(|share| &share.used)
+    }
+
+    pub(crate) fn jobs(&self) -> impl Iterator<Item = (JobId, &Resources)> {
+        self.jobs.iter().map(|share| (share.job, &share.used))
+    }
+
+    fn entry(&mut self, job: JobId) -> &mut Share {
+        if self.jobs.get(self.last).is_none_or(|share| share.job != job) {
+            self.last = self.jobs.iter().position(|share| share.job == job).unwrap_or_else(|| {
+                self.jobs.push(Share { job, weight: 1, used: Resources::NONE });
+                self.jobs.len() - 1
+            });
+        }
+        &mut self.jobs[self.last]
+    }
+}
+
+impl Share {
+    fn dominant(&self, total: &Resources) -> u64 {
+        let part = |used: Amount, total: Amount| match total.0 {
+            ..=0 => 0,
+            total => (i128::from(used.0.max(0)) * 1_000_000 / i128::from(total)) as u64,
+        };
+        let mut most = part(self.used.cpu, total.cpu)
+            .max(part(self.used.gpu, total.gpu))
+            .max(part(self.used.memory, total.memory));
+        for (name, used) in self.used.custom() {
+            most = most.max(part(used, total.get(name)));
+        }
+        most / u64::from(self.weight)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_largest_part_of_any_resource_counts_over_the_weight() {
+        let mut total = Resources::cpus(8.0);
+        total.gpu = Amount::whole(2);
+        let mut gpu = Resources::cpus(1.0);
+        gpu.gpu = Amount::whole(1);
+        let mut shares = Shares::default();
+        shares.take(JobId(1), &Resources::cpus(2.0));
+        assert_eq!(shares.of(JobId(1), &total), 0, "alone");
+        shares.take(JobId(2), &gpu);
+        assert_eq!(shares.of(JobId(1), &total), 250_000);
+        assert_eq!(shares.of(JobId(2), &total), 500_000);
+        assert_eq!(shares.of(JobId(3), &total), 0);
+        shares.set_weight(JobId(2), 4);
+        assert_eq!(shares.of(JobId(2), &total), 125_000);
+        shares.give(JobId(1), &Resources::cpus(3.0));
+        assert_eq!(shares.of(JobId(1), &total), 0, "what is over-used is nothing");
+        shares.forget(JobId(2));
+        assert_eq!(shares.of(JobId(1), &total), 0);
+    }
+}
