@@ -52,7 +52,7 @@ pub mod worker;
 
 pub use rdist_macros::{actor, main, predicate, task, value};
 pub use rdist_scheduler as scheduler;
-pub use rdist_scheduler::spec::GroupStrategy;
+pub use rdist_scheduler::spec::{GroupStrategy, LabelRule};
 pub use rkyv::{self, Archive, Deserialize, Serialize};
 
 pub use api::actor::{Actor, ActorHandle, Call, Spawning, named_actor};
@@ -63,6 +63,7 @@ pub use api::context::{Context, Driver};
 pub use api::error::{Error, Result};
 pub use api::fault::{AnyError, ErrorPredicate, Fault};
 pub use api::group::{Bundle, PlacementGroup};
+pub use api::labels::{Label, label};
 pub use api::object::{ObjectFuture, ObjectRef};
 pub use api::options::{Placement, TaskOptions};
 pub use api::pool::ActorPool;

@@ -66,6 +66,7 @@ fn samples() -> Vec<Vec<u8>> {
         environment: vec![("KEY".to_owned(), "value".to_owned())],
         working_directory: "/somewhere/else".to_owned(),
         files: rdist::wire::files::JobFiles { working: Some([3; 32]), driver: None },
+        weight: 3,
     };
     let status = JobStatus {
         job,

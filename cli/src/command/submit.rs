@@ -49,7 +49,7 @@ fn prepare(submit: &Submit) -> anyhow::Result<JobRequest> {
         None => other(submit)?,
     };
     let name = submit.name.clone().unwrap_or(request.name);
-    Ok(JobRequest { name, environment, files, ..request })
+    Ok(JobRequest { name, environment, files, weight: submit.weight, ..request })
 }
 
 /// The one file that is to be submitted.

@@ -1,4 +1,4 @@
-//! Placement groups: reserved whole, used, moved when a worker dies, and given back.
+//! Work is where groups and labels say, and jobs share what there is. Groups: reserved whole, used, moved when a worker dies, and given back.
 
 use crate::cluster::{Cluster, Running, example, kill, number, text, wait_until};
 
@@ -90,4 +90,37 @@ fn a_job_that_is_stopped_leaves_no_group() {
     });
     let left = cluster.run(&["list", "placement-groups"]);
     assert_eq!(left.stdout, ["no placement group is reserved"]);
+}
+
+#[test]
+fn labels_decide_where_tasks_run() {
+    let cluster = Cluster::new();
+    cluster.start_head();
+    let first = cluster.join(&["--cpus", "1", "--label", "zone=a"]);
+    let second = cluster.join(&["--cpus", "1", "--label", "zone=b", "--label", "disk=nvme"]);
+    let job = cluster.start(&["submit", &groups(), "--", "labels"]);
+    let [a, b, _] = hosts(&job, "labels ");
+    assert_eq!([a, b], [number(&first, "pid"), number(&second, "pid")]);
+    // The last task waits for a worker like none.
+    let waits = wait_until("the head has said why", || {
+        let tasks = cluster.run(&["list", "tasks", "--json"]).json_lines();
+        let spilled = tasks.iter().find(|task| task["state"] == "spilled");
+        let spilled = spilled.ok_or_else(|| format!("{tasks:?}"))?;
+        let explained = cluster.run(&["explain", text(spilled, "task")]).stdout.join("\n");
+        if explained.contains("zone=nowhere") { Ok(explained) } else { Err(explained) }
+    });
+    assert!(waits.contains("needs a worker with zone=nowhere; no worker is like that"), "{waits}");
+    cluster.join(&["--cpus", "1", "--label", "zone=nowhere"]);
+    job.finish().assert_success();
+}
+
+#[test]
+fn a_long_job_does_not_keep_a_short_one_waiting() {
+    let cluster = Cluster::with_workers(&[1]);
+    let mut long = cluster.start(&["submit", &groups(), "--", "sleep", "20000", "5"]);
+    long.wait_for("its first task", |line| line.contains("begun").then_some(()));
+    let short = ["submit", &groups(), "--weight", "3", "--", "sleep", "60", "5"];
+    cluster.run(&short).assert_success();
+    assert!(!long.has_ended(), "the long job has 100 seconds of work");
+    cluster.run(&["stop", "job-1"]).assert_success();
 }

@@ -1,10 +1,11 @@
-//! Placement groups, for the end-to-end tests: where things run is told by their worker's process.
+//! Placement by groups and by labels, and jobs beside each other, for the end-to-end tests: where things run is told by their worker's process.
 
 #![allow(clippy::unwrap_used, missing_docs)]
 
 use std::path::Path;
 use std::time::Duration;
 
+use rdist::label;
 use rdist::prelude::*;
 
 /// The worker daemon that runs this.
@@ -30,6 +31,11 @@ fn holds(file: String) -> u32 {
         std::thread::sleep(Duration::from_millis(5));
     }
     host()
+}
+
+#[rdist::task]
+fn sleeps(millis: u64) {
+    std::thread::sleep(Duration::from_millis(millis));
 }
 
 struct Place;
@@ -99,6 +105,25 @@ fn exclusive(cx: &Context) -> Result<()> {
     Ok(())
 }
 
+/// Tasks and actors go where labels say; what is preferred gives way.
+fn labels(cx: &Context) -> Result<()> {
+    let at = |placement: Placement| place.with().strategy(placement).submit(cx);
+    let a = at(Placement::labels([label("zone").is("a")])).get()?;
+    let b = at(Placement::labels([label("zone").is_not("a"), label("disk").exists()])).get()?;
+    assert_ne!(a, b);
+    let neither = [label("zone").none_of(["b", "c"]), label("disk").is_absent()];
+    assert_eq!(at(Placement::labels(neither)).get()?, a);
+    let rather = |zone: &str| Placement::labels([]).preferring([label("zone").is(zone)]);
+    assert_eq!(cx.get_all(&[at(rather("a")), at(rather("b"))])?, [a, b]);
+    assert!([a, b].contains(&at(rather("z")).get()?), "a preference that nobody meets");
+    let actor = Place::with().strategy(Placement::labels([label("disk").one_of(["ssd", "nvme"])]));
+    assert_eq!(actor.spawn(cx).get()?.host().call().get()?, b);
+    let many: Vec<_> = (0..8).map(|_| at(Placement::labels([label("zone").is("b")]))).collect();
+    assert_eq!(cx.get_all(&many)?, [b; 8]);
+    println!("labels {a} {b} 0");
+    at(Placement::labels([label("zone").is("nowhere")])).get().map(drop)
+}
+
 /// A group that outlives a worker: says where its bundles are, now and once the file is there.
 async fn moved(cx: &Context, file: &str) -> Result<()> {
     let bundles = [Bundle::cpus(1.0), Bundle::cpus(1.0)];
@@ -129,6 +154,15 @@ async fn main(cx: Driver) -> Result<()> {
     match words.as_slice() {
         ["apart"] => apart(&cx),
         ["exclusive"] => exclusive(&cx),
+        ["labels"] => labels(&cx),
+        ["sleep", tasks, millis] => {
+            let millis: u64 = millis.parse().unwrap();
+            let tasks = 0..tasks.parse::<u64>().unwrap();
+            let tasks: Vec<_> = tasks.map(|_| sleeps.submit(&cx, millis)).collect();
+            tasks[0].get()?;
+            println!("begun");
+            cx.get_all(&tasks).map(drop)
+        }
         ["moved", file] => moved(&cx, file).await,
         ["holds", file] => {
             let group = cx.placement_group([Bundle::cpus(1.0)], GroupStrategy::Pack).await?;

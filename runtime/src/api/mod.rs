@@ -11,6 +11,7 @@ pub(crate) mod context;
 pub(crate) mod error;
 pub(crate) mod fault;
 pub(crate) mod group;
+pub(crate) mod labels;
 pub(crate) mod object;
 pub(crate) mod options;
 pub(crate) mod pool;

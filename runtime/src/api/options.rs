@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use rdist_scheduler::id::WorkerId;
 use rdist_scheduler::resource::{Amount, Resources};
-use rdist_scheduler::spec::{ActorOptions, Backoff, Policy, Strategy};
+use rdist_scheduler::spec::{ActorOptions, Backoff, LabelRule, LabelSelector, Policy, Strategy};
 
 use super::fault::ErrorPredicate;
 
@@ -175,6 +175,23 @@ impl Placement {
 
     pub(crate) fn of(strategy: Strategy) -> Self {
         Self(strategy)
+    }
+
+    /// On a worker for which all of these rules hold; see [`label`](crate::label). With none, on
+    /// any worker.
+    pub fn labels(rules: impl IntoIterator<Item = LabelRule>) -> Self {
+        let hard = rules.into_iter().collect();
+        Self(Strategy::Labels(Box::new(LabelSelector { hard, soft: Vec::new() })))
+    }
+
+    /// As it is, and of the workers with room the one for which the most of these rules hold. Only
+    /// for what [`labels`](Self::labels) made; all else stays as it is.
+    #[must_use]
+    pub fn preferring(mut self, rules: impl IntoIterator<Item = LabelRule>) -> Self {
+        if let Strategy::Labels(selector) = &mut self.0 {
+            selector.soft.extend(rules);
+        }
+        self
     }
 
     /// On that worker, or not at all.

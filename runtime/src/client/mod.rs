@@ -106,6 +106,8 @@ pub struct JobRequest {
     pub files: Option<Files>,
     /// Files for the driver alone, in the folder that its variable `RDIST_DRIVER_FILES` names.
     pub driver_files: Option<Files>,
+    /// It gets this many times what a job of weight 1 gets, where both want more; 0 counts as 1.
+    pub weight: u32,
 }
 
 /// A connection to a head. Needs a tokio runtime with time and I/O.
@@ -167,6 +169,7 @@ impl Client {
             environment: request.environment,
             working_directory: request.working_directory,
             files,
+            weight: request.weight.max(1),
         };
         match self.ask(ClientRequest::Submit(submission)).await? {
             ClientReply::Submitted(job) => Ok(job),

@@ -198,6 +198,9 @@ impl Daemon {
     fn restore(&mut self) {
         let active = self.books.jobs().values().filter(|job| !job.state.is_ended());
         let jobs: Vec<_> = active.map(|job| (job.info.job, job.driver(), job.attempt)).collect();
+        let active = self.books.jobs().values().filter(|job| !job.state.is_ended());
+        let weights = active.map(|job| (job.info.job, job.info.weight));
+        let weights: Vec<_> = weights.filter(|(_, weight)| *weight != 1).collect();
         let workers: Vec<_> = self.missing.keys().copied().collect();
         let names = self.books.names().iter();
         let names = names.map(|(name, by)| (name.clone(), by.actor, by.owner)).collect();
@@ -205,6 +208,9 @@ impl Daemon {
             return;
         }
         tracing::info!(jobs = jobs.len(), workers = workers.len(), "going on from an earlier life");
+        for (job, weight) in weights {
+            self.tell(ClusterEvent::JobWeighed { job, weight });
+        }
         self.tell(ClusterEvent::Restored { jobs, workers, names });
     }
 

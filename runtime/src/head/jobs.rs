@@ -33,6 +33,7 @@ impl Daemon {
             environment: submission.environment,
             working_directory: submission.working_directory,
             files: submission.files,
+            weight: submission.weight.max(1),
         };
         let record = JobRecord {
             info,
@@ -44,9 +45,12 @@ impl Daemon {
             metrics: None,
             notes: Vec::new(),
         };
-        let driver = record.driver();
+        let (driver, weight) = (record.driver(), record.info.weight);
         tracing::info!(%job, name = record.info.name, "a job was submitted");
         self.books.add_job(record);
+        if weight != 1 {
+            self.tell(ClusterEvent::JobWeighed { job, weight });
+        }
         self.tell(ClusterEvent::JobSubmitted { job, driver });
         ClientReply::Submitted(job)
     }

@@ -113,6 +113,8 @@ pub struct Submission {
     pub working_directory: String,
     /// Folders that travel with the job.
     pub files: JobFiles,
+    /// It gets this many times what a job of weight 1 gets, where both want more.
+    pub weight: u32,
 }
 
 /// What can be listed.

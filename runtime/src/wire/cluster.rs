@@ -163,6 +163,8 @@ pub struct JobInfo {
     pub working_directory: String,
     /// Folders that travel with the job.
     pub files: JobFiles,
+    /// It gets this many times what a job of weight 1 gets, where both want more.
+    pub weight: u32,
 }
 
 /// What a person can ask about a worker.

@@ -99,7 +99,8 @@ impl Dispatch {
         registered: mpsc::SyncSender<()>,
     ) -> Self {
         let room = Room::new(spiller, config.spill_limit.unwrap_or(u64::MAX));
-        let core = LocalCore::new(LocalConfig::new(worker, config.resources.clone()));
+        let known = LocalConfig::new(worker, config.resources.clone());
+        let core = LocalCore::new(LocalConfig { labels: config.labels.clone(), ..known });
         Self {
             worker,
             core,

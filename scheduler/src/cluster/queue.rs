@@ -209,7 +209,16 @@ impl Queue {
         let bound = pinned(field, &request, strategy);
         let strategy = strategy.clone();
         let line = BTreeMap::new();
-        let shape = Shape { job, request, strategy, bound, blocked: false, since: None, reason: None, line };
+        let shape = Shape {
+            job,
+            request,
+            strategy,
+            bound,
+            blocked: false,
+            since: None,
+            reason: None,
+            line,
+        };
         self.shapes.insert(id, shape);
         self.ids.insert(key, id);
         id

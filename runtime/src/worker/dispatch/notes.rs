@@ -93,6 +93,10 @@ impl Dispatch {
                 self.network.command(Command::Member { worker, address });
             }
             HeadToWorker::Job(info) => {
+                if info.weight != 1 {
+                    let (job, weight) = (info.job, info.weight);
+                    self.tell(LocalEvent::JobWeighed { job, weight });
+                }
                 let info = std::sync::Arc::new(info);
                 for launch in self.launches.take(info.job) {
                     self.network.command(Command::Launch(launch, info.clone()));

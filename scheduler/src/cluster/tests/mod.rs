@@ -1,5 +1,6 @@
 //! The core alone, event by event.
 
+mod fairness;
 mod groups;
 mod jobs;
 mod placing;
