@@ -3,7 +3,9 @@
 //! The next task is of the job with the least *dominant share* among those that have one which
 //! fits: the largest part that the job has of any one resource, over its weight (dominant resource
 //! fairness; Ghodsi et al. 2011). A job that came late, or asks for something rare, is not behind
-//! the queue of another; a job that is alone gets all.
+//! the queue of another; a job that is alone gets all. Where shares are equal, as on a worker that
+//! runs one task at a time, jobs take turns, as often as their weights say (stride scheduling;
+//! Waldspurger and Weihl 1995).
 
 use crate::id::JobId;
 use crate::resource::{Amount, Resources};
@@ -15,6 +17,8 @@ pub(crate) struct Shares {
     jobs: Vec<Share>,
     /// Where the last one was found.
     last: usize,
+    /// The turn of the job that was served last.
+    clock: u64,
 }
 
 #[derive(Debug)]
@@ -22,9 +26,27 @@ struct Share {
     job: JobId,
     weight: u32,
     used: Resources,
+    /// When it is its turn: smaller comes first.
+    turn: u64,
 }
 
+/// Place among jobs: the dominant share in millionths over the weight, then whose turn it is.
+pub(crate) type Standing = (u64, u64);
+
+/// From a turn of a job of weight 1 to its next.
+const STRIDE: u64 = 1 << 20;
+
 impl Shares {
+    /// Something of the job starts.
+    pub(crate) fn serve(&mut self, job: JobId) {
+        let clock = self.clock;
+        let share = self.entry(job);
+        // Who had nothing to do has saved up nothing.
+        let turn = share.turn.max(clock);
+        share.turn = turn + STRIDE / u64::from(share.weight);
+        self.clock = turn;
+    }
+
     /// The job holds so much more.
     pub(crate) fn take(&mut self, job: JobId, request: &Resources) {
         self.entry(job).used.add(request);
@@ -45,13 +67,14 @@ impl Shares {
         self.jobs.retain(|share| share.job != job);
     }
 
-    /// The job's dominant share of `total` in millionths, over its weight.
-    pub(crate) fn of(&self, job: JobId, total: &Resources) -> u64 {
+    /// Where the job stands that has this much of `total`.
+    pub(crate) fn of(&self, job: JobId, total: &Resources) -> Standing {
         // Alone, it is behind nobody.
         if self.jobs.len() < 2 {
-            return 0;
+            return (0, 0);
         }
-        self.jobs.iter().find(|share| share.job == job).map_or(0, |share| share.dominant(total))
+        let share = self.jobs.iter().find(|share| share.job == job);
+        share.map_or((0, 0), |share| (share.dominant(total), share.turn))
     }
 
     /// What the job holds.
@@ -66,7 +89,7 @@ impl Shares {
     fn entry(&mut self, job: JobId) -> &mut Share {
         if self.jobs.get(self.last).is_none_or(|share| share.job != job) {
             self.last = self.jobs.iter().position(|share| share.job == job).unwrap_or_else(|| {
-                self.jobs.push(Share { job, weight: 1, used: Resources::NONE });
+                self.jobs.push(Share { job, weight: 1, used: Resources::NONE, turn: 0 });
                 self.jobs.len() - 1
             });
         }
@@ -102,16 +125,35 @@ mod tests {
         gpu.gpu = Amount::whole(1);
         let mut shares = Shares::default();
         shares.take(JobId(1), &Resources::cpus(2.0));
-        assert_eq!(shares.of(JobId(1), &total), 0, "alone");
+        assert_eq!(shares.of(JobId(1), &total).0, 0, "alone");
         shares.take(JobId(2), &gpu);
-        assert_eq!(shares.of(JobId(1), &total), 250_000);
-        assert_eq!(shares.of(JobId(2), &total), 500_000);
-        assert_eq!(shares.of(JobId(3), &total), 0);
+        assert_eq!(shares.of(JobId(1), &total).0, 250_000);
+        assert_eq!(shares.of(JobId(2), &total).0, 500_000);
+        assert_eq!(shares.of(JobId(3), &total).0, 0);
         shares.set_weight(JobId(2), 4);
-        assert_eq!(shares.of(JobId(2), &total), 125_000);
+        assert_eq!(shares.of(JobId(2), &total).0, 125_000);
         shares.give(JobId(1), &Resources::cpus(3.0));
-        assert_eq!(shares.of(JobId(1), &total), 0, "what is over-used is nothing");
+        assert_eq!(shares.of(JobId(1), &total).0, 0, "what is over-used is nothing");
         shares.forget(JobId(2));
-        assert_eq!(shares.of(JobId(1), &total), 0);
+        assert_eq!(shares.of(JobId(1), &total).0, 0);
+    }
+
+    #[test]
+    fn jobs_with_equal_shares_take_turns() {
+        let total = Resources::cpus(1.0);
+        let mut shares = Shares::default();
+        shares.set_weight(JobId(1), 1);
+        shares.set_weight(JobId(2), 3);
+        let mut served = [0, 0];
+        for _ in 0..40 {
+            let standing = |job: u32| shares.of(JobId(job), &total);
+            let job = if standing(1) <= standing(2) { 1 } else { 2 };
+            served[job as usize - 1] += 1;
+            shares.serve(JobId(job));
+        }
+        assert_eq!(served, [10, 30]);
+        shares.set_weight(JobId(3), 1);
+        shares.serve(JobId(3));
+        assert!(shares.of(JobId(3), &total).1 > shares.of(JobId(2), &total).1, "nothing saved up");
     }
 }

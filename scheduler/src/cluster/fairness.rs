@@ -11,18 +11,20 @@ use super::queue::ShapeId;
 use crate::id::{JobId, WorkerId};
 use crate::placement::admits;
 use crate::resource::Resources;
+use crate::share::Standing;
 
 /// How long a task waits for room before it may stand in the line of a busy worker.
 const PATIENCE: Duration = Duration::from_millis(500);
 
 impl ClusterCore {
     /// The job's part of the cluster, of what the head has placed.
-    pub(super) fn share_of(&self, job: JobId) -> u64 {
+    pub(super) fn share_of(&self, job: JobId) -> Standing {
         self.shares.of(job, self.field.total())
     }
 
     /// The head has given a job so much.
     pub(super) fn charge(&mut self, job: JobId, request: &Resources) {
+        self.shares.serve(job);
         self.shares.take(job, request);
     }
 

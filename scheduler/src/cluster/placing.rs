@@ -8,6 +8,7 @@ use super::queue::{Key, Rank, ShapeId};
 use crate::id::{TaskId, WorkerId};
 use crate::message::{FromHead, Load};
 use crate::placement::{Ask, Reason, choose};
+use crate::share::Standing;
 use crate::spec::{Assignment, Strategy, TaskKind};
 
 /// Most waiting tasks of a shape whose owners are told that it is merely busy: behind so many the
@@ -15,7 +16,7 @@ use crate::spec::{Assignment, Strategy, TaskKind};
 const TELL_BUSY: usize = 1_000;
 
 /// The job's share, the rank of the shape's first task, and the shape.
-type Candidate = (u64, Rank, ShapeId);
+type Candidate = (Standing, Rank, ShapeId);
 
 impl ClusterCore {
     /// A worker gave a task away.

@@ -102,7 +102,9 @@ impl LocalCore {
         while self.ledger.available.cpu >= Amount::ZERO {
             let tasks = &self.tasks;
             let is_current = |ready: Ready| tasks.current(ready.key, ready.stamp).is_some();
-            let Some(ready) = self.queue.first(is_current) else { return };
+            let (shares, total) = (&self.shares, &self.ledger.total);
+            let share = |job| shares.of(job, total);
+            let Some(ready) = self.queue.first(share, is_current) else { return };
             let entry = &self.tasks[ready.key];
             let (id, function) = (entry.spec.id, entry.spec.function);
             if !entry.spec.takes_turns() || self.tasks.has_rival(ready.key) {
@@ -126,6 +128,7 @@ impl LocalCore {
                 self.paces.watches.push_back((self.now + STALL, executor));
             }
             self.leave_queue(ready.key);
+            self.shares.serve(id.job());
             self.tasks.restamp(ready.key);
             let entry = &mut self.tasks[ready.key];
             entry.state = TaskState::Ahead { executor, force: false };

@@ -67,7 +67,7 @@ impl LocalCore {
             let tasks = &self.tasks;
             let is_current = |ready: Ready| tasks.current(ready.key, ready.stamp).is_some();
             let Some(bundle) = self.bundles.get_mut(slot) else { return };
-            let next = bundle.queue.pick(&bundle.ledger, |_| 0, is_current);
+            let next = bundle.queue.pick(&bundle.ledger, |_| (0, 0), is_current);
             let Some(ready) = next else { return };
             self.leave_queue(ready.key);
             self.start(ready.key);
@@ -99,6 +99,7 @@ impl LocalCore {
             return self.reserve_assigned(key);
         }
         self.take_from(slot, spec.id.job(), &spec.request);
+        self.shares.serve(spec.id.job());
         if matches!(spec.kind, TaskKind::Plain) {
             self.ledger_of(slot).pass(&spec.request);
         }

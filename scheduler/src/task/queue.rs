@@ -16,6 +16,7 @@ use super::TaskKey;
 use crate::hash::FastMap;
 use crate::id::JobId;
 use crate::resource::{Ledger, Resources};
+use crate::share::Standing;
 
 /// How often later tasks may overtake one that does not fit.
 const MAX_PASSED_BY: u32 = 256;
@@ -26,7 +27,7 @@ const MAX_EMPTY_LANES: usize = 4;
 const MAX_EMPTY_NOTES: usize = 1 << 12;
 
 /// Place in line: the job's share, the priority, and the stamp.
-type Place = (u64, Reverse<i32>, u64);
+type Place = (Standing, Reverse<i32>, u64);
 
 /// A note of a queued task; void when the task's stamp is another one.
 #[derive(Debug, Clone, Copy)]
@@ -136,29 +137,32 @@ impl ReadyQueue {
     }
 
     /// The next task, whether it fits or not; it stays.
-    pub(crate) fn first(&mut self, is_current: impl Fn(Ready) -> bool) -> Option<Ready> {
+    pub(crate) fn first(
+        &mut self,
+        share: impl Fn(JobId) -> Standing,
+        is_current: impl Fn(Ready) -> bool,
+    ) -> Option<Ready> {
         if self.len == 0 {
             return None;
         }
-        let mut best: Option<(i32, u64, Ready)> = None;
+        let mut best: Option<(Place, Ready)> = None;
         for shape in self.shapes.iter_mut().filter(|shape| shape.len > 0) {
             let Some((lane, stamp)) = front(&mut shape.lanes, &is_current) else { continue };
-            let (priority, ready) = (shape.lanes[lane].0, shape.lanes[lane].1.front().copied());
-            let is_ahead = |other: (i32, u64)| (priority, other.1) > (other.0, stamp);
-            if let Some(ready) = ready
-                && best.is_none_or(|best| is_ahead((best.0, best.1)))
+            let place = (share(shape.job), Reverse(shape.lanes[lane].0), stamp);
+            if let Some(ready) = shape.lanes[lane].1.front().copied()
+                && best.is_none_or(|(best, _)| place < best)
             {
-                best = Some((priority, stamp, ready));
+                best = Some((place, ready));
             }
         }
-        best.map(|(.., ready)| ready)
+        best.map(|(_, ready)| ready)
     }
 
     /// The next task that fits. The caller takes it out with [`ReadyQueue::left`].
     pub(crate) fn pick(
         &mut self,
         ledger: &Ledger,
-        share: impl Fn(JobId) -> u64,
+        share: impl Fn(JobId) -> Standing,
         is_current: impl Fn(Ready) -> bool,
     ) -> Option<Ready> {
         if self.len == 0 {
