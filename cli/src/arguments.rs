@@ -294,6 +294,10 @@ pub(crate) struct Submit {
     #[arg(long, value_name = "SIZE", default_value = "1GiB", value_parser = units::bytes,
           help_heading = "Files")]
     pub working_dir_limit: u64,
+    /// Print what a workload would do (data, replicas, memory, task graph), and do nothing. Needs
+    /// no cluster.
+    #[arg(long, conflicts_with = "detach")]
+    pub dry_run: bool,
     /// Return as soon as the job is accepted.
     #[arg(short, long)]
     pub detach: bool,

@@ -82,6 +82,28 @@ pub(crate) fn graph(file: &Path, set: &[Pair], dot: bool) -> anyhow::Result<Stri
     run_quietly(&mut graph)
 }
 
+/// What a workload would do, for people or as JSON.
+pub(crate) fn plan(
+    file: &Path,
+    set: &[Pair],
+    data: Option<&Path>,
+    json: bool,
+) -> anyhow::Result<String> {
+    let shown = file.display();
+    if !is_workload(file) {
+        bail!("{shown} is no workload (.toml): what a program will do, only running it tells");
+    }
+    let mut plan = Command::new(find()?);
+    plan.arg("plan").arg(file).args(set_arguments(set));
+    if json {
+        plan.arg("--json");
+    }
+    if let Some(data) = data {
+        plan.env("RDIST_DATA", data);
+    }
+    run_quietly(&mut plan)
+}
+
 fn set_arguments(set: &[Pair]) -> impl Iterator<Item = String> + '_ {
     set.iter().flat_map(|pair| ["--set".to_owned(), pair.to_string()])
 }

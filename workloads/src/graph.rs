@@ -126,7 +126,10 @@ fn training(graph: &mut Graph, source: &str, replicas: u32, spec: &Spec) {
 fn words(strategy: Strategy) -> (&'static str, &'static str, &'static str) {
     match strategy {
         Strategy::ParameterAverage => ("train its part", "parameters", "merge by average"),
-        Strategy::Fedavg => ("train its own data", "parameters", "merge by weighted average"),
+        Strategy::Fedavg | Strategy::Fedprox => {
+            ("train its own data", "parameters", "merge by weighted average")
+        }
+        Strategy::Diloco => ("train its part", "parameters", "merge by average, outer step"),
         Strategy::Allreduce => {
             ("gradient of its share, every step", "gradients", "all-reduce on every replica")
         }

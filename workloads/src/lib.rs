@@ -16,6 +16,7 @@ pub mod data;
 pub mod graph;
 pub mod metric;
 pub mod model;
+pub mod plan;
 pub mod report;
 pub mod spec;
 pub mod tensor;

@@ -4,6 +4,7 @@
 use std::process::ExitCode;
 
 use rdist_workloads::graph::{self, Format};
+use rdist_workloads::plan;
 use rdist_workloads::spec::Spec;
 use rdist_workloads::train::error::JobError;
 
@@ -13,12 +14,17 @@ The training and inference jobs of rdist.
 Usage:
   rdist-workloads check FILE [--set KEY=VALUE]...          say what is wrong with a job's TOML
   rdist-workloads graph FILE [--dot] [--set KEY=VALUE]...  print its task graph (Mermaid)
+  rdist-workloads plan FILE [--json] [--set KEY=VALUE]...  print what it would do
+  rdist-workloads reference                                print what a TOML may say (Markdown)
   rdist-workloads run FILE [--set KEY=VALUE]...            run it
   rdist-workloads run --spec-text TEXT --spec-name FILE [--set KEY=VALUE]...
 
 Example:
   rdist-workloads graph workloads/mnist.toml --set train.replicas=4
 ";
+
+/// How many replicas, where the TOML leaves it to the cluster.
+const NUM_REPLICAS: &str = "RDIST_NUM_REPLICAS";
 
 /// What the command line asks for.
 struct Command {
@@ -27,6 +33,7 @@ struct Command {
     text: String,
     overrides: Vec<String>,
     format: Format,
+    json: bool,
 }
 
 impl Command {
@@ -34,11 +41,11 @@ impl Command {
         let usage = |text: String| JobError::Usage(text);
         let mut arguments = arguments;
         let verb = arguments.next().ok_or_else(|| usage("no command is given".to_owned()))?;
-        if !["check", "graph", "run"].contains(&verb.as_str()) {
+        if !["check", "graph", "plan", "run"].contains(&verb.as_str()) {
             return Err(usage(format!("there is no command `{verb}`")));
         }
         let (mut name, mut text, mut overrides) = (None, None, Vec::new());
-        let mut format = Format::Mermaid;
+        let (mut format, mut json) = (Format::Mermaid, false);
         while let Some(argument) = arguments.next() {
             let value = |arguments: &mut dyn Iterator<Item = String>| {
                 arguments.next().ok_or_else(|| usage(format!("{argument} wants a value")))
@@ -47,6 +54,7 @@ impl Command {
                 "--set" => overrides.push(value(&mut arguments)?),
                 "--spec-text" => text = Some(value(&mut arguments)?),
                 "--spec-name" => name = Some(value(&mut arguments)?),
+                "--json" if verb == "plan" => json = true,
                 "--dot" if verb == "graph" => format = Format::Dot,
                 file if !file.starts_with('-') && name.is_none() => name = Some(file.to_owned()),
                 other => return Err(usage(format!("`{other}` is not understood"))),
@@ -58,11 +66,21 @@ impl Command {
             None => std::fs::read_to_string(&name)
                 .map_err(|error| usage(format!("cannot read the job {name}: {error}")))?,
         };
-        Ok(Self { verb, name, text, overrides, format })
+        Ok(Self { verb, name, text, overrides, format, json })
     }
 
     fn spec(&self) -> Result<Spec, JobError> {
-        Ok(Spec::parse(&self.name, &self.text, &self.overrides)?)
+        let mut spec = Spec::parse(&self.name, &self.text, &self.overrides)?;
+        let named = std::env::var(NUM_REPLICAS).ok().filter(|value| !value.is_empty());
+        if let (None, Some(named)) = (spec.train.replicas, named) {
+            let count = named.parse::<u32>().ok().filter(|count| *count > 0);
+            let wrong = || {
+                let text = format!("{NUM_REPLICAS} is {named:?}, expected a number of at least 1");
+                JobError::Usage(text)
+            };
+            spec.train.replicas = Some(count.ok_or_else(wrong)?);
+        }
+        Ok(spec)
     }
 }
 
@@ -75,6 +93,10 @@ fn main() -> ExitCode {
         print!("{HELP}");
         return ExitCode::SUCCESS;
     }
+    if verb.as_deref() == Some("reference") {
+        print!("{}", rdist_workloads::spec::reference());
+        return ExitCode::SUCCESS;
+    }
     let checked =
         Command::parse(std::env::args().skip(1)).and_then(|command| Ok((command.spec()?, command)));
     match checked {
@@ -83,6 +105,7 @@ fn main() -> ExitCode {
             print!("{}", graph::graph(&spec, command.format));
             ExitCode::SUCCESS
         }
+        Ok((spec, command)) if command.verb == "plan" => print_plan(&spec, command.json),
         Ok((spec, _)) => {
             println!("{}: a {} job, in order", spec.name, spec.train.strategy.name());
             ExitCode::SUCCESS
@@ -92,6 +115,18 @@ fn main() -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+fn print_plan(spec: &Spec, json: bool) -> ExitCode {
+    match plan::plan(spec) {
+        Ok(plan) if json => println!("{}", plan.json()),
+        Ok(plan) => print!("{}", plan.text()),
+        Err(error) => {
+            eprintln!("error: {error}");
+            return ExitCode::FAILURE;
+        }
+    }
+    ExitCode::SUCCESS
 }
 
 mod job {

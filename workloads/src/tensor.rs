@@ -4,6 +4,7 @@ use rkyv::rend::f32_le;
 use rkyv::vec::ArchivedVec;
 use tch::{Device, Kind, Tensor};
 
+use crate::data::Shape;
 use crate::model::Layout;
 
 /// A model's parameters: one flat run of memory, seen both as a slice and as the tensors that the
@@ -11,27 +12,36 @@ use crate::model::Layout;
 pub struct Parameters {
     /// Owns the memory; 1-D, contiguous, `f32`, on the CPU, never resized.
     flat: Tensor,
-    /// Views of `flat`, shaped by the layout, that gradients are asked for.
+    /// Views of `flat`, shaped by the layout.
     leaves: Vec<Tensor>,
+    /// Those of them that gradients are asked for, with their place in `flat`.
+    trained: Vec<(Tensor, std::ops::Range<usize>)>,
 }
 
 impl Parameters {
     /// Zeros.
     pub fn new(layout: &Layout) -> Self {
         let flat = Tensor::zeros([layout.len() as i64], (Kind::Float, Device::Cpu));
+        let mut trained = Vec::new();
         let leaves = layout
             .entries()
             .iter()
             .map(|entry| {
                 let shape: Vec<i64> = entry.shape.iter().map(|side| *side as i64).collect();
-                flat.narrow(0, entry.range.start as i64, entry.range.len() as i64)
+                let leaf = flat
+                    .narrow(0, entry.range.start as i64, entry.range.len() as i64)
                     .view(&shape[..])
                     // Shares memory with `flat`, but starts a graph of its own.
-                    .detach()
-                    .set_requires_grad(true)
+                    .detach();
+                if !entry.trained {
+                    return leaf;
+                }
+                let leaf = leaf.set_requires_grad(true);
+                trained.push((leaf.shallow_clone(), entry.range.clone()));
+                leaf
             })
             .collect();
-        Self { flat, leaves }
+        Self { flat, leaves, trained }
     }
 
     /// The tensors, in the layout's order.
@@ -42,8 +52,10 @@ impl Parameters {
     /// The values.
     pub fn values(&self) -> &[f32] {
         // Safety: `flat` is contiguous `f32` in CPU memory of `numel` elements, initialised by
-        // `zeros`, and lives as long as `self`. Nothing writes to it while `self` is borrowed:
-        // libtorch writes to leaves only through in-place operations, and this crate has none.
+        // `zeros`, and lives as long as `self`. Nothing writes to it while the slice lives:
+        // libtorch writes to leaves only in a forward pass in training (running statistics),
+        // which ends before it returns, and `Parameters` is not `Sync`, so that no other thread
+        // runs one.
         unsafe { std::slice::from_raw_parts(self.flat.data_ptr().cast::<f32>(), self.flat.numel()) }
     }
 
@@ -58,16 +70,23 @@ impl Parameters {
     }
 }
 
-/// Gradients of `loss` by `leaves`, one after the other into `gradient`.
+/// Gradients of `loss` by the trained parameters, each to its place in `gradient`.
 pub fn gradient(loss: &Tensor, parameters: &Parameters, gradient: &mut [f32]) {
-    let leaves = parameters.leaves();
-    let mut rest = gradient;
-    for part in Tensor::run_backward(&[loss], leaves, false, false) {
-        let len = part.numel();
-        let (target, after) = rest.split_at_mut(len);
-        part.contiguous().copy_data(target, len);
-        rest = after;
+    let leaves: Vec<&Tensor> = parameters.trained.iter().map(|(leaf, _)| leaf).collect();
+    let parts = Tensor::run_backward(&[loss], &leaves, false, false);
+    for (part, (_, range)) in parts.into_iter().zip(&parameters.trained) {
+        part.contiguous().copy_data(&mut gradient[range.clone()], range.len());
     }
+}
+
+/// Images as a model takes them (`n x channels x rows x columns`), from values that lie pixel by
+/// pixel. Nothing is copied twice: the tensor keeps their order in memory (PyTorch's
+/// `channels_last`), which convolutions on CPUs are fastest with.
+pub fn batch(values: &[f32], shape: Shape) -> Tensor {
+    let Shape { rows, columns, channels } = shape;
+    let count = values.len() / shape.len().max(1);
+    let sides = [count as i64, rows.into(), columns.into(), channels.into()];
+    Tensor::from_slice(values).view(sides).permute([0, 3, 1, 2])
 }
 
 /// An archived vector's values, in place.
@@ -89,11 +108,16 @@ pub fn use_leased_threads() {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::Architecture;
+    use crate::model::{Architecture, Input};
+
+    fn model(architecture: Architecture, side: u32) -> crate::model::Model {
+        let shape = Shape { rows: side, columns: side, channels: 1 };
+        architecture.build(&Input { shape, classes: 3, dropout: 0.0 })
+    }
 
     #[test]
     fn slice_and_tensors_are_the_same_memory() {
-        let model = Architecture::Mlp.build(4, 4, 3, 0.0);
+        let model = model(Architecture::Mlp, 4);
         let mut parameters = Parameters::new(model.layout());
         for (index, value) in parameters.values_mut().iter_mut().enumerate() {
             *value = index as f32;
@@ -105,8 +129,18 @@ mod tests {
     }
 
     #[test]
+    fn a_batch_has_pytorchs_order_of_dimensions() {
+        let shape = Shape { rows: 2, columns: 3, channels: 3 };
+        let values: Vec<f32> = (0..36).map(|value| value as f32).collect();
+        let images = batch(&values, shape);
+        assert_eq!(images.size(), [2, 3, 2, 3]);
+        // Image 1, channel 2, row 1, column 0: after an image, a row, and two channels.
+        assert_eq!(images.double_value(&[1, 2, 1, 0]), f64::from(18 + 9 + 2));
+    }
+
+    #[test]
     fn gradients_match_finite_differences() {
-        let model = Architecture::Mlp.build(4, 4, 3, 0.0);
+        let model = model(Architecture::Mlp, 4);
         let mut parameters = Parameters::new(model.layout());
         parameters.values_mut().copy_from_slice(&model.layout().initial(5));
         let pixels: Vec<f32> = (0..32).map(|pixel| (pixel % 7) as f32 / 7.0).collect();

@@ -27,6 +27,7 @@ fn what_the_design_promises_parses() {
         "rdist worker join 10.0.0.5:7420 --token T",
         "rdist submit workloads/mnist.toml --set train.epochs=2 --detach --json",
         "rdist submit workloads/mnist.toml --data ../data",
+        "rdist submit workloads/mnist.toml --dry-run --json",
         "rdist submit ./program -- --its own",
         "rdist submit ./program --timeout 5",
         "rdist --json list workers",

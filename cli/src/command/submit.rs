@@ -15,6 +15,10 @@ use crate::{job, program};
 
 /// Checks, submits, follows.
 pub(super) fn submit(submit: &Submit, json: bool) -> anyhow::Result<ExitCode> {
+    if submit.dry_run {
+        print!("{}", program::plan(&submit.file, &submit.set, submit.data.as_deref(), json)?);
+        return Ok(ExitCode::SUCCESS);
+    }
     let request = prepare(submit)?;
     session::run(&submit.client, async |client| {
         let name = request.name.clone();

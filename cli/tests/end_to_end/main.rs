@@ -16,6 +16,7 @@ mod files;
 mod groups;
 mod jobs;
 mod objects;
+mod pictures;
 mod plain_commands;
 mod tasks;
 mod training;

@@ -7,7 +7,7 @@ use std::fs::File;
 use std::io::{self, BufReader, Read, Write};
 use std::path::{Path, PathBuf};
 
-use super::ImageSet;
+use super::{ImageSet, Shape};
 
 /// Magic of a file with unsigned bytes in three dimensions: images, rows, columns.
 pub const IMAGES_MAGIC: u32 = 0x803;
@@ -114,7 +114,8 @@ pub fn read(images: &Path, labels: &Path, classes: usize) -> Result<ImageSet, Id
         let label = labels[index];
         return Err(IdxError::Label { path: labels_path, index, label, classes });
     }
-    Ok(ImageSet { rows, columns, pixels, labels })
+    let labels = labels.into_iter().map(u32::from).collect();
+    Ok(ImageSet { shape: Shape { rows, columns, channels: 1 }, pixels, labels })
 }
 
 /// The file itself, else its `.gz`.
@@ -179,11 +180,11 @@ fn open(path: &Path) -> io::Result<Box<dyn Read>> {
     Ok(if zipped { Box::new(flate2::read::GzDecoder::new(file)) } else { Box::new(file) })
 }
 
-/// Writes a pair of files, plain.
+/// Writes a pair of files, plain. Images are grey, and classes no more than 256.
 pub fn write(set: &ImageSet, images: &Path, labels: &Path) -> io::Result<()> {
     let count = set.len() as u32;
     let mut file = io::BufWriter::new(File::create(images)?);
-    for word in [IMAGES_MAGIC, count, set.rows, set.columns] {
+    for word in [IMAGES_MAGIC, count, set.shape.rows, set.shape.columns] {
         file.write_all(&word.to_be_bytes())?;
     }
     file.write_all(&set.pixels)?;
@@ -192,13 +193,15 @@ pub fn write(set: &ImageSet, images: &Path, labels: &Path) -> io::Result<()> {
     for word in [LABELS_MAGIC, count] {
         file.write_all(&word.to_be_bytes())?;
     }
-    file.write_all(&set.labels)?;
+    let labels: Vec<u8> = set.labels.iter().map(|label| *label as u8).collect();
+    file.write_all(&labels)?;
     file.flush()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::data::Images;
 
     fn folder_with(images: &[u8], labels: &[u8]) -> tempfile::TempDir {
         let folder = tempfile::tempdir().unwrap();
@@ -227,7 +230,7 @@ mod tests {
     fn reads_what_it_wrote_plain_and_zipped() {
         let folder = folder_with(&two_images(), &two_labels());
         let set = read_from(&folder).unwrap();
-        assert_eq!((set.rows, set.columns, set.len()), (2, 3, 2));
+        assert_eq!((set.shape, set.len()), (Shape { rows: 2, columns: 3, channels: 1 }, 2));
         assert_eq!((set.image(1), set.labels[1]), (&[6, 7, 8, 9, 10, 11][..], 9));
         write(&set, &folder.path().join("i"), &folder.path().join("l")).unwrap();
         assert_eq!(read_from(&folder).unwrap(), set);

@@ -1,27 +1,89 @@
-//! Data sets: where they are found, how they are read and how they are split over replicas.
+//! Data sets: where they are found, how they are read, and how they are split over replicas.
+//!
+//! ```text
+//! idx, mnist, synthetic     images that are pixels in their files
+//! folders, herbarium        tables of picture files, split by table; picture: decoding one
+//! stored                    both, as chunks in the object store that all replicas read in place
+//! shard                     who trains on what      augment   what training sees of an image
+//! ```
 
+pub mod augment;
+pub mod find;
+pub mod folders;
+pub mod herbarium;
 pub mod idx;
 pub mod mnist;
+pub mod picture;
 pub mod random;
 pub mod shard;
+pub mod stored;
 pub mod synthetic;
+pub mod table;
 
 use rkyv::{Archive, Deserialize, Serialize};
 
-/// Grey images of one size, with a label each.
-///
-/// `pixels` holds `len x rows x columns` bytes, 0 black to 255 white.
+/// What all images of a set have in common.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Archive, Serialize, Deserialize)]
+#[allow(missing_docs, reason = "rkyv copies fields without their docs")]
+pub struct Shape {
+    /// Height in pixels.
+    pub rows: u32,
+    /// Width in pixels.
+    pub columns: u32,
+    /// 1 (grey) or 3 (red, green, blue).
+    pub channels: u32,
+}
+
+impl Shape {
+    /// Bytes of an image.
+    pub fn len(&self) -> usize {
+        self.rows as usize * self.columns as usize * self.channels as usize
+    }
+
+    /// Whether an image has no pixels.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+}
+
+impl std::fmt::Display for Shape {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let colours = if self.channels == 1 { "grey" } else { "colour" };
+        write!(f, "{}x{} {colours}", self.rows, self.columns)
+    }
+}
+
+/// Images with a label each, wherever they lie.
+pub trait Images: Send + Sync {
+    /// Their size.
+    fn shape(&self) -> Shape;
+
+    /// How many there are.
+    fn count(&self) -> usize;
+
+    /// The pixels of one image: row after row, a pixel's channels together; 0 black to 255.
+    ///
+    /// # Panics
+    /// When there is no such image.
+    fn image(&self, index: usize) -> &[u8];
+
+    /// Its class.
+    ///
+    /// # Panics
+    /// When there is no such image.
+    fn label(&self, index: usize) -> u32;
+}
+
+/// Images of one size in one piece of memory, with a label each.
 #[derive(Debug, Clone, PartialEq, Eq, Archive, Serialize, Deserialize)]
 #[allow(missing_docs, reason = "rkyv copies fields without their docs")]
 pub struct ImageSet {
-    /// Height of an image in pixels.
-    pub rows: u32,
-    /// Width of an image in pixels.
-    pub columns: u32,
-    /// Image after image, row after row.
+    /// Of every image.
+    pub shape: Shape,
+    /// Image after image, row after row; a pixel's channels lie together.
     pub pixels: Vec<u8>,
     /// The class of each image.
-    pub labels: Vec<u8>,
+    pub labels: Vec<u32>,
 }
 
 impl ImageSet {
@@ -35,17 +97,56 @@ impl ImageSet {
         self.labels.is_empty()
     }
 
-    /// The pixels of one image.
-    pub fn image(&self, index: usize) -> &[u8] {
-        let size = (self.rows * self.columns) as usize;
+    /// The images with these indices, in their order.
+    pub fn select(&self, indices: &[u32]) -> Self {
+        let mut pixels = Vec::with_capacity(indices.len() * self.shape.len());
+        for index in indices {
+            pixels.extend_from_slice(self.image(*index as usize));
+        }
+        let labels = indices.iter().map(|index| self.labels[*index as usize]).collect();
+        Self { shape: self.shape, pixels, labels }
+    }
+}
+
+impl Images for ImageSet {
+    fn shape(&self) -> Shape {
+        self.shape
+    }
+
+    fn count(&self) -> usize {
+        self.labels.len()
+    }
+
+    fn image(&self, index: usize) -> &[u8] {
+        let size = self.shape.len();
         &self.pixels[index * size..(index + 1) * size]
     }
 
-    /// Its first images; at least one of a set that has any.
-    pub fn portion(mut self, portion: f64) -> Self {
-        let kept = ((self.len() as f64 * portion).round() as usize).clamp(1, self.len().max(1));
-        self.labels.truncate(kept);
-        self.pixels.truncate(kept * (self.rows * self.columns) as usize);
-        self
+    fn label(&self, index: usize) -> u32 {
+        self.labels[index]
+    }
+}
+
+impl Images for ArchivedImageSet {
+    fn shape(&self) -> Shape {
+        let ArchivedShape { rows, columns, channels } = &self.shape;
+        Shape {
+            rows: rows.to_native(),
+            columns: columns.to_native(),
+            channels: channels.to_native(),
+        }
+    }
+
+    fn count(&self) -> usize {
+        self.labels.len()
+    }
+
+    fn image(&self, index: usize) -> &[u8] {
+        let size = self.shape().len();
+        &self.pixels[index * size..(index + 1) * size]
+    }
+
+    fn label(&self, index: usize) -> u32 {
+        self.labels[index].to_native()
     }
 }

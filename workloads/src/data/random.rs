@@ -37,6 +37,30 @@ impl Random {
         from + (to - from) * unit
     }
 
+    /// From a normal distribution of mean 0 and deviation 1 (Box and Muller).
+    pub fn normal(&mut self) -> f64 {
+        let radius = (-2.0 * (1.0 - self.between(0.0, 1.0)).ln()).sqrt();
+        radius * (std::f64::consts::TAU * self.between(0.0, 1.0)).cos()
+    }
+
+    /// From a gamma distribution of this shape, above 0, and scale 1 (Marsaglia and Tsang 2000).
+    pub fn gamma(&mut self, shape: f64) -> f64 {
+        if shape < 1.0 {
+            let boost = (1.0 - self.between(0.0, 1.0)).powf(1.0 / shape);
+            return self.gamma(shape + 1.0) * boost;
+        }
+        let d = shape - 1.0 / 3.0;
+        let c = 1.0 / (9.0 * d).sqrt();
+        loop {
+            let x = self.normal();
+            let v = (1.0 + c * x).powi(3);
+            let u = 1.0 - self.between(0.0, 1.0);
+            if v > 0.0 && u.ln() < 0.5 * x * x + d - d * v + d * v.ln() {
+                return d * v;
+            }
+        }
+    }
+
     /// Any order is as likely as any other (Fisher and Yates).
     pub fn shuffle<T>(&mut self, items: &mut [T]) {
         for last in (1..items.len()).rev() {
@@ -56,6 +80,24 @@ mod tests {
         let all = [stream(&[1, 2]), stream(&[2, 1]), stream(&[1]), stream(&[1, 2, 0]), stream(&[])];
         for (index, value) in all.iter().enumerate() {
             assert!(!all[index + 1..].contains(value));
+        }
+    }
+
+    #[test]
+    fn drawn_distributions_have_their_moments() {
+        let mut random = Random::new(&[3]);
+        let mut moments = |draw: &mut dyn FnMut(&mut Random) -> f64| {
+            let drawn: Vec<f64> = (0..20_000).map(|_| draw(&mut random)).collect();
+            let mean = drawn.iter().sum::<f64>() / 20_000.0;
+            (mean, drawn.iter().map(|x| (x - mean).powi(2)).sum::<f64>() / 20_000.0)
+        };
+        let (mean, variance) = moments(&mut Random::normal);
+        assert!(mean.abs() < 0.03 && (variance - 1.0).abs() < 0.05, "{mean} {variance}");
+        // A gamma distribution's mean and variance are both its shape.
+        for shape in [0.1, 1.0, 4.0] {
+            let (mean, variance) = moments(&mut |random| random.gamma(shape));
+            let near = |found: f64| (found - shape).abs() < 0.1 * shape + 0.01;
+            assert!(near(mean) && near(variance), "{shape}: {mean} {variance}");
         }
     }
 

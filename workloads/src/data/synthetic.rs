@@ -2,8 +2,8 @@
 //! slanted, stretched, shifted and thickened by a seed. Easier than handwriting; figures measured
 //! on it say nothing about MNIST.
 
-use super::ImageSet;
 use super::random::Random;
+use super::{ImageSet, Shape};
 
 const SIZE: usize = 28;
 
@@ -27,15 +27,14 @@ const STROKES: [&[&[(f64, f64)]]; 10] = [
 /// `len` images; the same for the same seed.
 pub fn draw(len: usize, seed: u64) -> ImageSet {
     let mut set = ImageSet {
-        rows: SIZE as u32,
-        columns: SIZE as u32,
+        shape: Shape { rows: SIZE as u32, columns: SIZE as u32, channels: 1 },
         pixels: Vec::with_capacity(len * SIZE * SIZE),
         labels: Vec::with_capacity(len),
     };
     for index in 0..len {
         let mut random = Random::new(&[seed, index as u64]);
         let digit = random.below(10) as u8;
-        set.labels.push(digit);
+        set.labels.push(digit.into());
         set.pixels.extend_from_slice(&digit_image(digit, &mut random));
     }
     set
@@ -87,6 +86,7 @@ fn distance(at: (f64, f64), from: (f64, f64), to: (f64, f64)) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::data::Images;
 
     #[test]
     fn repeats_by_seed_and_shows_all_digits() {
@@ -107,7 +107,7 @@ mod tests {
         let (train, test) = (draw(2_000, 1), draw(500, 2));
         let mut means = vec![[0.0_f64; SIZE * SIZE]; 10];
         for index in 0..train.len() {
-            let digit = usize::from(train.labels[index]);
+            let digit = train.labels[index] as usize;
             let count = train.labels.iter().filter(|label| **label as usize == digit).count();
             for (mean, pixel) in means[digit].iter_mut().zip(train.image(index)) {
                 *mean += f64::from(*pixel) / count as f64;
@@ -121,7 +121,7 @@ mod tests {
                 let image = test.image(*index);
                 let nearest = (0..10)
                     .min_by(|a, b| far(&means[*a], image).total_cmp(&far(&means[*b], image)));
-                nearest == Some(usize::from(test.labels[*index]))
+                nearest == Some(test.labels[*index] as usize)
             })
             .count();
         assert!(right > 300, "{right} of 500");

@@ -1,12 +1,20 @@
-//! Metrics, one per file, each with its unit and its direction, over tallies that add up across
-//! replicas.
+//! Metrics, one per file, each with its unit and its direction. They are pure functions of what a
+//! model said of images whose classes are known; scikit-learn's values on the same data are their
+//! tests.
 
 pub mod accuracy;
+pub mod confusion;
+pub mod f1;
 pub mod loss;
+pub mod precision;
+pub mod recall;
+pub mod roc_auc;
 
 use rkyv::{Archive, Deserialize, Serialize};
 
-/// What is counted while images are shown to a model.
+pub use confusion::Confusion;
+
+/// What is counted while images are shown to a model in training.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Archive, Serialize, Deserialize)]
 #[allow(missing_docs, reason = "rkyv copies fields without their docs")]
 pub struct Tally {
@@ -35,15 +43,121 @@ impl std::iter::Sum for Tally {
     }
 }
 
-/// A figure that tells how good a model is.
-pub trait Metric {
-    /// Its name in events and tables.
-    const NAME: &'static str;
-    /// Its unit.
-    const UNIT: &'static str;
-    /// Whether more is better.
-    const HIGHER_IS_BETTER: bool;
+impl Tally {
+    /// The mean loss; `None` where nothing was shown.
+    pub fn mean_loss(&self) -> Option<f64> {
+        (self.images > 0).then(|| self.loss / self.images as f64)
+    }
 
-    /// The figure; `None` where nothing was shown.
-    fn of(tally: &Tally) -> Option<f64>;
+    /// The share that was classified rightly.
+    pub fn accuracy(&self) -> Option<f64> {
+        (self.images > 0).then(|| self.correct as f64 / self.images as f64)
+    }
 }
+
+/// What a model said of images; parts of a set are joined in the order of the set.
+#[derive(Debug, Clone, Default, PartialEq, Archive, Serialize, Deserialize)]
+#[allow(missing_docs, reason = "rkyv copies fields without their docs")]
+pub struct Answers {
+    /// The likeliest class of each image.
+    pub classes: Vec<u32>,
+    /// Its probability.
+    pub certainty: Vec<f32>,
+    /// With two classes: the probability of class 1 of each image; else empty.
+    pub positive: Vec<f32>,
+    /// Sum of the losses of images with a label.
+    pub loss: f64,
+}
+
+impl Answers {
+    /// Adds those of the images that follow.
+    pub fn extend(&mut self, other: Self) {
+        self.classes.extend(other.classes);
+        self.certainty.extend(other.certainty);
+        self.positive.extend(other.positive);
+        self.loss += other.loss;
+    }
+}
+
+/// What metrics are computed from. Images without a label are left out.
+#[derive(Debug, Clone)]
+pub struct Seen {
+    /// True and seen class of each image.
+    pub pairs: Vec<(u32, u32)>,
+    /// Probability of class 1, with two classes; else empty.
+    pub positive: Vec<f32>,
+    /// Sum of the losses.
+    pub loss: f64,
+    /// How many classes there are.
+    pub classes: u32,
+}
+
+impl Seen {
+    /// Joins answers with the true `labels`, of as many images.
+    pub fn new(answers: &Answers, labels: &[u32], classes: u32) -> Self {
+        let known = |index: &usize| labels[*index] < classes;
+        let indices: Vec<usize> = (0..labels.len()).filter(known).collect();
+        let pairs = indices.iter().map(|index| (labels[*index], answers.classes[*index])).collect();
+        let positive = match answers.positive.len() == labels.len() {
+            true => indices.iter().map(|index| answers.positive[*index]).collect(),
+            false => Vec::new(),
+        };
+        Self { pairs, positive, loss: answers.loss, classes }
+    }
+
+    /// Whether it tells two classes apart; then precision, recall and F1 are of class 1, else the
+    /// mean over all classes.
+    pub fn is_binary(&self) -> bool {
+        self.classes == 2
+    }
+}
+
+/// A figure that tells how good a model is.
+#[derive(Debug, Clone, Copy)]
+pub struct Metric {
+    /// Its name in events, tables and the TOML.
+    pub name: &'static str,
+    /// Its unit.
+    pub unit: &'static str,
+    /// Whether more is better.
+    pub higher_is_better: bool,
+    /// The figure; `None` where it means nothing, for instance when nothing was shown.
+    pub of: fn(&Seen) -> Option<f64>,
+}
+
+impl PartialEq for Metric {
+    fn eq(&self, other: &Self) -> bool {
+        self.name == other.name
+    }
+}
+
+impl Metric {
+    /// Every one, in the order of tables.
+    pub const ALL: [Self; 7] = [
+        loss::LOSS,
+        accuracy::ACCURACY,
+        precision::PRECISION,
+        recall::RECALL,
+        f1::F1,
+        f1::MACRO_F1,
+        roc_auc::ROC_AUC,
+    ];
+
+    /// The one of a name.
+    pub fn named(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|metric| metric.name == name)
+    }
+
+    /// Whether `new` is better than `old`; anything is better than nothing.
+    pub fn is_better(&self, new: Option<f64>, old: Option<f64>) -> bool {
+        match (new, old) {
+            (Some(new), Some(old)) if self.higher_is_better => new > old,
+            (Some(new), Some(old)) => new < old,
+            (Some(new), None) => new.is_finite(),
+            (None, _) => false,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,55 +1,49 @@
-//! A small convolutional net in the manner of LeNet-5: two 5x5 convolutions (10 and 20 channels)
-//! with relu and 2x2 pooling, a dense layer of 64, classes.
+//! Small convolutional nets of our own design.
 
-use tch::Tensor;
+use super::Input;
+use super::layer::{Builder, Layer, Window, chain, dropout, flatten, max_pool, mean_to, relu};
 
-use super::{Layout, Model, dropped};
-use crate::data::random::Random;
-
-const CHANNELS: [usize; 2] = [10, 20];
-const HIDDEN: usize = 64;
-
-/// See the module.
-pub struct Convnet {
-    layout: Layout,
-    dropout: f64,
+/// For digits: 5x5 and 3x3 convolutions of 16 and 32 channels that halve the picture themselves,
+/// which costs a third of pooling and is as accurate; a dense layer of 64, classes.
+pub(super) fn digits(builder: &mut Builder, input: &Input) -> Layer {
+    let half = |side: u32| i64::from(side.div_ceil(2).div_ceil(2));
+    let flat = 32 * half(input.shape.rows) * half(input.shape.columns);
+    chain(vec![
+        builder.conv("conv1", input.channels(), 16, Window::square(5, 2, 2)),
+        relu(),
+        builder.conv("conv2", 16, 32, Window::square(3, 2, 1)),
+        relu(),
+        flatten(),
+        builder.linear("dense1", flat, 64),
+        relu(),
+        dropout(input.dropout),
+        builder.scores("dense2", 64, input.classes),
+    ])
 }
 
-impl Convnet {
-    /// For images of at least 4 x 4 pixels.
-    pub fn new(rows: u32, columns: u32, classes: usize, dropout: f64) -> Self {
-        // Convolutions keep the size, each pooling halves it.
-        let flat = CHANNELS[1] * (rows / 4) as usize * (columns / 4) as usize;
-        let layout = Layout::default()
-            .layer("conv1", &[CHANNELS[0], 1, 5, 5])
-            .layer("conv2", &[CHANNELS[1], CHANNELS[0], 5, 5])
-            .layer("dense1", &[HIDDEN, flat])
-            .scores("dense2", &[classes, HIDDEN]);
-        Self { layout, dropout }
-    }
-}
-
-impl Model for Convnet {
-    fn layout(&self) -> &Layout {
-        &self.layout
-    }
-
-    fn forward(
-        &self,
-        parameters: &[Tensor],
-        images: &Tensor,
-        dropout: Option<&mut Random>,
-    ) -> Tensor {
-        let mut activations = images.shallow_clone();
-        for layer in parameters[..4].chunks_exact(2) {
-            activations = activations
-                .conv2d(&layer[0], Some(&layer[1]), [1, 1], [2, 2], [1, 1], 1)
-                .max_pool2d_default(2)
-                // After pooling: the same result as before it, on a quarter of the values.
-                .relu_();
+/// For photographs of plants (workload 2): five 3x3 convolutions with batch norm, 32 to 192
+/// channels, the mean over the picture, classes. About 41 million multiplications for 64x64
+/// pixels.
+pub(super) fn herbarium(builder: &mut Builder, input: &Input) -> Layer {
+    const EPSILON: f64 = 1e-5;
+    let mut layers = Vec::new();
+    let mut inputs = input.channels();
+    for (index, (outputs, stride, pooled)) in
+        [(32, 2, false), (64, 1, true), (96, 1, true), (128, 1, true), (192, 1, false)]
+            .into_iter()
+            .enumerate()
+    {
+        let number = index + 1;
+        let window = Window::square(3, stride, 1);
+        layers.push(builder.conv_plain(&format!("conv{number}"), inputs, outputs, window));
+        layers.push(builder.norm(&format!("norm{number}"), outputs, EPSILON));
+        layers.push(relu());
+        if pooled {
+            layers.push(max_pool(2, 2, 0, false));
         }
-        activations = activations.flatten(1, -1).linear(&parameters[4], Some(&parameters[5]));
-        dropped(activations.relu_(), self.dropout, dropout)
-            .linear(&parameters[6], Some(&parameters[7]))
+        inputs = outputs;
     }
+    layers.extend([mean_to(1), flatten(), dropout(input.dropout)]);
+    layers.push(builder.scores("dense", inputs, input.classes));
+    chain(layers)
 }

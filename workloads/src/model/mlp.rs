@@ -1,38 +1,31 @@
-//! A small multi-layer perceptron: pixels, 128, 64, classes.
+//! Multi-layer perceptrons: dense layers over flattened images, with relu and dropout behind all
+//! but the last.
 
-use tch::Tensor;
+use super::Input;
+use super::layer::{Builder, Layer, chain, dropout, flatten, relu};
 
-use super::{Layout, Model, dense_chain};
-use crate::data::random::Random;
-
-/// See the module.
-pub struct Mlp {
-    layout: Layout,
-    dropout: f64,
+/// Pixels, `widths`, classes.
+fn perceptron(builder: &mut Builder, input: &Input, widths: &[i64]) -> Layer {
+    let mut layers = vec![flatten()];
+    let mut inputs = input.shape.len() as i64;
+    for (index, width) in widths.iter().enumerate() {
+        layers.push(builder.linear(&format!("dense{}", index + 1), inputs, *width));
+        layers.extend([relu(), dropout(input.dropout)]);
+        inputs = *width;
+    }
+    let name = format!("dense{}", widths.len() + 1);
+    layers.push(builder.scores(&name, inputs, input.classes));
+    chain(layers)
 }
 
-impl Mlp {
-    /// For images of `pixels` pixels.
-    pub fn new(pixels: usize, classes: usize, dropout: f64) -> Self {
-        let layout = Layout::default()
-            .layer("dense1", &[128, pixels])
-            .layer("dense2", &[64, 128])
-            .scores("dense3", &[classes, 64]);
-        Self { layout, dropout }
-    }
+/// A small one: pixels, 128, 64, classes.
+pub(super) fn small(builder: &mut Builder, input: &Input) -> Layer {
+    perceptron(builder, input, &[128, 64])
 }
 
-impl Model for Mlp {
-    fn layout(&self) -> &Layout {
-        &self.layout
-    }
-
-    fn forward(
-        &self,
-        parameters: &[Tensor],
-        images: &Tensor,
-        dropout: Option<&mut Random>,
-    ) -> Tensor {
-        dense_chain(parameters, images, self.dropout, dropout)
-    }
+/// The deep one of workload 5: pixels, 128, 512, eight times 512, classes.
+pub(super) fn deep(builder: &mut Builder, input: &Input) -> Layer {
+    let mut widths = [512; 10];
+    widths[0] = 128;
+    perceptron(builder, input, &widths)
 }

@@ -1,3 +1,5 @@
-//! What people see.
+//! What people see, and what other programs draw.
 
 pub mod digits;
+pub mod rounds;
+pub mod tensorboard;

@@ -1,7 +1,10 @@
 //! TOML read key by key, so that every complaint knows its line, what would have been right, and
 //! what was probably meant.
 
+use std::cell::RefCell;
 use std::collections::BTreeMap;
+use std::fmt::Display;
+use std::ops::RangeInclusive;
 
 use toml::de::{DeTable, DeValue};
 
@@ -98,9 +101,22 @@ impl Content {
     }
 }
 
+/// One key, for the reference page.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Described {
+    pub key: String,
+    /// Type and range.
+    pub kind: String,
+    /// As it would stand in the TOML; words where it depends.
+    pub default: String,
+    pub about: &'static str,
+}
+
 /// A whole TOML.
 pub(super) struct Document {
     root: BTreeMap<String, Placed>,
+    /// All keys that were asked for.
+    described: RefCell<Vec<Described>>,
 }
 
 impl Document {
@@ -114,7 +130,8 @@ impl Document {
             place: place(error.span().map_or(0, |span| span.start)),
             reason: error.message().trim().to_owned(),
         })?;
-        Ok(Self { root: convert(table.get_ref(), &place) })
+        let root = convert(table.get_ref(), &place);
+        Ok(Self { root, described: RefCell::default() })
     }
 
     /// Puts `section.key=value` on top.
@@ -143,7 +160,11 @@ impl Document {
     }
 
     pub(super) fn root(&self) -> Section<'_> {
-        Section { name: "", table: Some(&self.root), asked: Vec::new() }
+        Section { name: "", table: Some(&self.root), asked: Vec::new(), described: &self.described }
+    }
+
+    pub(super) fn described(&self) -> Vec<Described> {
+        self.described.borrow().clone()
     }
 }
 
@@ -176,16 +197,25 @@ fn convert(table: &DeTable<'_>, place: &impl Fn(usize) -> String) -> BTreeMap<St
 }
 
 /// One table, while its keys are read. What was not asked for is unknown.
+///
+/// Each key is asked for with what the reference page says of it, so that the page cannot be
+/// about other keys than those that are read.
 pub(super) struct Section<'a> {
     name: &'a str,
     table: Option<&'a BTreeMap<String, Placed>>,
     asked: Vec<&'static str>,
+    described: &'a RefCell<Vec<Described>>,
 }
 
 impl<'a> Section<'a> {
     fn take(&mut self, key: &'static str) -> Option<&'a Placed> {
         self.asked.push(key);
         self.table.and_then(|table| table.get(key))
+    }
+
+    fn describe(&self, key: &str, kind: String, default: impl Display, about: &'static str) {
+        let (key, default) = (self.path(key), default.to_string());
+        self.described.borrow_mut().push(Described { key, kind, default, about });
     }
 
     fn path(&self, key: &str) -> String {
@@ -197,6 +227,19 @@ impl<'a> Section<'a> {
         SpecError::Value { place, key: self.path(key), found, expected: expected.to_owned() }
     }
 
+    /// What is wrong with a key whose value is right by itself, but not beside the others.
+    pub(super) fn unfit(&self, key: &'static str, expected: &str) -> SpecError {
+        match self.table.and_then(|table| table.get(key)) {
+            Some(placed) => self.wrong(key, placed, expected),
+            None => SpecError::Value {
+                place: "the job".to_owned(),
+                key: self.path(key),
+                found: "not given".to_owned(),
+                expected: expected.to_owned(),
+            },
+        }
+    }
+
     /// A table below.
     pub(super) fn section(&mut self, key: &'static str) -> Result<Section<'a>, SpecError> {
         let table = match self.take(key) {
@@ -204,11 +247,17 @@ impl<'a> Section<'a> {
             Some(Placed { content: Content::Table(table), .. }) => Some(table),
             Some(placed) => return Err(self.wrong(key, placed, &format!("a section [{key}]"))),
         };
-        Ok(Section { name: key, table, asked: Vec::new() })
+        Ok(Section { name: key, table, asked: Vec::new(), described: self.described })
     }
 
-    /// Text.
-    pub(super) fn text(&mut self, key: &'static str) -> Result<Option<String>, SpecError> {
+    /// Text. `default` says in words what stands for it.
+    pub(super) fn text(
+        &mut self,
+        key: &'static str,
+        default: &'static str,
+        about: &'static str,
+    ) -> Result<Option<String>, SpecError> {
+        self.describe(key, "text".to_owned(), default, about);
         match self.take(key) {
             None => Ok(None),
             Some(Placed { content: Content::Text(text), .. }) => Ok(Some(text.clone())),
@@ -217,37 +266,81 @@ impl<'a> Section<'a> {
     }
 
     /// `true` or `false`.
-    pub(super) fn flag(&mut self, key: &'static str) -> Result<Option<bool>, SpecError> {
+    pub(super) fn flag(
+        &mut self,
+        key: &'static str,
+        default: bool,
+        about: &'static str,
+    ) -> Result<bool, SpecError> {
+        self.describe(key, "true or false".to_owned(), default, about);
         match self.take(key) {
-            None => Ok(None),
-            Some(Placed { content: Content::Flag(flag), .. }) => Ok(Some(*flag)),
+            None => Ok(default),
+            Some(Placed { content: Content::Flag(flag), .. }) => Ok(*flag),
             Some(placed) => Err(self.wrong(key, placed, "true or false")),
         }
     }
 
-    /// An integer that `accept` takes; `range` says which those are.
-    pub(super) fn integer<T>(
+    /// An integer within bounds.
+    pub(super) fn integer(
         &mut self,
         key: &'static str,
-        range: &str,
-        accept: impl Fn(i64) -> Option<T>,
-    ) -> Result<Option<T>, SpecError> {
-        let Some(placed) = self.take(key) else { return Ok(None) };
+        range: RangeInclusive<u64>,
+        default: u64,
+        about: &'static str,
+    ) -> Result<u64, SpecError> {
+        let kind = format!("an integer {}", bounds(&range));
+        self.describe(key, kind.clone(), default, about);
+        let Some(placed) = self.take(key) else { return Ok(default) };
         let accepted = match placed.content {
-            Content::Integer(n) => accept(n),
+            Content::Integer(n) => u64::try_from(n).ok().filter(|n| range.contains(n)),
             _ => None,
         };
-        let wrong = || self.wrong(key, placed, &format!("an integer {range}"));
-        accepted.ok_or_else(wrong).map(Some)
+        accepted.ok_or_else(|| self.wrong(key, placed, &kind))
+    }
+
+    /// An integer within bounds, or one word that stands for none.
+    pub(super) fn integer_or(
+        &mut self,
+        key: &'static str,
+        word: &'static str,
+        range: RangeInclusive<u64>,
+        default: Option<u64>,
+        about: &'static str,
+    ) -> Result<Option<u64>, SpecError> {
+        let kind = format!("an integer {}, or \"{word}\"", bounds(&range));
+        let shown = default.map_or_else(|| format!("\"{word}\""), |default| default.to_string());
+        self.describe(key, kind.clone(), shown, about);
+        let Some(placed) = self.take(key) else { return Ok(default) };
+        let count = match &placed.content {
+            Content::Text(text) if text == word => return Ok(None),
+            Content::Integer(n) => u64::try_from(*n).ok().filter(|n| range.contains(n)),
+            _ => None,
+        };
+        count.map(Some).ok_or_else(|| self.wrong(key, placed, &kind))
     }
 
     /// A number that `accept` takes; `range` says which those are.
     pub(super) fn number(
         &mut self,
         key: &'static str,
-        range: &str,
+        range: &'static str,
         accept: impl Fn(f64) -> bool,
+        default: f64,
+        about: &'static str,
+    ) -> Result<f64, SpecError> {
+        Ok(self.number_or(key, range, accept, default, about)?.unwrap_or(default))
+    }
+
+    /// A number that may be left out; `default` says in words what that means.
+    pub(super) fn number_or(
+        &mut self,
+        key: &'static str,
+        range: &'static str,
+        accept: impl Fn(f64) -> bool,
+        default: impl Display,
+        about: &'static str,
     ) -> Result<Option<f64>, SpecError> {
+        self.describe(key, format!("a number {range}"), default, about);
         let Some(placed) = self.take(key) else { return Ok(None) };
         let number = match placed.content {
             Content::Integer(n) => Some(n as f64),
@@ -258,29 +351,31 @@ impl<'a> Section<'a> {
         number.filter(|n| accept(*n)).ok_or_else(wrong).map(Some)
     }
 
-    /// A count of at least 1, or one word for "no count" (`Some(None)`).
-    pub(super) fn integer_or(
-        &mut self,
-        key: &'static str,
-        word: &str,
-    ) -> Result<Option<Option<u32>>, SpecError> {
-        let Some(placed) = self.take(key) else { return Ok(None) };
-        let count = match &placed.content {
-            Content::Text(text) if text == word => return Ok(Some(None)),
-            Content::Integer(n) => u32::try_from(*n).ok().filter(|n| *n > 0),
-            _ => None,
-        };
-        let wrong = || self.wrong(key, placed, &format!("an integer of at least 1, or \"{word}\""));
-        count.ok_or_else(wrong).map(|count| Some(Some(count)))
-    }
-
     /// One of some names.
-    pub(super) fn choice<T: Copy>(
+    pub(super) fn choice<T: Copy + PartialEq>(
         &mut self,
         key: &'static str,
         names: &[(&'static str, T)],
+        default: T,
+        about: &'static str,
+    ) -> Result<T, SpecError> {
+        let named = names.iter().find(|(_, value)| *value == default);
+        let shown = named.map_or_else(|| "none".to_owned(), |(name, _)| format!("\"{name}\""));
+        let chosen = self.choice_or(key, names, shown, about)?;
+        Ok(chosen.unwrap_or(default))
+    }
+
+    /// One of some names; may be left out, which `default` describes.
+    pub(super) fn choice_or<T: Copy>(
+        &mut self,
+        key: &'static str,
+        names: &[(&'static str, T)],
+        default: impl Display,
+        about: &'static str,
     ) -> Result<Option<T>, SpecError> {
         let allowed = || names.iter().map(|(name, _)| (*name).to_owned()).collect::<Vec<_>>();
+        let quoted: Vec<String> = names.iter().map(|(name, _)| format!("\"{name}\"")).collect();
+        self.describe(key, quoted.join(", "), default, about);
         let Some(placed) = self.take(key) else { return Ok(None) };
         let Content::Text(found) = &placed.content else {
             return Err(self.wrong(key, placed, &format!("one of {}", allowed().join(", "))));
@@ -306,6 +401,13 @@ impl<'a> Section<'a> {
             nearest: nearest(key, self.asked.iter().copied()),
             allowed: self.asked.iter().map(|key| (*key).to_owned()).collect(),
         })
+    }
+}
+
+fn bounds(range: &RangeInclusive<u64>) -> String {
+    match (*range.start(), *range.end()) {
+        (least, u64::MAX) => format!("of at least {least}"),
+        (least, most) => format!("from {least} to {most}"),
     }
 }
 

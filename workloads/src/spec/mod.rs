@@ -1,15 +1,20 @@
-//! A job as its TOML says it, checked before anything runs: every key, type, range and name.
+//! A job as its TOML says it, checked before anything runs: every key, type, range and name, and
+//! what does not go together.
 
+mod data;
 mod document;
+mod reference;
+mod train;
 
 use std::path::PathBuf;
 
+pub use data::{Amount, DataSet, DataSpec, Shares};
 pub use document::SpecError;
 use document::{Document, Section};
+pub use reference::reference;
+pub use train::{Merging, Selection, Strategy, TrainSpec};
 
 use crate::model::Architecture;
-use crate::train::optimiser::Rule;
-use crate::train::schedule::{Rates, Schedule};
 
 /// A job.
 #[derive(Debug, Clone, PartialEq)]
@@ -28,28 +33,6 @@ pub struct Spec {
     pub infer: InferSpec,
 }
 
-/// `[data]`
-#[derive(Debug, Clone, PartialEq)]
-pub struct DataSpec {
-    /// `set`
-    pub set: DataSet,
-    /// `path`: the folder with the files; `None`: the places where they usually are.
-    pub path: Option<PathBuf>,
-    /// `portion`: how much of the training set to use, above 0 and up to 1.
-    pub portion: f64,
-    /// `download`: whether mirrors may be asked.
-    pub download: bool,
-}
-
-/// `data.set`
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum DataSet {
-    /// Handwritten digits.
-    Mnist,
-    /// Drawn digits.
-    Synthetic,
-}
-
 /// `[model]`
 #[derive(Debug, Clone, PartialEq)]
 pub struct ModelSpec {
@@ -57,66 +40,8 @@ pub struct ModelSpec {
     pub architecture: Architecture,
     /// `dropout`: share of activations dropped in training.
     pub dropout: f64,
-}
-
-/// `[train]`
-#[derive(Debug, Clone, PartialEq)]
-pub struct TrainSpec {
-    /// `strategy`
-    pub strategy: Strategy,
-    /// `replicas`; `None` is `"auto"`: one for each CPU of the cluster.
-    pub replicas: Option<u32>,
-    /// `epochs`: how often every image is shown.
-    pub epochs: u64,
-    /// `batch`: images per step and replica.
-    pub batch: u32,
-    /// `learning_rate`: at the start.
-    pub learning_rate: f64,
-    /// `schedule`: how it falls.
-    pub schedule: Schedule,
-    /// `optimiser`
-    pub rule: Rule,
-    /// `seed`: of first values, orders and dropout.
-    pub seed: u64,
-    /// `exchange`: batches between two exchanges of gradients; `None` is `"epoch"`.
-    pub exchange: Option<u32>,
-    /// `resume`: go on from the checkpoint in the output folder.
-    pub resume: bool,
-}
-
-impl TrainSpec {
-    /// The learning rate over the epochs.
-    pub fn rates(&self) -> Rates {
-        Rates { schedule: self.schedule, first: self.learning_rate, epochs: self.epochs }
-    }
-}
-
-/// `train.strategy`
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Strategy {
-    /// Replicas train an epoch each on their part; their parameters are averaged.
-    ParameterAverage,
-    /// Gradients are averaged every step; replicas stay equal.
-    Allreduce,
-    /// Gradients go to a master replica, which steps.
-    GradientMaster,
-    /// Each replica keeps its own part of the data; averages weighted by the parts' sizes.
-    Fedavg,
-}
-
-impl Strategy {
-    /// Every one, by the name that the TOML uses.
-    pub const ALL: [(&'static str, Self); 4] = [
-        ("parameter_average", Self::ParameterAverage),
-        ("allreduce", Self::Allreduce),
-        ("gradient_master", Self::GradientMaster),
-        ("fedavg", Self::Fedavg),
-    ];
-
-    /// Its name in the TOML.
-    pub fn name(self) -> &'static str {
-        Self::ALL.iter().find(|(_, each)| *each == self).map_or("", |(name, _)| name)
-    }
+    /// `weights`: a state dict to start from.
+    pub weights: Option<PathBuf>,
 }
 
 /// `[output]`
@@ -126,6 +51,10 @@ pub struct OutputSpec {
     pub folder: PathBuf,
     /// `checkpoint_every`: epochs between two checkpoints.
     pub checkpoint_every: u64,
+    /// `checkpoint_steps`: steps of each replica between two checkpoints within an epoch.
+    pub checkpoint_steps: Option<u64>,
+    /// `keep`: how many old checkpoints to keep beside the newest one.
+    pub keep: u64,
 }
 
 /// `[infer]`
@@ -134,8 +63,10 @@ pub struct InferSpec {
     /// `model`: predict with this saved model instead of training one.
     pub model: Option<PathBuf>,
     /// `samples`: how many test images to show with their predicted label.
-    pub samples: u32,
+    pub samples: u64,
 }
+
+const SECTIONS: [&str; 6] = ["data", "augment", "model", "train", "output", "infer"];
 
 impl Spec {
     /// Reads `text`, with `overrides` of the form `section.key=value` on top. `file` is only for
@@ -144,95 +75,93 @@ impl Spec {
     /// # Errors
     /// The first thing that is wrong: where, what is allowed, and what was probably meant.
     pub fn parse(file: &str, text: &str, overrides: &[String]) -> Result<Self, SpecError> {
-        const SECTIONS: [&str; 5] = ["data", "model", "train", "output", "infer"];
         let mut document = Document::parse(file, text)?;
         for each in overrides {
             document.set(each)?;
         }
+        Self::read(file, &document)
+    }
+
+    fn read(file: &str, document: &Document) -> Result<Self, SpecError> {
         let mut root = document.root();
         let stem = std::path::Path::new(file).file_stem().unwrap_or_default().to_string_lossy();
-        let name = root.text("name")?.unwrap_or_else(|| stem.into_owned());
+        let name = root.text("name", "the file's name", NAME)?;
         // A misspelt section comes before what is wrong inside the others.
-        let [data, model, train, output, infer] = SECTIONS.map(|section| root.section(section));
+        let sections = SECTIONS.map(|section| root.section(section));
         root.finish()?;
+        let [data, augment, model, train, output, infer] = sections;
+        let data = data::read(data?, augment?)?;
         Ok(Self {
-            name,
-            data: data_section(data?)?,
-            model: model_section(model?)?,
-            train: train_section(train?)?,
+            name: name.unwrap_or_else(|| stem.into_owned()),
+            model: model_section(model?, &data)?,
+            data,
+            train: train::read(train?)?,
             output: output_section(output?)?,
             infer: infer_section(infer?)?,
         })
     }
 }
 
-fn data_section(mut section: Section<'_>) -> Result<DataSpec, SpecError> {
-    let sets = [("mnist", DataSet::Mnist), ("synthetic", DataSet::Synthetic)];
-    let spec = DataSpec {
-        set: section.choice("set", &sets)?.unwrap_or(DataSet::Mnist),
-        path: section.text("path")?.map(PathBuf::from),
-        portion: section
-            .number("portion", "above 0, up to 1", |n| n > 0.0 && n <= 1.0)?
-            .unwrap_or(1.0),
-        download: section.flag("download")?.unwrap_or(true),
-    };
+const NAME: &str = "What the job is called.";
+
+fn model_section(mut section: Section<'_>, data: &DataSpec) -> Result<ModelSpec, SpecError> {
+    let architecture = section.choice("name", &Architecture::ALL, Architecture::Mlp, MODEL)?;
+    let shown = "what the model is known with";
+    let share = |n: f64| (0.0..1.0).contains(&n);
+    let dropout = section.number_or("dropout", "from 0, below 1", share, shown, DROPOUT)?;
+    let weights = section.text("weights", "none", WEIGHTS)?.map(PathBuf::from);
+    let (smallest, side) = (architecture.smallest_side(), data.shape.rows);
+    if data.set.is_pictures() && side < smallest {
+        let expected = format!("a model for pictures of {side} pixels, or data.size={smallest}");
+        return Err(section.unfit("name", &expected));
+    }
     section.finish()?;
-    Ok(spec)
+    let dropout = dropout.unwrap_or(architecture.default_dropout());
+    Ok(ModelSpec { architecture, dropout, weights })
 }
 
-fn model_section(mut section: Section<'_>) -> Result<ModelSpec, SpecError> {
-    let architecture = section.choice("name", &Architecture::ALL)?.unwrap_or(Architecture::Mlp);
-    let dropout = section.number("dropout", "from 0, below 1", |n| (0.0..1.0).contains(&n))?;
-    section.finish()?;
-    Ok(ModelSpec { architecture, dropout: dropout.unwrap_or(architecture.default_dropout()) })
-}
-
-fn train_section(mut section: Section<'_>) -> Result<TrainSpec, SpecError> {
-    let whole = |n: i64| u32::try_from(n).ok().filter(|n| *n > 0);
-    let spec = TrainSpec {
-        strategy: section.choice("strategy", &Strategy::ALL)?.unwrap_or(Strategy::ParameterAverage),
-        replicas: section.integer_or("replicas", "auto")?.unwrap_or(None),
-        epochs: section.integer("epochs", "at least 1", whole)?.unwrap_or(5).into(),
-        batch: section.integer("batch", "at least 1", whole)?.unwrap_or(64),
-        learning_rate: section
-            .number("learning_rate", "above 0, at most 10", |n| n > 0.0 && n <= 10.0)?
-            .unwrap_or(1e-3),
-        schedule: section.choice("schedule", &Schedule::ALL)?.unwrap_or(Schedule::Cosine),
-        rule: section.choice("optimiser", &Rule::ALL)?.unwrap_or(Rule::Adam),
-        seed: section.integer("seed", "at least 0", |n| u64::try_from(n).ok())?.unwrap_or(1),
-        exchange: section.integer_or("exchange", "epoch")?.unwrap_or(Some(1)),
-        resume: section.flag("resume")?.unwrap_or(false),
-    };
-    section.finish()?;
-    Ok(spec)
-}
+const MODEL: &str = "What learns. The last eight are torchvision's, with its parameter names: \
+    `densenet` is densenet121, `inception` inception_v3 (without the auxiliary head), \
+    `squeezenet` squeezenet1_0, `vgg` vgg11_bn.";
+const DROPOUT: &str = "Share of activations that training drops.";
+const WEIGHTS: &str = "A state dict to start from: safetensors, or PyTorch's `.pt` or `.ot` as \
+    far as libtorch reads it. A last layer for another number of classes is left out.";
 
 fn output_section(mut section: Section<'_>) -> Result<OutputSpec, SpecError> {
-    let every = |n: i64| u32::try_from(n).ok().filter(|n| *n > 0);
+    let folder = section.text("folder", "`output`", FOLDER)?;
+    let count = 1..=u32::MAX.into();
     let spec = OutputSpec {
-        folder: section.text("folder")?.unwrap_or_else(|| "output".into()).into(),
-        checkpoint_every: section
-            .integer("checkpoint_every", "at least 1", every)?
-            .unwrap_or(1)
-            .into(),
+        folder: folder.unwrap_or_else(|| "output".into()).into(),
+        checkpoint_every: section.integer("checkpoint_every", count.clone(), 1, EVERY)?,
+        checkpoint_steps: section.integer_or("checkpoint_steps", "none", count, None, STEPS)?,
+        keep: section.integer("keep", 0..=1_000, 0, KEEP)?,
     };
     section.finish()?;
     Ok(spec)
 }
 
+const FOLDER: &str = "Where the model, checkpoints, tables and `metrics/` go, seen from where the \
+    job was submitted.";
+const EVERY: &str = "Epochs between two checkpoints.";
+const STEPS: &str = "Steps of each replica between two checkpoints within an epoch.";
+const KEEP: &str = "How many older checkpoints to keep beside the newest one.";
+
 fn infer_section(mut section: Section<'_>) -> Result<InferSpec, SpecError> {
-    let few = |n: i64| u32::try_from(n).ok().filter(|n| *n <= 100);
     let spec = InferSpec {
-        model: section.text("model")?.map(PathBuf::from),
-        samples: section.integer("samples", "from 0 to 100", few)?.unwrap_or(6),
+        model: section.text("model", "none", INFER_MODEL)?.map(PathBuf::from),
+        samples: section.integer("samples", 0..=100, 6, SAMPLES)?,
     };
     section.finish()?;
     Ok(spec)
 }
+
+const INFER_MODEL: &str = "Predict the test images with this saved model instead of training one.";
+const SAMPLES: &str = "How many test images to show with their predicted label.";
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::train::schedule::Schedule;
 
     fn parse(text: &str, overrides: &[&str]) -> Result<Spec, String> {
         let overrides: Vec<String> = overrides.iter().map(|each| (*each).to_owned()).collect();
@@ -252,7 +181,7 @@ mod tests {
         assert_eq!(spec.name, "job");
         assert_eq!(spec.train.strategy, Strategy::ParameterAverage);
         assert_eq!((spec.train.replicas, spec.train.exchange), (None, Some(1)));
-        assert_eq!(spec.train.schedule, Schedule::Cosine);
+        assert_eq!(spec.train.rates.schedule, Schedule::Cosine);
     }
 
     #[test]
@@ -268,7 +197,8 @@ mod tests {
         ];
         let spec = parse(text, &set).unwrap();
         assert_eq!((spec.train.epochs, spec.train.replicas, spec.train.exchange), (7, None, None));
-        assert_eq!(spec.model, ModelSpec { architecture: Architecture::Convnet, dropout: 0.25 });
+        assert_eq!(spec.model.architecture, Architecture::Convnet);
+        assert_eq!(spec.model.dropout, 0.25);
         assert_eq!(spec.infer.model, Some("out/model.safetensors".into()));
         assert_eq!(parse(text, &[]).unwrap().train.replicas, Some(2));
     }

@@ -2,6 +2,8 @@
 
 use std::ops::Range;
 
+use rkyv::{Archive, Deserialize, Serialize};
+
 /// A replica's share of a mean.
 #[derive(Debug, Clone, Copy)]
 pub struct Part<'a> {
@@ -37,9 +39,76 @@ pub enum AggregateError {
     },
 }
 
-/// The weighted mean, element by element (`FedAvg`, `McMahan` et al. 2017; with equal weights,
-/// plain parameter averaging). Summed in double precision, in the order of the parts.
-pub fn weighted_average(parts: &[Part<'_>]) -> Result<Vec<f32>, AggregateError> {
+/// How results become one.
+#[derive(Debug, Clone, Copy, PartialEq, Archive, Serialize, Deserialize)]
+#[allow(missing_docs, reason = "rkyv copies variants without their docs")]
+pub enum Combine {
+    /// The weighted mean (`FedAvg`, `McMahan` et al. 2017; with equal weights, plain parameter
+    /// averaging).
+    Mean,
+    /// By element, the median: withstands nonsense from less than half of the parts (Yin et al.
+    /// 2018). Weights only say who counts at all.
+    Median,
+    /// By element, the mean without this share of the parts at either end (Yin et al. 2018).
+    TrimmedMean(f64),
+}
+
+/// What parts become, and which of them were left out for values that are not finite.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Combined {
+    /// As long as each part.
+    pub values: Vec<f32>,
+    /// From 0; always empty with the mean, which refuses them instead.
+    pub left_out: Vec<usize>,
+}
+
+/// Combines parts, in their order.
+///
+/// # Errors
+/// [`AggregateError`].
+pub fn combine(parts: &[Part<'_>], how: Combine) -> Result<Combined, AggregateError> {
+    if how == Combine::Mean {
+        let values = weighted_average(parts)?;
+        return Ok(Combined { values, left_out: Vec::new() });
+    }
+    let expected = parts.first().ok_or(AggregateError::Empty)?.values.len();
+    let (mut counting, mut left_out) = (Vec::new(), Vec::new());
+    for (part, each) in parts.iter().enumerate() {
+        let found = each.values.len();
+        if found != expected {
+            return Err(AggregateError::Length { part, found, expected });
+        }
+        match each.values.iter().all(|value| value.is_finite()) {
+            true if each.weight > 0.0 => counting.push(each.values),
+            true => {}
+            false => left_out.push(part),
+        }
+    }
+    if counting.is_empty() {
+        return Err(AggregateError::Empty);
+    }
+    let cut = match how {
+        Combine::TrimmedMean(share) => (counting.len() as f64 * share) as usize,
+        // One or two are left in the middle.
+        Combine::Mean | Combine::Median => (counting.len() - 1) / 2,
+    };
+    let mut column = vec![0.0; counting.len()];
+    let values = (0..expected)
+        .map(|index| {
+            for (cell, part) in column.iter_mut().zip(&counting) {
+                *cell = part[index];
+            }
+            column.sort_unstable_by(f32::total_cmp);
+            let middle = &column[cut..counting.len() - cut];
+            let sum: f64 = middle.iter().map(|value| f64::from(*value)).sum();
+            (sum / middle.len() as f64) as f32
+        })
+        .collect();
+    Ok(Combined { values, left_out })
+}
+
+/// The weighted mean, element by element, summed in double precision in the order of the parts.
+fn weighted_average(parts: &[Part<'_>]) -> Result<Vec<f32>, AggregateError> {
     let total: f64 = parts.iter().map(|part| part.weight).sum();
     let expected = parts.first().ok_or(AggregateError::Empty)?.values.len();
     if total <= 0.0 {
@@ -149,6 +218,54 @@ mod tests {
                 prop_assert!((a - b).abs() <= 1e-3);
             }
         }
+    }
+
+    fn robust() -> impl Strategy<Value = Combine> {
+        prop_oneof![Just(Combine::Median), (0.0..0.5_f64).prop_map(Combine::TrimmedMean)]
+    }
+
+    proptest! {
+        #[test]
+        fn robust_ones_lie_between_the_parts_whatever_their_order(parts in parts(),
+                                                                 how in robust()) {
+            let found = combine(&borrow(&parts), how).unwrap().values;
+            for (index, value) in found.iter().enumerate() {
+                let column = parts.iter().map(|(values, _)| values[index]);
+                let low = column.clone().fold(f32::INFINITY, f32::min);
+                let high = column.fold(f32::NEG_INFINITY, f32::max);
+                prop_assert!((low..=high).contains(value));
+            }
+            let mut turned = parts.clone();
+            turned.reverse();
+            prop_assert_eq!(found, combine(&borrow(&turned), how).unwrap().values);
+        }
+
+        #[test]
+        fn nonsense_from_a_minority_does_not_get_through(
+            honest in prop::collection::vec(-1.0..1.0_f32, 3..9),
+            nonsense in prop::collection::vec(prop_oneof![Just(f32::NAN), Just(1e30), Just(-1e30)],
+                                              0..3))
+        {
+            prop_assume!(nonsense.len() * 5 < (honest.len() + nonsense.len()) * 2);
+            let mut parts: Vec<(Vec<f32>, f64)> =
+                honest.iter().map(|value| (vec![*value], 1.0)).collect();
+            parts.splice(1..1, nonsense.iter().map(|value| (vec![*value], 1.0)));
+            for how in [Combine::Median, Combine::TrimmedMean(0.4)] {
+                let found = combine(&borrow(&parts), how).unwrap();
+                prop_assert!((-1.0..=1.0).contains(&found.values[0]), "{:?} {:?}", how, found);
+                let wrong = nonsense.iter().filter(|value| value.is_nan()).count();
+                prop_assert_eq!(found.left_out.len(), wrong);
+            }
+        }
+    }
+
+    #[test]
+    fn medians_and_trimmed_means_by_hand() {
+        let parts = [1.0, 2.0, 4.0, 100.0].map(|value| (vec![value], 1.0));
+        let found = |how| combine(&borrow(&parts), how).unwrap().values[0];
+        assert_eq!((found(Combine::Median), found(Combine::TrimmedMean(0.25))), (3.0, 3.0));
+        assert_eq!(found(Combine::TrimmedMean(0.0)), 26.75);
+        assert_eq!(found(Combine::Mean), 26.75);
     }
 
     #[test]

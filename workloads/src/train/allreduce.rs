@@ -17,7 +17,7 @@ use super::error::{JobError, Loss, loss};
 use super::fleet::Fleet;
 use super::replica::{Product, State, Update};
 use super::trainer::Work;
-use super::{Course, Epoch, Scheme, Standing};
+use super::{Course, Progress, Scheme, Standing};
 use crate::data::shard;
 use crate::metric::Tally;
 
@@ -45,18 +45,19 @@ enum Round<T> {
 }
 
 impl Scheme for Allreduce {
-    async fn epoch(
+    async fn train(
         &mut self,
         fleet: &mut Fleet,
         course: &Course,
         standing: &Standing,
-    ) -> Result<Option<Epoch>, JobError> {
+        positions: Range<u64>,
+    ) -> Result<Option<Progress>, JobError> {
         let Round::Whole(_) = self.sync(fleet, standing).await? else { return Ok(None) };
         let (mut pending, mut tally) = (Pending::default(), Tally::default());
-        let mut from = 0;
-        while from < course.images {
-            let range = from..course.images.min(from + course.batch * fleet.len() as u64);
-            let calls = steps(&range, fleet.len(), standing.epochs, course.images);
+        let mut from = positions.start;
+        while from < positions.end {
+            let range = from..positions.end.min(from + course.batch * fleet.len() as u64);
+            let calls = steps(&range, fleet.len(), course, standing.epochs);
             let update = self.update(&pending, course, standing);
             let round = all(fleet, |index, replica| {
                 let (work, scale) = &calls[index];
@@ -94,14 +95,13 @@ impl Scheme for Allreduce {
 
 /// Each replica's part of a step, and what scales its gradient so that the plain mean of all
 /// gradients is the mean over all images, also where the last parts differ by one.
-fn steps(range: &Range<u64>, replicas: usize, order: u64, images: u64) -> Vec<(Work, f32)> {
+fn steps(range: &Range<u64>, replicas: usize, course: &Course, order: u64) -> Vec<(Work, f32)> {
     let total = range.end - range.start;
     shard::split(range.clone(), replicas)
         .into_iter()
         .map(|part| {
             let scale = (part.end - part.start) as f64 * replicas as f64 / total as f64;
-            let work = Work { order, from: part.start, to: part.end, among: (0, images) };
-            (work, scale as f32)
+            (course.work(order, part), scale as f32)
         })
         .collect()
 }
@@ -117,7 +117,7 @@ impl Pending {
 impl Allreduce {
     /// What applies `pending`.
     fn update(&self, pending: &Pending, course: &Course, standing: &Standing) -> Update {
-        let rate = course.rates.at(standing.epochs, pending.range.start, course.images);
+        let rate = course.rates.at(standing.epochs, course.within(pending.range.start));
         Update { version: self.version, gradients: pending.gradients.clone(), rate }
     }
 
@@ -182,13 +182,17 @@ impl Allreduce {
     }
 
     /// The state after an epoch, from whichever replica can still give it.
-    async fn result(&mut self, fleet: &mut Fleet, tally: Tally) -> Result<Option<Epoch>, JobError> {
+    async fn result(
+        &mut self,
+        fleet: &mut Fleet,
+        tally: Tally,
+    ) -> Result<Option<Progress>, JobError> {
         while let Some(member) = fleet.members().first() {
             let (number, state) = (member.number, member.handle.state().call());
             match state.await {
                 Ok(State { parameters, optimiser, .. }) => {
                     let parameters = fleet.cx().put(&parameters)?;
-                    return Ok(Some(Epoch { parameters, optimiser, tally }));
+                    return Ok(Some(Progress { parameters, optimiser, tally }));
                 }
                 Err(error) => fleet.lose(number, &error)?,
             }

@@ -5,35 +5,75 @@
 use std::collections::HashMap;
 use std::fs::{self, File};
 use std::io::{self, Write};
+use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 
 use safetensors::tensor::{Dtype, SafeTensors, TensorView};
+use serde_json::json;
 
 use super::optimiser::OptimiserState;
-use crate::model::{Architecture, Model};
+use crate::data::Shape;
+use crate::data::augment::Normal;
+use crate::data::table::Class;
+use crate::model::{Architecture, Input, Model};
 
 /// The file of a run that goes on.
 pub const CHECKPOINT_FILE: &str = "checkpoint.safetensors";
+/// The file of the best round so far.
+pub const BEST_FILE: &str = "best.safetensors";
 /// The file of a finished run.
 pub const MODEL_FILE: &str = "model.safetensors";
+
+/// What a model is: all that is needed to build it again and to show it images.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Identity {
+    /// Which model.
+    pub architecture: Architecture,
+    /// The images that it takes, and the classes that it tells apart.
+    pub input: Input,
+    /// How pixels become numbers.
+    pub normal: Normal,
+    /// In the order of their index.
+    pub classes: Vec<Class>,
+}
+
+impl Identity {
+    /// Whether parameters of one fit the other.
+    pub fn is_like(&self, other: &Self) -> bool {
+        let sizes = |each: &Self| (each.architecture, each.input.shape, each.input.classes);
+        sizes(self) == sizes(other)
+    }
+}
+
+impl std::fmt::Display for Identity {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self { architecture, input, .. } = self;
+        let article = if architecture.name().starts_with(['a', 'i']) { "an" } else { "a" };
+        write!(
+            f,
+            "{article} {} for {} images of {} classes",
+            architecture.name(),
+            input.shape,
+            input.classes
+        )
+    }
+}
 
 /// A model as it is saved.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Saved {
-    /// Which model.
-    pub architecture: Architecture,
-    /// Height of the images that it takes.
-    pub rows: u32,
-    /// Width of the images that it takes.
-    pub columns: u32,
-    /// How many classes it tells apart.
-    pub classes: u32,
+    /// What it is.
+    pub identity: Identity,
     /// Epochs that it was trained.
     pub epochs: u64,
+    /// Images of the next epoch that were shown already.
+    pub shown: u64,
     /// Its parameters, in the layout's order.
     pub parameters: Vec<f32>,
     /// What the optimiser remembers; `None` in a finished model.
     pub optimiser: Option<OptimiserState>,
+    /// The best value that was watched, and in which round.
+    pub best: Option<(f64, u64)>,
 }
 
 /// Why a model could not be saved or loaded.
@@ -70,8 +110,8 @@ pub enum CheckpointError {
 
 impl Saved {
     /// The model without its parameters.
-    pub fn model(&self) -> Box<dyn Model> {
-        self.architecture.build(self.rows, self.columns, self.classes as usize, 0.0)
+    pub fn model(&self) -> Model {
+        self.identity.architecture.build(&self.identity.input)
     }
 
     /// Writes the file, and makes its folder.
@@ -91,16 +131,7 @@ impl Saved {
             let values = bytes_of(&self.parameters[entry.range.clone()]);
             tensors.push((entry.name.clone(), entry.shape.clone(), values));
         }
-        let mut metadata: HashMap<String, String> = [
-            ("format", "pt".to_owned()),
-            ("rdist.model", self.architecture.name().to_owned()),
-            ("rdist.rows", self.rows.to_string()),
-            ("rdist.columns", self.columns.to_string()),
-            ("rdist.classes", self.classes.to_string()),
-            ("rdist.epochs", self.epochs.to_string()),
-        ]
-        .map(|(key, value)| (key.to_owned(), value))
-        .into();
+        let mut metadata = self.metadata();
         if let Some(state) = &self.optimiser {
             metadata.insert("rdist.optimiser_steps".to_owned(), state.steps.to_string());
             for (index, memory) in state.memories.iter().enumerate() {
@@ -112,6 +143,31 @@ impl Saved {
             views.push((name, TensorView::new(Dtype::F32, shape.clone(), bytes)?));
         }
         safetensors::tensor::serialize(views, Some(metadata))
+    }
+
+    fn metadata(&self) -> HashMap<String, String> {
+        let Identity { architecture, input, normal, classes } = &self.identity;
+        let classes: Vec<_> = classes.iter().map(|class| (&class.id, &class.name)).collect();
+        let mut metadata: HashMap<String, String> = [
+            ("format", "pt".to_owned()),
+            ("rdist.model", architecture.name().to_owned()),
+            ("rdist.rows", input.shape.rows.to_string()),
+            ("rdist.columns", input.shape.columns.to_string()),
+            ("rdist.channels", input.shape.channels.to_string()),
+            ("rdist.classes", input.classes.to_string()),
+            ("rdist.class_names", json!(classes).to_string()),
+            ("rdist.normal", json!([normal.mean, normal.deviation]).to_string()),
+            ("rdist.epochs", self.epochs.to_string()),
+            ("rdist.shown", self.shown.to_string()),
+        ]
+        .map(|(key, value)| (key.to_owned(), value))
+        .into();
+        if let Some((value, round)) = self.best {
+            // Bits, so that it comes back as it was.
+            metadata.insert("rdist.best".to_owned(), value.to_bits().to_string());
+            metadata.insert("rdist.best_round".to_owned(), round.to_string());
+        }
+        metadata
     }
 
     /// Reads a file that [`write`](Self::write) wrote.
@@ -129,50 +185,90 @@ impl Saved {
         let text = |error: safetensors::SafeTensorError| error.to_string();
         let (_, header) = SafeTensors::read_metadata(bytes).map_err(text)?;
         let tensors = SafeTensors::deserialize(bytes).map_err(text)?;
-        let metadata = header.metadata().clone().unwrap_or_default();
-        let value = |key: &str| {
-            let missing = || format!("its metadata has no `{key}`");
-            metadata.get(key).map(String::as_str).ok_or_else(missing)
-        };
-        let number = |key: &str| {
-            let wrong = |error| format!("its metadata has a wrong `{key}`: {error}");
-            value(key)?.parse::<u64>().map_err(wrong)
-        };
-        // A model's size follows from these, and memory is taken for it.
-        let side = |key: &str| match number(key)? {
-            side @ 4..=1_024 => Ok(side as u32),
-            side => Err(format!("its metadata has a `{key}` of {side}")),
-        };
-        let name = value("rdist.model")?;
-        let known = Architecture::ALL.iter().find(|(each, _)| *each == name);
-        let (_, architecture) = known.ok_or_else(|| format!("the model `{name}` is unknown"))?;
-        let classes = match number("rdist.classes")? {
-            classes @ 1..=1_000_000 => classes as u32,
-            classes => return Err(format!("it has {classes} classes")),
+        let metadata = Metadata(header.metadata().clone().unwrap_or_default());
+        let best = match metadata.0.contains_key("rdist.best") {
+            true => {
+                let value = f64::from_bits(metadata.number("rdist.best")?);
+                Some((value, metadata.number("rdist.best_round")?))
+            }
+            false => None,
         };
         let mut saved = Self {
-            architecture: *architecture,
-            rows: side("rdist.rows")?,
-            columns: side("rdist.columns")?,
-            classes,
-            epochs: number("rdist.epochs")?,
+            identity: metadata.identity()?,
+            epochs: metadata.number("rdist.epochs")?,
+            shown: metadata.number("rdist.shown")?,
             parameters: Vec::new(),
             optimiser: None,
+            best,
         };
         let model = saved.model();
+        saved.parameters = vec![0.0; model.layout().len()];
         for entry in model.layout().entries() {
-            saved.parameters.extend(floats(&tensors, &entry.name, &entry.shape)?);
+            let values = floats(&tensors, &entry.name, &entry.shape)?;
+            saved.parameters[entry.range.clone()].copy_from_slice(&values);
         }
-        if metadata.contains_key("rdist.optimiser_steps") {
-            let steps = number("rdist.optimiser_steps")?;
+        if metadata.0.contains_key("rdist.optimiser_steps") {
+            let steps = metadata.number("rdist.optimiser_steps")?;
             let mut memories = Vec::new();
             while tensors.tensor(&memory_name(memories.len())).is_ok() {
                 let name = memory_name(memories.len());
-                memories.push(floats(&tensors, &name, &[saved.parameters.len()])?);
+                memories.push(floats(&tensors, &name, &[model.layout().trained()])?);
             }
             saved.optimiser = Some(OptimiserState { steps, memories });
         }
         Ok(saved)
+    }
+}
+
+/// What a file says of itself.
+struct Metadata(HashMap<String, String>);
+
+impl Metadata {
+    fn value(&self, key: &str) -> Result<&str, String> {
+        let missing = || format!("its metadata has no `{key}`");
+        self.0.get(key).map(String::as_str).ok_or_else(missing)
+    }
+
+    fn number(&self, key: &str) -> Result<u64, String> {
+        let wrong = |error| format!("its metadata has a wrong `{key}`: {error}");
+        self.value(key)?.parse::<u64>().map_err(wrong)
+    }
+
+    /// A model's size follows from these, and memory is taken for it.
+    fn within(&self, key: &str, range: RangeInclusive<u64>) -> Result<u32, String> {
+        match self.number(key)? {
+            number if range.contains(&number) => Ok(number as u32),
+            number => Err(format!("its metadata has a `{key}` of {number}")),
+        }
+    }
+
+    fn identity(&self) -> Result<Identity, String> {
+        let name = self.value("rdist.model")?;
+        let known = Architecture::ALL.iter().find(|(each, _)| *each == name);
+        let (_, architecture) = *known.ok_or_else(|| format!("the model `{name}` is unknown"))?;
+        let smallest = architecture.smallest_side().into();
+        let shape = Shape {
+            rows: self.within("rdist.rows", smallest..=4_096)?,
+            columns: self.within("rdist.columns", smallest..=4_096)?,
+            channels: self.within("rdist.channels", 1..=3)?,
+        };
+        let classes = self.within("rdist.classes", 1..=1_000_000)?;
+        let wrong = |key: &str| format!("its metadata has a wrong `{key}`");
+        let names = "rdist.class_names";
+        let names: Vec<(String, String)> =
+            serde_json::from_str(self.value(names)?).map_err(|_| wrong(names))?;
+        if names.len() != classes as usize {
+            return Err(wrong("rdist.class_names"));
+        }
+        let normal = "rdist.normal";
+        let [mean, deviation] =
+            serde_json::from_str(self.value(normal)?).map_err(|_| wrong(normal))?;
+        Ok(Identity {
+            architecture,
+            input: Input { shape, classes: classes.into(), dropout: 0.0 },
+            normal: Normal { mean, deviation },
+            classes: names.into_iter().map(|(id, name)| Class { id, name }).collect(),
+        })
     }
 }
 
@@ -223,6 +319,52 @@ fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
     })
 }
 
+/// Removes a file, if it is there.
+///
+/// # Errors
+/// [`CheckpointError::Write`].
+pub fn remove(path: &Path) -> Result<(), CheckpointError> {
+    match fs::remove_file(path) {
+        Err(source) if source.kind() != io::ErrorKind::NotFound => {
+            Err(CheckpointError::Write { path: path.to_owned(), source })
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Keeps the checkpoint that is there under the name of its epoch, and of those the `keep` newest.
+///
+/// # Errors
+/// [`CheckpointError::Write`].
+pub fn retire(folder: &Path, epoch: u64, keep: u64) -> Result<(), CheckpointError> {
+    let newest = folder.join(CHECKPOINT_FILE);
+    if keep == 0 || !newest.exists() {
+        return Ok(());
+    }
+    let failed = |source| CheckpointError::Write { path: folder.to_owned(), source };
+    let old = folder.join(old_name(epoch));
+    // A link is made at once or not at all; the newest is replaced by a rename, not written to.
+    match fs::hard_link(&newest, &old) {
+        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
+            fs::copy(&newest, &old).map_err(failed)?;
+        }
+        _ => {}
+    }
+    let mut epochs = Vec::new();
+    for entry in fs::read_dir(folder).map_err(failed)? {
+        let name = entry.map_err(failed)?.file_name().to_string_lossy().into_owned();
+        let middle = name.strip_prefix("checkpoint-").and_then(|n| n.strip_suffix(".safetensors"));
+        epochs.extend(middle.and_then(|middle| middle.parse::<u64>().ok()));
+    }
+    epochs.sort_unstable();
+    let drop = epochs.len().saturating_sub(keep as usize);
+    epochs[..drop].iter().try_for_each(|epoch| remove(&folder.join(old_name(*epoch))))
+}
+
+fn old_name(epoch: u64) -> String {
+    format!("checkpoint-{epoch:05}.safetensors")
+}
+
 /// Whether files can be written to a folder, which is made; found out before hours of training.
 ///
 /// # Errors
@@ -238,19 +380,62 @@ mod tests {
     use super::*;
 
     fn saved(optimiser: bool) -> Saved {
-        let architecture = Architecture::Convnet;
-        let layout = architecture.build(12, 16, 4, 0.0).layout().clone();
-        let memory: Vec<f32> = (0..layout.len()).map(|n| n as f32).collect();
+        let class = |n: usize| Class { id: n.to_string(), name: format!("class \"{n}\"") };
+        let identity = Identity {
+            architecture: Architecture::Convnet,
+            input: Input {
+                shape: Shape { rows: 12, columns: 16, channels: 1 },
+                classes: 4,
+                dropout: 0.0,
+            },
+            normal: Normal::IMAGENET,
+            classes: (0..4).map(class).collect(),
+        };
+        let layout = identity.architecture.build(&identity.input).layout().clone();
+        let memory: Vec<f32> = (0..layout.trained()).map(|n| n as f32).collect();
         Saved {
-            architecture,
-            rows: 12,
-            columns: 16,
-            classes: 4,
+            identity,
             epochs: 3,
+            shown: 77,
             parameters: layout.initial(1),
             optimiser: optimiser
                 .then(|| OptimiserState { steps: 9, memories: vec![memory.clone(), memory] }),
+            best: optimiser.then_some((0.1 + 0.2, 2)),
         }
+    }
+
+    #[test]
+    fn running_statistics_are_saved_too() {
+        let mut saved = saved(true);
+        saved.identity.architecture = Architecture::HerbariumConvnet;
+        saved.identity.input.shape = Shape { rows: 16, columns: 16, channels: 3 };
+        let layout = saved.model().layout().clone();
+        saved.parameters = (0..layout.len()).map(|n| n as f32).collect();
+        saved.optimiser =
+            Some(OptimiserState { steps: 1, memories: vec![vec![0.5; layout.trained()]] });
+        assert!(layout.trained() < layout.len());
+        let again = Saved::decode(&saved.encode().unwrap()).unwrap();
+        assert!(again == saved);
+    }
+
+    #[test]
+    fn the_last_few_checkpoints_are_kept() {
+        let folder = tempfile::tempdir().unwrap();
+        for epoch in 1..=5 {
+            Saved { epochs: epoch, ..saved(false) }
+                .write(&folder.path().join(CHECKPOINT_FILE))
+                .unwrap();
+            retire(folder.path(), epoch, 2).unwrap();
+        }
+        let mut files: Vec<String> = fs::read_dir(folder.path())
+            .unwrap()
+            .map(|entry| entry.unwrap().file_name().to_string_lossy().into_owned())
+            .collect();
+        files.sort();
+        let expected = ["checkpoint-00004.safetensors", "checkpoint-00005.safetensors"];
+        assert_eq!(files[..2], expected);
+        assert_eq!(Saved::read(&folder.path().join(expected[0])).unwrap().epochs, 4);
+        assert_eq!(files[2..], [CHECKPOINT_FILE]);
     }
 
     #[test]
@@ -301,6 +486,7 @@ mod tests {
         refused(&other("convnet", "konvnet"), "konvnet");
         refused(&other("dense2.bias", "dense2.pias"), "dense2.bias");
         refused(&other("rdist.rows\":\"12", "rdist.rows\":\"28"), "shape");
+        refused(&other("rdist.rows\":\"12", "rdist.rows\":\"02"), "rdist.rows");
         assert!(Saved::read(&folder.path().join("none")).unwrap_err().to_string().contains("none"));
     }
 
@@ -324,6 +510,6 @@ mod tests {
             return;
         }
         let text = String::from_utf8_lossy(&output.stdout);
-        assert_eq!(text.trim(), "(10, 1, 5, 5) float32 10", "{error}");
+        assert_eq!(text.trim(), "(16, 1, 5, 5) float32 10", "{error}");
     }
 }

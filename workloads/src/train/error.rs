@@ -1,11 +1,17 @@
 //! What ends a job before its time.
 
+use std::path::PathBuf;
+
 use rdist::scheduler::outcome::{Cause, TaskError};
 
 use super::aggregate::AggregateError;
 use super::checkpoint::CheckpointError;
 use super::replica::INPUT_LOST;
+use crate::data::find::NotFound;
+use crate::data::folders::FolderError;
+use crate::data::herbarium::HerbariumError;
 use crate::data::mnist::MnistError;
+use crate::model::weights::WeightsError;
 use crate::spec::SpecError;
 
 /// Why a job failed.
@@ -16,7 +22,27 @@ pub enum JobError {
     Spec(Box<SpecError>),
     /// The data.
     #[error(transparent)]
-    Data(#[from] MnistError),
+    Digits(#[from] MnistError),
+    /// The data is nowhere.
+    #[error(transparent)]
+    NotFound(#[from] NotFound),
+    /// Pictures in folders.
+    #[error(transparent)]
+    Folders(#[from] FolderError),
+    /// Pictures with metadata.
+    #[error(transparent)]
+    Herbarium(#[from] HerbariumError),
+    /// Weights from elsewhere.
+    #[error(transparent)]
+    Weights(#[from] WeightsError),
+    /// A table or figures could not be written.
+    #[error("cannot write {path}: {source}; output.folder names another folder")]
+    Output {
+        /// Which file or folder.
+        path: PathBuf,
+        /// What happened.
+        source: std::io::Error,
+    },
     /// Models on disk.
     #[error(transparent)]
     Checkpoint(#[from] CheckpointError),

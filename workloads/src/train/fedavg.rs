@@ -1,46 +1,69 @@
-//! Federated averaging (workload 4; `McMahan` et al. 2017): the data set is split once, each
-//! replica only ever trains on its own part, and results count by the size of their part. A part
-//! whose replica is lost is trained by another one: the federation is simulated, and what counts
-//! is that no part is left out.
+//! Federated averaging (workload 4; `McMahan` et al. 2017): the data set is divided once, a member
+//! of the federation only ever trains on its own part, and results count by the size of their
+//! part. A part whose replica is lost is trained by another one: the federation is simulated, and
+//! what counts is that no part is left out.
+
+use std::ops::Range;
 
 use super::error::JobError;
 use super::fleet::Fleet;
-use super::trainer::Work;
-use super::{Course, Epoch, Scheme, Standing, merged};
-use crate::data::shard;
+use super::trainer::{Among, Member, Work};
+use super::{Course, Progress, Scheme, Standing, merged};
+use crate::data::random::Random;
+use crate::data::shard::{self, Partition};
 
 /// See the module.
 #[derive(Default)]
 pub(super) struct Fedavg {
-    /// The parts as they were split at first; they stay.
-    parts: Vec<(u64, u64)>,
+    /// The federation as it was at first, with the size of each part; it stays.
+    members: Option<(Partition, Vec<u64>)>,
 }
 
 impl Scheme for Fedavg {
-    async fn epoch(
+    async fn train(
         &mut self,
         fleet: &mut Fleet,
         course: &Course,
         standing: &Standing,
-    ) -> Result<Option<Epoch>, JobError> {
-        if self.parts.is_empty() {
-            let parts = shard::split(0..course.images, fleet.len());
-            self.parts = parts.into_iter().map(|part| (part.start, part.end)).collect();
-        }
-        let works: Vec<Work> = self
-            .parts
-            .iter()
-            .map(|among| Work {
-                order: standing.epochs,
-                from: 0,
-                to: among.1 - among.0,
-                among: *among,
+        positions: Range<u64>,
+    ) -> Result<Option<Progress>, JobError> {
+        let replicas = fleet.len() as u32;
+        let (partition, sizes) = self.members.get_or_insert_with(|| {
+            let partition = course.merging.partition(replicas);
+            let members = shard::partition(&course.labels, partition, course.seed);
+            (partition, members.iter().map(|member| member.len() as u64).collect())
+        });
+        let chosen = participants(course, standing.epochs, sizes.len());
+        let works: Vec<Work> = chosen
+            .into_iter()
+            .map(|index| {
+                let cut = |position: u64| {
+                    let part = u128::from(sizes[index]) * u128::from(position);
+                    (part / u128::from(course.images.max(1))) as u64
+                };
+                Work {
+                    from: cut(positions.start),
+                    to: cut(positions.end),
+                    among: Among::Member(Member { index: index as u32, partition: *partition }),
+                    ..course.work(standing.epochs, positions.clone())
+                }
             })
             .collect();
         let trained = fleet
             .spread(&works, |replica, work| replica.train(&standing.parameters, work).submit())
             .await?;
         let Some(trained) = trained else { return Ok(None) };
-        merged(fleet, &trained, |tally| tally.images as f64).await
+        merged(fleet, course, standing, &trained, |tally| tally.images as f64).await
     }
+}
+
+/// Who trains in a round: a share of the members, another one each time.
+fn participants(course: &Course, round: u64, members: usize) -> Vec<usize> {
+    const PURPOSE: u64 = 0x9a47;
+    let mut all: Vec<usize> = (0..members).collect();
+    let wanted = (members as f64 * course.merging.participation).round() as usize;
+    Random::new(&[course.seed, PURPOSE, round]).shuffle(&mut all);
+    all.truncate(wanted.max(1));
+    all.sort_unstable();
+    all
 }

@@ -2,7 +2,6 @@
 //! work is, strategies decide.
 
 use std::future::{Future, poll_fn};
-use std::ops::Range;
 use std::pin::Pin;
 use std::task::Poll;
 use std::time::{Duration, Instant};
@@ -11,10 +10,10 @@ use rdist::Value;
 use rdist::prelude::*;
 
 use super::error::{JobError, Loss, loss};
-use super::replica::Replica;
+use super::replica::{Part, Replica, Sets};
 use super::trainer::Recipe;
-use crate::data::{ImageSet, shard};
-use crate::metric::Tally;
+use crate::data::shard;
+use crate::metric::Answers;
 
 /// How long training waits for one more replica of a fixed number before it starts with those
 /// that are there.
@@ -51,12 +50,8 @@ struct Joining {
 pub struct Material {
     /// How to train.
     pub recipe: Recipe,
-    /// To train on.
-    pub train: ObjectRef<ImageSet>,
-    /// To test with.
-    pub test: ObjectRef<ImageSet>,
-    /// How many images to test with.
-    pub tests: u64,
+    /// What to see.
+    pub sets: Sets,
 }
 
 /// See the module.
@@ -164,9 +159,9 @@ impl Fleet {
             None => CANDIDATES,
         };
         while self.joining.len() < missing {
-            let Material { recipe, train, test, .. } = &self.material;
+            let Material { recipe, sets } = &self.material;
             let with = Replica::with().own_process().cpus(1.0).max_restarts(0);
-            let spawning = with.spawn(&self.cx, recipe, train, test);
+            let spawning = with.spawn(&self.cx, recipe, sets);
             let handle = spawning.handle();
             let ready = spawning.into_future();
             self.joining.push(Joining { number: self.next_number, handle, ready });
@@ -292,26 +287,28 @@ impl Fleet {
         Ok(Some(results.into_iter().flatten().collect()))
     }
 
-    /// The test set in one run for each replica.
-    pub fn test_parts(&self) -> Vec<Range<u64>> {
-        shard::split(0..self.material.tests, self.len().max(1))
-    }
-
-    /// How good `parameters` are on the test set.
+    /// What the model with `parameters` says of the first `count` images of a part. `None`: the
+    /// parameters are lost.
     ///
     /// # Errors
     /// Those of [`spread`](Self::spread).
-    pub async fn evaluate(
+    pub async fn answers(
         &mut self,
         parameters: &ObjectRef<Vec<f32>>,
-    ) -> Result<Option<Tally>, JobError> {
-        let parts = self.test_parts();
-        let tallies = self
-            .spread(&parts, |replica, part| {
-                replica.evaluate(parameters, part.start, part.end).submit()
+        part: Part,
+        count: u64,
+    ) -> Result<Option<Answers>, JobError> {
+        let parts = shard::split(0..count, self.len().max(1));
+        let answers = self
+            .spread(&parts, |replica, run| {
+                replica.answers(parameters, part, run.start, run.end).submit()
             })
             .await?;
-        Ok(tallies.map(|tallies| tallies.into_iter().sum()))
+        Ok(answers.map(|parts| {
+            let mut all = Answers::default();
+            parts.into_iter().for_each(|part| all.extend(part));
+            all
+        }))
     }
 
     /// Ends all replicas.

@@ -2,13 +2,15 @@
 //! replica takes the optimiser step with their mean and hands the new parameters back. Workload 2
 //! did so once for each epoch; `train.exchange` says after how many batches.
 
+use std::ops::Range;
+
 use rdist::prelude::*;
 
 use super::error::{JobError, Loss, loss};
 use super::fleet::Fleet;
 use super::replica::{Product, State};
 use super::trainer::Work;
-use super::{Course, Epoch, Scheme, Standing};
+use super::{Course, Progress, Scheme, Standing};
 use crate::data::shard;
 use crate::metric::Tally;
 
@@ -20,29 +22,22 @@ pub(super) struct GradientMaster {
 }
 
 impl Scheme for GradientMaster {
-    async fn epoch(
+    async fn train(
         &mut self,
         fleet: &mut Fleet,
         course: &Course,
         standing: &Standing,
-    ) -> Result<Option<Epoch>, JobError> {
+        positions: Range<u64>,
+    ) -> Result<Option<Progress>, JobError> {
         let Some(master) = self.master(fleet, standing).await? else { return Ok(None) };
         let mut parameters = standing.parameters.clone();
-        let (mut tally, mut from) = (Tally::default(), 0);
-        while from < course.images {
-            let chunk = course.exchange.map_or(course.images, |batches| {
-                course.batch * u64::from(batches) * fleet.len() as u64
-            });
-            let to = course.images.min(from + chunk);
-            let works: Vec<Work> = shard::split(from..to, fleet.len())
+        let mut tally = Tally::default();
+        for chunk in course.rounds(&positions, fleet.len()) {
+            let from = chunk.start;
+            let works: Vec<Work> = shard::split(chunk, fleet.len())
                 .into_iter()
                 .filter(|part| !part.is_empty())
-                .map(|part| Work {
-                    order: standing.epochs,
-                    from: part.start,
-                    to: part.end,
-                    among: (0, course.images),
-                })
+                .map(|part| course.work(standing.epochs, part))
                 .collect();
             let gradients = fleet
                 .spread(&works, |replica, work| replica.gradient(&parameters, work).submit())
@@ -50,7 +45,7 @@ impl Scheme for GradientMaster {
             let Some(gradients) = gradients else { return Ok(None) };
             let counted: Tally = gradients.iter().map(|product| product.tally).sum();
             let values: Vec<_> = gradients.into_iter().map(|product| product.values).collect();
-            let rate = course.rates.at(standing.epochs, from, course.images);
+            let rate = course.rates.at(standing.epochs, course.within(from));
             let stepped: Result<Product> = master.apply(&values, rate, counted).call().await;
             match stepped {
                 Ok(product) => parameters = product.values,
@@ -69,11 +64,10 @@ impl Scheme for GradientMaster {
                 return Ok(None);
             }
             tally += counted;
-            from = to;
         }
         let state: Result<State> = master.state().call().await;
         match state {
-            Ok(state) => Ok(Some(Epoch { parameters, optimiser: state.optimiser, tally })),
+            Ok(state) => Ok(Some(Progress { parameters, optimiser: state.optimiser, tally })),
             Err(error) => {
                 fleet.lose(self.master.take().unwrap_or_default(), &error)?;
                 Ok(None)

@@ -9,14 +9,22 @@ mod allreduce;
 pub mod checkpoint;
 pub mod error;
 mod fedavg;
+mod feed;
 pub mod fleet;
 mod gradient_master;
 pub mod optimiser;
+pub mod outer;
 mod parameter_average;
+pub mod predict;
+pub mod prepare;
+pub mod record;
 pub mod replica;
 pub mod run;
 pub mod schedule;
+pub mod start;
 pub mod trainer;
+
+use std::ops::Range;
 
 use rdist::prelude::*;
 
@@ -24,23 +32,28 @@ use error::JobError;
 use fleet::Fleet;
 use optimiser::OptimiserState;
 use schedule::Rates;
+use trainer::{Among, Work};
 
 use crate::metric::Tally;
+use crate::spec::Merging;
 
-/// What an epoch starts from.
+/// Where a training stands.
 #[derive(Debug, Clone)]
 pub struct Standing {
     /// Epochs done.
     pub epochs: u64,
+    /// Images of the next epoch that were shown already.
+    pub shown: u64,
     /// Parameters of the model.
     pub parameters: ObjectRef<Vec<f32>>,
-    /// What the optimiser remembers, with strategies that have one optimiser.
+    /// What the optimiser remembers, with strategies that have one optimiser; the outer one, with
+    /// those that merge parameters.
     pub optimiser: Option<OptimiserState>,
 }
 
-/// What an epoch comes to.
+/// What a stretch of training comes to.
 #[derive(Debug, Clone)]
-pub struct Epoch {
+pub struct Progress {
     /// Parameters of the model.
     pub parameters: ObjectRef<Vec<f32>>,
     /// What the optimiser remembers.
@@ -54,29 +67,69 @@ pub struct Epoch {
 pub struct Course {
     /// Images to train on.
     pub images: u64,
+    /// Their classes.
+    pub labels: Vec<u32>,
     /// Images per step and replica.
     pub batch: u64,
-    /// Batches between exchanges of gradients; `None`: an epoch.
+    /// Batches between exchanges; `None`: an epoch.
     pub exchange: Option<u32>,
     /// The learning rate.
     pub rates: Rates,
+    /// How results become one.
+    pub merging: Merging,
+    /// How many of the model's values are trained parameters.
+    pub trained: usize,
+    /// The job's.
+    pub seed: u64,
+}
+
+impl Course {
+    /// How much of an epoch is over at a position.
+    fn within(&self, position: u64) -> f64 {
+        position as f64 / self.images.max(1) as f64
+    }
+
+    /// Positions of a whole epoch's order.
+    fn work(&self, order: u64, positions: Range<u64>) -> Work {
+        let span = (self.within(positions.start), self.within(positions.end));
+        Work { order, from: positions.start, to: positions.end, among: Among::All, span }
+    }
+
+    /// `positions` in pieces of as many batches as lie between two exchanges.
+    fn rounds(&self, positions: &Range<u64>, replicas: usize) -> Vec<Range<u64>> {
+        let piece = self.exchange.map_or(u64::MAX, |batches| {
+            self.batch.saturating_mul(u64::from(batches)).saturating_mul(replicas as u64)
+        });
+        let (mut rounds, mut from) = (Vec::new(), positions.start);
+        while from < positions.end {
+            let to = positions.end.min(from.saturating_add(piece));
+            rounds.push(from..to);
+            from = to;
+        }
+        rounds
+    }
 }
 
 /// A way to train one model on many replicas.
 trait Scheme {
-    /// Trains one epoch from `standing`. `None`: too much was lost on the way; try again.
-    async fn epoch(
+    /// Trains on the images at these positions of the next epoch's order, from `standing`.
+    /// `None`: too much was lost on the way; try again.
+    async fn train(
         &mut self,
         fleet: &mut Fleet,
         course: &Course,
         standing: &Standing,
-    ) -> Result<Option<Epoch>, JobError>;
+        positions: Range<u64>,
+    ) -> Result<Option<Progress>, JobError>;
 }
 
-/// The weighted average of parameters; a task of the graph. It holds no CPU: replicas hold them
-/// all, and wait for it.
+/// Combines parameters; a task of the graph. It holds no CPU: replicas hold them all, and wait
+/// for it.
 #[rdist::task]
-fn merge(parts: Vec<(ObjectRef<Vec<f32>>, f64)>) -> Result<Vec<f32>, String> {
+fn merge(
+    parts: Vec<(ObjectRef<Vec<f32>>, f64)>,
+    how: aggregate::Combine,
+) -> Result<Vec<f32>, String> {
     let views: Result<Vec<_>, _> =
         parts.iter().map(|(part, weight)| Ok((part.read()?, *weight))).collect();
     let views = views.map_err(|e: Error| format!("{}: {e}", replica::INPUT_LOST))?;
@@ -87,24 +140,41 @@ fn merge(parts: Vec<(ObjectRef<Vec<f32>>, f64)>) -> Result<Vec<f32>, String> {
             weight: *weight,
         })
         .collect();
-    aggregate::weighted_average(&parts).map_err(|error| error.to_string())
+    let combined = aggregate::combine(&parts, how).map_err(|error| error.to_string())?;
+    for part in combined.left_out {
+        println!("result {} has values that are not finite; it is left out", part + 1);
+    }
+    Ok(combined.values)
 }
 
-/// Merges products by their weights, and waits until the result is there.
+/// Merges products by their weights, and takes the outer step there.
 async fn merged(
     fleet: &Fleet,
+    course: &Course,
+    standing: &Standing,
     products: &[replica::Product],
     weigh: impl Fn(&Tally) -> f64,
-) -> Result<Option<Epoch>, JobError> {
+) -> Result<Option<Progress>, JobError> {
+    let Merging { combine, outer, .. } = &course.merging;
     let parts: Vec<_> =
         products.iter().map(|each| (each.values.clone(), weigh(&each.tally))).collect();
-    let parameters = merge.with().cpus(0.0).submit(fleet.cx(), &parts);
-    match parameters.read() {
-        Ok(_) => {
-            let tally = products.iter().map(|each| each.tally).sum();
-            Ok(Some(Epoch { parameters, optimiser: None, tally }))
-        }
-        Err(error) if error::loss(&error).is_some() => Ok(None),
-        Err(error) => Err(error.into()),
+    let parameters = merge.with().cpus(0.0).submit(fleet.cx(), &parts, combine);
+    let tally = products.iter().map(|each| each.tally).sum();
+    let merged = match parameters.read() {
+        Ok(merged) => merged,
+        Err(error) if error::loss(&error).is_some() => return Ok(None),
+        Err(error) => return Err(error.into()),
+    };
+    if *outer == outer::Outer::None {
+        return Ok(Some(Progress { parameters, optimiser: None, tally }));
     }
+    let start = match standing.parameters.read() {
+        Ok(start) => start,
+        Err(error) if error::loss(&error).is_some() => return Ok(None),
+        Err(error) => return Err(error.into()),
+    };
+    let (start, merged) = (crate::tensor::floats(&start), crate::tensor::floats(&merged));
+    let state = standing.optimiser.clone();
+    let (values, optimiser) = outer.step(state, start, merged, course.trained);
+    Ok(Some(Progress { parameters: fleet.cx().put(&values)?, optimiser, tally }))
 }

@@ -1,38 +1,59 @@
 //! Parameter averaging in rounds (workload 1): the epoch's order is split into as many parts as
 //! there are replicas, each trains on its part from the same parameters, and the results are
-//! averaged. Little communication: one model there and one back for each epoch.
+//! averaged. Little communication: one model there and one back for each epoch. With rounds of
+//! some batches and an outer optimiser it is `DiLoCo` (Douillard et al. 2023); inner optimisers
+//! begin each round anew, so that any replica can do any part.
+
+use std::ops::Range;
 
 use super::error::JobError;
 use super::fleet::Fleet;
 use super::trainer::Work;
-use super::{Course, Epoch, Scheme, Standing, merged};
+use super::{Course, Progress, Scheme, Standing, merged};
 use crate::data::shard;
+use crate::metric::Tally;
 
 /// See the module.
-pub(super) struct ParameterAverage;
+pub(super) struct ParameterAverage {
+    /// Whether rounds are as long as `train.exchange` says, or an epoch.
+    pub(super) exchange: bool,
+}
 
 impl Scheme for ParameterAverage {
-    async fn epoch(
+    async fn train(
         &mut self,
         fleet: &mut Fleet,
         course: &Course,
         standing: &Standing,
-    ) -> Result<Option<Epoch>, JobError> {
-        let whole = (0, course.images);
-        let parts: Vec<Work> = shard::split(0..course.images, fleet.len())
-            .into_iter()
-            .map(|part| Work {
-                order: standing.epochs,
-                from: part.start,
-                to: part.end,
-                among: whole,
-            })
-            .collect();
-        let trained = fleet
-            .spread(&parts, |replica, part| replica.train(&standing.parameters, part).submit())
-            .await?;
-        let Some(trained) = trained else { return Ok(None) };
-        // Parts differ by one image at most; counting them equally is workload 1's average.
-        merged(fleet, &trained, |tally| if tally.images > 0 { 1.0 } else { 0.0 }).await
+        positions: Range<u64>,
+    ) -> Result<Option<Progress>, JobError> {
+        let rounds = match self.exchange {
+            true => course.rounds(&positions, fleet.len()),
+            false => vec![positions],
+        };
+        let (mut standing, mut tally) = (standing.clone(), Tally::default());
+        for round in rounds {
+            let parts: Vec<Work> = shard::split(round, fleet.len())
+                .into_iter()
+                .map(|part| course.work(standing.epochs, part))
+                .collect();
+            let trained = fleet
+                .spread(&parts, |replica, part| replica.train(&standing.parameters, part).submit())
+                .await?;
+            let Some(trained) = trained else { return Ok(None) };
+            // Parts differ by one image at most; counting them equally is workload 1's average.
+            let weigh = |tally: &Tally| if tally.images > 0 { 1.0 } else { 0.0 };
+            let Some(progress) = merged(fleet, course, &standing, &trained, weigh).await? else {
+                return Ok(None);
+            };
+            tally += progress.tally;
+            standing = Standing {
+                parameters: progress.parameters,
+                optimiser: progress.optimiser,
+                ..standing
+            };
+        }
+        let Standing { parameters, optimiser, .. } = standing;
+        Ok(Some(Progress { parameters, optimiser, tally }))
     }
 }

@@ -10,9 +10,9 @@ use rkyv::rend::f32_le;
 use rkyv::vec::ArchivedVec;
 
 use super::optimiser::OptimiserState;
-use super::trainer::{Images, Recipe, Trainer, Work};
-use crate::data::ImageSet;
-use crate::metric::Tally;
+use super::trainer::{Recipe, Trainer, Work};
+use crate::data::stored::{Dataset, Stored};
+use crate::metric::{Answers, Tally};
 use crate::tensor;
 
 /// Values in the object store, and what was counted while they were made.
@@ -50,19 +50,45 @@ pub struct State {
     pub optimiser: Option<OptimiserState>,
 }
 
+/// The data of a job, as its replicas see it.
+#[rdist::value]
+#[derive(Debug, Clone)]
+#[allow(missing_docs, reason = "rkyv copies fields without their docs")]
+pub struct Sets {
+    /// To train on.
+    pub train: Dataset,
+    /// To judge each round by.
+    pub watch: Dataset,
+    /// To test with at the end.
+    pub test: Dataset,
+}
+
+/// One of the sets that answers are asked about.
+#[rdist::value]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[allow(missing_docs, reason = "rkyv copies variants without their docs")]
+pub enum Part {
+    Watch,
+    Test,
+}
+
 /// See the module.
 pub struct Replica {
     trainer: Trainer,
-    train: View<ImageSet>,
-    test: View<ImageSet>,
+    train: Stored,
+    watch: Stored,
+    test: Stored,
     version: u64,
 }
 
 #[rdist::actor]
 impl Replica {
-    pub(super) fn new(recipe: Recipe, train: View<ImageSet>, test: View<ImageSet>) -> Self {
+    pub(super) fn new(recipe: Recipe, sets: Sets) -> Result<Self, String> {
         tensor::use_leased_threads();
-        Self { trainer: Trainer::new(recipe), train, test, version: 0 }
+        let [train, watch, test] =
+            [&sets.train, &sets.watch, &sets.test].map(|set| set.open().map_err(text));
+        let trainer = Trainer::new(recipe);
+        Ok(Self { trainer, train: train?, watch: watch?, test: test?, version: 0 })
     }
 
     /// Trains on `work`, from `parameters` and a fresh optimiser; the product is parameters.
@@ -76,7 +102,7 @@ impl Replica {
         if !self.trainer.set_optimiser(None) {
             return Err("the optimiser cannot be reset".to_owned());
         }
-        let tally = self.trainer.train(Images::from(&*self.train), &work);
+        let tally = self.trainer.train(&self.train, &work);
         let values = cx.put(&self.trainer.parameters().to_vec()).map_err(text)?;
         Ok(Product { values, tally })
     }
@@ -89,7 +115,7 @@ impl Replica {
         work: Work,
     ) -> Result<Product, String> {
         self.start_from(&parameters)?;
-        let (values, tally) = self.trainer.mean_gradient(Images::from(&*self.train), &work);
+        let (values, tally) = self.trainer.mean_gradient(&self.train, &work);
         let values = cx.put(&values).map_err(text)?;
         Ok(Product { values, tally })
     }
@@ -118,7 +144,7 @@ impl Replica {
         scale: f32,
     ) -> Result<Product, String> {
         self.update(&last)?;
-        let tally = self.trainer.compute_gradient(Images::from(&*self.train), &work);
+        let tally = self.trainer.compute_gradient(&self.train, &work);
         self.trainer.scale_gradient(scale);
         let values = cx.put(self.trainer.last_gradient()).map_err(text)?;
         Ok(Product { values, tally })
@@ -153,26 +179,20 @@ impl Replica {
         fits.then_some(()).ok_or_else(|| "the state is of another model".to_owned())
     }
 
-    /// Shows test images `from..to` to the model with `parameters`.
-    pub(super) fn evaluate(
+    /// What the model with `parameters` says of images `from..to` of a part.
+    pub(super) fn answers(
         &mut self,
         parameters: View<Vec<f32>>,
+        part: Part,
         from: u64,
         to: u64,
-    ) -> Result<Tally, String> {
+    ) -> Result<Answers, String> {
         self.start_from(&parameters)?;
-        Ok(self.trainer.evaluate(Images::from(&*self.test), from..to))
-    }
-
-    /// The classes that the model with `parameters` sees in test images `from..to`.
-    pub(super) fn predict(
-        &mut self,
-        parameters: View<Vec<f32>>,
-        from: u64,
-        to: u64,
-    ) -> Result<Vec<u8>, String> {
-        self.start_from(&parameters)?;
-        Ok(self.trainer.predict(Images::from(&*self.test), from..to))
+        let images = match part {
+            Part::Watch => &self.watch,
+            Part::Test => &self.test,
+        };
+        Ok(self.trainer.answers(images, from..to))
     }
 }
 

@@ -1,6 +1,7 @@
-//! A job from its TOML to its metrics: data, replicas, epochs, checkpoints, the model; or the
+//! A job from its TOML to its metrics: data, replicas, rounds, checkpoints, the model; or the
 //! predictions of a model that was saved.
 
+use std::ops::Range;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
@@ -8,74 +9,65 @@ use rdist::prelude::*;
 use serde_json::json;
 
 use super::allreduce::Allreduce;
-use super::checkpoint::{self, CHECKPOINT_FILE, MODEL_FILE, Saved};
+use super::checkpoint::{self, BEST_FILE, CHECKPOINT_FILE, Identity, MODEL_FILE, Saved};
 use super::error::JobError;
 use super::fedavg::Fedavg;
 use super::fleet::{Fleet, Material};
 use super::gradient_master::GradientMaster;
 use super::parameter_average::ParameterAverage;
+use super::predict;
+use super::prepare::{Prepared, prepare};
+use super::record::{Record, figures};
+use super::replica::Part;
+use super::start::{self, Start};
 use super::trainer::Recipe;
 use super::{Course, Scheme, Standing};
-use crate::data::ImageSet;
-use crate::data::mnist::{self, Mnist, Places};
-use crate::metric::accuracy::Accuracy;
-use crate::metric::loss::Loss;
-use crate::metric::{Metric, Tally};
-use crate::report::digits::{self, Sample};
-use crate::spec::{DataSet, Spec, Strategy};
+use crate::data::Images;
+use crate::metric::{Answers, Seen, Tally};
+use crate::model::Input;
+use crate::report::rounds::Round;
+use crate::spec::{Spec, Strategy};
 
-/// How often one epoch is tried again after losses that its strategy could not make up for.
+/// How often one stretch is tried again after losses that its strategy could not make up for.
 const MAX_TRIES: u32 = 5;
-/// Width of the drawn samples, in characters.
-const WIDTH: usize = 100;
 
 /// Runs a job.
 ///
 /// # Errors
 /// What ended it.
 pub async fn run(cx: Driver, spec: Spec) -> Result<(), JobError> {
-    let Mnist { train, test, source } = find_data(&spec)?;
-    println!("data: {source}");
-    match &spec.infer.model {
-        Some(path) => predict(cx, &spec, Saved::read(path)?, test).await,
-        None => {
-            let train = train.portion(spec.data.portion);
-            checkpoint::probe(&spec.output.folder)?;
-            match spec.train.strategy {
-                Strategy::ParameterAverage => {
-                    Run::start(cx, spec, train, test).await?.go(ParameterAverage).await
-                }
-                Strategy::Fedavg => {
-                    Run::start(cx, spec, train, test).await?.go(Fedavg::default()).await
-                }
-                Strategy::GradientMaster => {
-                    Run::start(cx, spec, train, test).await?.go(GradientMaster::default()).await
-                }
-                Strategy::Allreduce => {
-                    Run::start(cx, spec, train, test).await?.go(Allreduce::default()).await
-                }
-            }
-        }
+    if let Some(path) = &spec.infer.model {
+        let saved = Saved::read(path)?;
+        return predict::predict(cx, spec, saved).await;
+    }
+    checkpoint::probe(&spec.output.folder)?;
+    let strategy = spec.train.strategy;
+    let run = Run::start(cx, spec).await?;
+    match strategy {
+        Strategy::ParameterAverage => run.go(ParameterAverage { exchange: false }).await,
+        Strategy::Diloco => run.go(ParameterAverage { exchange: true }).await,
+        Strategy::Fedavg | Strategy::Fedprox => run.go(Fedavg::default()).await,
+        Strategy::GradientMaster => run.go(GradientMaster::default()).await,
+        Strategy::Allreduce => run.go(Allreduce::default()).await,
     }
 }
 
-fn find_data(spec: &Spec) -> Result<Mnist, JobError> {
-    let places = Places::of_environment(spec.data.path.clone(), spec.data.download);
-    Ok(match spec.data.set {
-        DataSet::Mnist => mnist::find(&places)?,
-        DataSet::Synthetic => mnist::drawn(&places, Vec::new())?,
-    })
-}
-
-fn recipe(spec: &Spec, rows: u32, columns: u32) -> Recipe {
+/// How replicas of a job train.
+pub(super) fn recipe(spec: &Spec, data: &Prepared) -> Recipe {
     Recipe {
         architecture: spec.model.architecture,
-        rows,
-        columns,
-        classes: mnist::CLASSES as u32,
-        dropout: spec.model.dropout,
-        rule: spec.train.rule,
-        rates: spec.train.rates(),
+        input: Input {
+            shape: data.shape,
+            classes: data.classes.len() as i64,
+            dropout: spec.model.dropout,
+        },
+        normal: spec.data.normal,
+        augment: spec.data.augment,
+        class_weights: spec.data.balanced.then(|| data.balance()),
+        label_smoothing: spec.train.label_smoothing,
+        optimiser: spec.train.optimiser,
+        rates: spec.train.rates,
+        proximal: spec.train.merging.proximal,
         batch: spec.train.batch,
         seed: spec.train.seed,
     }
@@ -84,71 +76,101 @@ fn recipe(spec: &Spec, rows: u32, columns: u32) -> Recipe {
 /// A training under way.
 struct Run {
     spec: Spec,
-    recipe: Recipe,
+    data: Prepared,
+    identity: Identity,
     course: Course,
     fleet: Fleet,
     standing: Standing,
-    /// For the samples at the end.
-    test: ImageSet,
-    /// Time spent in epochs, evaluation apart, and images shown in it.
-    trained: (Duration, u64),
-    last: Tally,
+    record: Record,
+    /// The best value that was watched, and in which round.
+    best: Option<(f64, u64)>,
+    /// Of the round under way: time in training, and what was counted.
+    round: (Duration, Tally),
+    /// The same of all rounds of this run.
+    total: (Duration, u64),
+    /// What the model said when it was judged last.
+    last: Option<Answers>,
 }
 
 impl Run {
-    async fn start(
-        cx: Driver,
-        spec: Spec,
-        train: ImageSet,
-        test: ImageSet,
-    ) -> Result<Self, JobError> {
-        let recipe = recipe(&spec, train.rows, train.columns);
-        let standing = first_standing(&cx, &spec, &recipe)?;
+    async fn start(cx: Driver, spec: Spec) -> Result<Self, JobError> {
+        let data = prepare(&cx, &spec)?;
+        let recipe = recipe(&spec, &data);
+        let model = recipe.model();
+        let identity = Identity {
+            architecture: recipe.architecture,
+            input: recipe.input,
+            normal: recipe.normal,
+            classes: data.classes.clone(),
+        };
+        let Start { standing, resumed, best } = start::start(&cx, &spec, &recipe, &identity)?;
+        let record = Record::open(&spec.output.folder, &spec.name, resumed, standing.epochs)?;
         let course = Course {
-            images: train.len() as u64,
+            images: data.train_labels.len() as u64,
+            labels: data.train_labels.clone(),
             batch: spec.train.batch.into(),
             exchange: spec.train.exchange,
-            rates: spec.train.rates(),
+            rates: spec.train.rates,
+            merging: spec.train.merging.clone(),
+            trained: model.layout().trained(),
+            seed: spec.train.seed,
         };
-        let material = Material {
-            recipe: recipe.clone(),
-            train: cx.put(&train)?,
-            test: cx.put(&test)?,
-            tests: test.len() as u64,
-        };
+        let material = Material { recipe, sets: data.sets.clone() };
         let fleet = Fleet::assemble(cx, material, spec.train.replicas).await?;
         println!(
-            "training {} on {} images with {}, {} replicas, {} epochs",
+            "training {} ({} parameters) on {} images with {}, {} replicas, {} epochs",
             spec.model.architecture.name(),
-            train.len(),
+            model.layout().len(),
+            data.train_labels.len(),
             spec.train.strategy.name(),
             fleet.len(),
             spec.train.epochs
         );
-        let trained = (Duration::ZERO, 0);
-        let last = Tally::default();
-        Ok(Self { spec, recipe, course, fleet, standing, test, trained, last })
+        let (round, total) = Default::default();
+        let last = None;
+        Ok(Self { spec, data, identity, course, fleet, standing, record, best, round, total, last })
     }
 
     async fn go(mut self, mut scheme: impl Scheme) -> Result<(), JobError> {
         if self.standing.epochs >= self.spec.train.epochs {
             println!("nothing left to train: the checkpoint has all epochs; testing it");
-            self.last = self.test_now().await?;
         }
-        while self.standing.epochs < self.spec.train.epochs {
+        while self.standing.epochs < self.spec.train.epochs && !self.is_enough() {
             self.fleet.refresh().await?;
-            self.epoch(&mut scheme).await?;
+            let stretch = self.next_stretch();
+            self.stretch(&mut scheme, stretch).await?;
+            if self.standing.shown == 0 {
+                self.end_round().await?;
+            } else {
+                self.checkpoint()?;
+            }
         }
         self.finish().await
     }
 
-    async fn epoch(&mut self, scheme: &mut impl Scheme) -> Result<(), JobError> {
+    /// The positions up to the next checkpoint, or to the epoch's end.
+    fn next_stretch(&self) -> Range<u64> {
+        let (from, images) = (self.standing.shown, self.course.images);
+        let steps = self.spec.output.checkpoint_steps;
+        let to = steps.map_or(images, |steps| {
+            let step = self.course.batch.saturating_mul(self.fleet.len() as u64);
+            images.min(from.saturating_add(steps.saturating_mul(step)))
+        });
+        from..to
+    }
+
+    async fn stretch(
+        &mut self,
+        scheme: &mut impl Scheme,
+        positions: Range<u64>,
+    ) -> Result<(), JobError> {
         let started = Instant::now();
         let mut tries = 0;
-        let epoch = loop {
-            let tried = scheme.epoch(&mut self.fleet, &self.course, &self.standing).await?;
-            if let Some(epoch) = tried {
-                break epoch;
+        let progress = loop {
+            let Self { fleet, course, standing, .. } = self;
+            let tried = scheme.train(fleet, course, standing, positions.clone()).await?;
+            if let Some(progress) = tried {
+                break progress;
             }
             tries += 1;
             if tries == MAX_TRIES {
@@ -158,207 +180,143 @@ impl Run {
             println!("epoch {} starts again", self.standing.epochs + 1);
             self.fleet.refresh().await?;
         };
-        let seconds = started.elapsed();
-        self.trained.0 += seconds;
-        self.trained.1 += epoch.tally.images;
+        self.round.0 += started.elapsed();
+        self.round.1 += progress.tally;
         // The driver's own copy: the cluster may lose the workers that made it.
-        let parameters = self.fleet.cx().put(&epoch.parameters.get()?)?;
-        self.standing =
-            Standing { epochs: self.standing.epochs + 1, parameters, optimiser: epoch.optimiser };
-        self.last = self.test_now().await?;
-        self.report(&epoch.tally, seconds);
+        let parameters = self.fleet.cx().put(&progress.parameters.get()?)?;
+        let whole = positions.end >= self.course.images;
+        self.standing = Standing {
+            epochs: self.standing.epochs + u64::from(whole),
+            shown: if whole { 0 } else { positions.end },
+            parameters,
+            optimiser: progress.optimiser,
+        };
+        Ok(())
+    }
+
+    /// Judges the model, tells of the round, and keeps what is to be kept.
+    async fn end_round(&mut self) -> Result<(), JobError> {
+        let (time, tally) = std::mem::take(&mut self.round);
+        self.total.0 += time;
+        self.total.1 += tally.images;
+        let parameters = self.standing.parameters.clone();
+        let count = self.data.watch_labels.len();
+        let answers = predict::answers(&mut self.fleet, &parameters, Part::Watch, count).await?;
+        let classes = self.data.classes.len() as u32;
+        let seen = Seen::new(&answers, &self.data.watch_labels, classes);
+        self.last = Some(answers);
+        let round = Round {
+            round: self.standing.epochs,
+            rounds: self.spec.train.epochs,
+            replicas: self.fleet.len(),
+            seconds: time.as_secs_f64(),
+            train: tally,
+            split: self.data.split(),
+            figures: figures(&seen),
+        };
+        self.record.round(self.fleet.cx(), &round)?;
+        let monitor = self.spec.train.selection.monitor;
+        let value = round.figure(monitor);
+        if monitor.is_better(value, self.best.map(|(best, _)| best)) {
+            self.best = value.map(|value| (value, round.round));
+            if self.spec.train.selection.best {
+                self.save(BEST_FILE, false)?;
+            }
+        }
         let epochs = self.standing.epochs;
-        if epochs.is_multiple_of(self.spec.output.checkpoint_every)
-            && epochs < self.spec.train.epochs
-        {
-            self.save(CHECKPOINT_FILE, true)?;
+        let last = epochs >= self.spec.train.epochs;
+        if epochs.is_multiple_of(self.spec.output.checkpoint_every) && !last {
+            self.checkpoint()?;
         }
         Ok(())
     }
 
-    async fn test_now(&mut self) -> Result<Tally, JobError> {
-        for _ in 0..MAX_TRIES {
-            if let Some(tally) = self.fleet.evaluate(&self.standing.parameters).await? {
-                return Ok(tally);
-            }
+    /// Whether rounds have gone by without a better value, as many as the job has patience for.
+    fn is_enough(&self) -> bool {
+        let (Some(patience), Some((_, round))) = (self.spec.train.selection.patience, self.best)
+        else {
+            return false;
+        };
+        self.standing.epochs >= round + patience
+    }
+
+    fn checkpoint(&self) -> Result<(), JobError> {
+        self.save(CHECKPOINT_FILE, true)?;
+        if self.standing.shown == 0 {
+            let (folder, keep) = (&self.spec.output.folder, self.spec.output.keep);
+            checkpoint::retire(folder, self.standing.epochs, keep)?;
         }
-        let last = "the parameters could not be read".to_owned();
-        Err(JobError::TooManyLosses { losses: MAX_TRIES, last })
+        Ok(())
     }
 
-    fn report(&self, tally: &Tally, seconds: Duration) {
-        let (epoch, epochs) = (self.standing.epochs, self.spec.train.epochs);
-        let rate = tally.images as f64 / seconds.as_secs_f64().max(1e-9);
-        let accuracy = Accuracy::of(&self.last).unwrap_or_default();
-        println!(
-            "round {epoch}/{epochs}: loss {:.4}, test accuracy {accuracy:.4}, {rate:.0} images/s, \
-             {} replicas",
-            Loss::of(tally).unwrap_or_default(),
-            self.fleet.len()
-        );
-        self.fleet.cx().emit(&json!({
-            "event": "round",
-            "round": epoch,
-            "rounds": epochs,
-            "replicas": self.fleet.len(),
-            "seconds": seconds.as_secs_f64(),
-            "images_per_second": rate,
-            "train_loss": Loss::of(tally),
-            "train_accuracy": Accuracy::of(tally),
-            "test_loss": Loss::of(&self.last),
-            "test_accuracy": accuracy,
-        }));
-    }
-
-    fn save(&self, file: &str, with_optimiser: bool) -> Result<PathBuf, JobError> {
+    fn save(&self, file: &str, to_go_on: bool) -> Result<PathBuf, JobError> {
         let path = self.spec.output.folder.join(file);
         let saved = Saved {
-            architecture: self.recipe.architecture,
-            rows: self.recipe.rows,
-            columns: self.recipe.columns,
-            classes: self.recipe.classes,
+            identity: self.identity.clone(),
             epochs: self.standing.epochs,
+            shown: self.standing.shown,
             parameters: self.standing.parameters.get()?,
-            optimiser: self.standing.optimiser.clone().filter(|_| with_optimiser),
+            optimiser: self.standing.optimiser.clone().filter(|_| to_go_on),
+            best: self.best.filter(|_| to_go_on),
         };
         saved.write(&path)?;
         Ok(path)
     }
 
     async fn finish(mut self) -> Result<(), JobError> {
-        let path = self.save(MODEL_FILE, false)?;
-        // Last, so that a driver that dies before can still go on from an older one.
-        self.save(CHECKPOINT_FILE, true)?;
-        println!("model saved to {}", path.display());
-        let shown = u64::from(self.spec.infer.samples).min(self.test.len() as u64);
-        let parameters = self.standing.parameters.clone();
-        let classes = classes(&mut self.fleet, &parameters, shown).await?;
-        show(&self.test, &classes);
-        let (seconds, images) = (self.trained.0.as_secs_f64(), self.trained.1);
-        let mut metrics = json!({
-            "test_accuracy": Accuracy::of(&self.last),
-            "test_loss": Loss::of(&self.last),
-            "train_seconds": seconds,
-        });
-        if images > 0 {
-            metrics["train_images_per_second"] = json!(images as f64 / seconds.max(1e-9));
+        if self.is_enough() && self.standing.epochs < self.spec.train.epochs {
+            println!(
+                "no better value for a while: training ends after {} rounds",
+                self.standing.epochs
+            );
         }
-        println!("test accuracy {:.4}", Accuracy::of(&self.last).unwrap_or_default());
+        // Before the best model takes the last one's place: going on goes on from the last one.
+        self.checkpoint()?;
+        let mut selected = self.standing.epochs;
+        let monitor = self.spec.train.selection.monitor;
+        let best = self.best.filter(|_| self.spec.train.selection.best);
+        if let Some((value, round)) = best.filter(|(_, round)| *round != self.standing.epochs) {
+            let saved = Saved::read(&self.spec.output.folder.join(BEST_FILE))?;
+            self.standing.parameters = self.fleet.cx().put(&saved.parameters)?;
+            (self.standing.epochs, selected, self.last) = (saved.epochs, round, None);
+            println!("round {round} is the best, with {} {value:.4}", monitor.name);
+        }
+        let path = self.save(MODEL_FILE, false)?;
+        println!("model saved to {}", path.display());
+        let mut metrics = self.test().await?;
+        let (seconds, images) = (self.total.0.as_secs_f64(), self.total.1);
+        metrics.insert("train_seconds".to_owned(), json!(seconds));
+        metrics.insert("round".to_owned(), json!(selected));
+        if images > 0 {
+            let rate = images as f64 / seconds.max(1e-9);
+            metrics.insert("train_images_per_second".to_owned(), json!(rate));
+        }
         self.fleet.cx().emit(&json!({ "event": "metrics", "metrics": metrics }));
         self.fleet.dismiss();
         Ok(())
     }
-}
 
-/// Where training starts: at first values, or at the checkpoint, where the TOML says so or where
-/// this driver has been running before.
-fn first_standing(cx: &Driver, spec: &Spec, recipe: &Recipe) -> Result<Standing, JobError> {
-    let path = spec.output.folder.join(CHECKPOINT_FILE);
-    let again = cx.attempt() > 0;
-    if spec.train.resume || (again && path.exists()) {
-        let saved = Saved::read(&path)?;
-        if (saved.architecture, saved.rows, saved.columns)
-            != (recipe.architecture, recipe.rows, recipe.columns)
-        {
-            return Err(JobError::Unfit(format!(
-                "{} holds a {} for {}x{} images, the job trains a {} for {}x{}",
-                path.display(),
-                saved.architecture.name(),
-                saved.rows,
-                saved.columns,
-                recipe.architecture.name(),
-                recipe.rows,
-                recipe.columns
-            )));
+    /// The chosen model's figures, on the validation images and on the test images.
+    async fn test(&mut self) -> Result<serde_json::Map<String, serde_json::Value>, JobError> {
+        let parameters = self.standing.parameters.clone();
+        let watched = match self.last.take() {
+            Some(answers) => answers,
+            None => {
+                let count = self.data.watch_labels.len();
+                predict::answers(&mut self.fleet, &parameters, Part::Watch, count).await?
+            }
+        };
+        if !self.data.validates {
+            return predict::tell(self.fleet.cx(), &self.spec, &self.data, &watched);
         }
-        let why = if again { "the driver was restarted" } else { "train.resume" };
-        println!("{why}: going on from epoch {} of {}", saved.epochs, path.display());
-        let parameters = cx.put(&saved.parameters)?;
-        return Ok(Standing { epochs: saved.epochs, parameters, optimiser: saved.optimiser });
-    }
-    if again {
-        println!("the driver was restarted before its first checkpoint: starting anew");
-    } else if path.exists() {
-        // A restarted driver must not take an older job's checkpoint for its own.
-        std::fs::remove_file(&path).map_err(|source| {
-            JobError::Checkpoint(checkpoint::CheckpointError::Write { path: path.clone(), source })
-        })?;
-    }
-    let parameters = cx.put(&recipe.model().layout().initial(recipe.seed))?;
-    Ok(Standing { epochs: 0, parameters, optimiser: None })
-}
-
-/// Predicts the whole test set with a saved model, on as many replicas as there are.
-async fn predict(cx: Driver, spec: &Spec, saved: Saved, test: ImageSet) -> Result<(), JobError> {
-    if (saved.rows, saved.columns) != (test.rows, test.columns) {
-        return Err(JobError::Unfit(format!(
-            "the model takes images of {}x{} pixels, the test set has {}x{}",
-            saved.rows, saved.columns, test.rows, test.columns
-        )));
-    }
-    let mut recipe = recipe(spec, saved.rows, saved.columns);
-    recipe.architecture = saved.architecture;
-    recipe.classes = saved.classes;
-    let images = cx.put(&test)?;
-    let tests = test.len() as u64;
-    let material = Material { recipe, train: images.clone(), test: images, tests };
-    let parameters = cx.put(&saved.parameters)?;
-    let mut fleet = Fleet::assemble(cx, material, spec.train.replicas).await?;
-    let started = Instant::now();
-    let classes = classes(&mut fleet, &parameters, tests).await?;
-    let rate = tests as f64 / started.elapsed().as_secs_f64().max(1e-9);
-    let right = classes.iter().zip(&test.labels).filter(|(seen, label)| seen == label).count();
-    let accuracy = right as f64 / test.len().max(1) as f64;
-    show(&test, &classes[..classes.len().min(spec.infer.samples as usize)]);
-    println!(
-        "test accuracy {accuracy:.4} of the saved {} ({} epochs), {rate:.0} images/s, {} replicas",
-        saved.architecture.name(),
-        saved.epochs,
-        fleet.len()
-    );
-    let metrics = json!({ "test_accuracy": accuracy, "infer_images_per_second": rate });
-    fleet.cx().emit(&json!({ "event": "metrics", "metrics": metrics }));
-    fleet.dismiss();
-    Ok(())
-}
-
-/// The classes of the first `count` test images.
-async fn classes(
-    fleet: &mut Fleet,
-    parameters: &ObjectRef<Vec<f32>>,
-    count: u64,
-) -> Result<Vec<u8>, JobError> {
-    // Several runs for each replica: a slow one gets fewer of them only when others are lost, but
-    // a lost one loses less.
-    let parts = crate::data::shard::split(0..count, fleet.len() * 4);
-    for _ in 0..MAX_TRIES {
-        let seen = fleet
-            .spread(&parts, |replica, part| {
-                replica.predict(parameters, part.start, part.end).submit()
-            })
-            .await?;
-        if let Some(seen) = seen {
-            return Ok(seen.concat());
+        let count = self.data.test.count();
+        let tested = predict::answers(&mut self.fleet, &parameters, Part::Test, count).await?;
+        let mut metrics = predict::tell(self.fleet.cx(), &self.spec, &self.data, &tested)?;
+        let classes = self.data.classes.len() as u32;
+        let seen = Seen::new(&watched, &self.data.watch_labels, classes);
+        for (metric, value) in figures(&seen) {
+            metrics.insert(format!("val_{}", metric.name), json!(value));
         }
+        Ok(metrics)
     }
-    let last = "the parameters could not be read".to_owned();
-    Err(JobError::TooManyLosses { losses: MAX_TRIES, last })
-}
-
-/// Draws the first images with what they are taken for.
-fn show(test: &ImageSet, classes: &[u8]) {
-    if classes.is_empty() {
-        return;
-    }
-    let samples: Vec<Sample<'_>> = classes
-        .iter()
-        .enumerate()
-        .map(|(index, class)| {
-            let label = test.labels[index];
-            let mark = if *class == label { "" } else { " (wrong)" };
-            let caption = format!("predicted {class}, true {label}{mark}");
-            Sample { pixels: test.image(index), caption }
-        })
-        .collect();
-    print!("{}", digits::draw(&samples, test.columns as usize, WIDTH));
 }

@@ -13,12 +13,18 @@ pub enum Schedule {
     Cosine,
     /// Along a straight line to zero.
     Linear,
+    /// To a tenth after each third.
+    Step,
 }
 
 impl Schedule {
     /// Every one, by the name that the TOML uses.
-    pub const ALL: [(&'static str, Self); 3] =
-        [("constant", Self::Constant), ("cosine", Self::Cosine), ("linear", Self::Linear)];
+    pub const ALL: [(&'static str, Self); 4] = [
+        ("constant", Self::Constant),
+        ("cosine", Self::Cosine),
+        ("linear", Self::Linear),
+        ("step", Self::Step),
+    ];
 
     /// The share of the first rate that is left at `progress`, from 0 (start) to 1 (end).
     fn share(self, progress: f64) -> f64 {
@@ -27,6 +33,7 @@ impl Schedule {
             Self::Constant => 1.0,
             Self::Cosine => f64::midpoint(1.0, (std::f64::consts::PI * progress).cos()),
             Self::Linear => 1.0 - progress,
+            Self::Step => [1.0, 0.1, 0.01][((progress * 3.0) as usize).min(2)],
         }
     }
 }
@@ -38,16 +45,19 @@ pub struct Rates {
     pub schedule: Schedule,
     /// At the start.
     pub first: f64,
+    /// Epochs in which it rises from zero.
+    pub warmup: f64,
     /// How many epochs the training has.
     pub epochs: u64,
 }
 
 impl Rates {
-    /// The rate of a step that begins when `done` of `images` of an epoch were shown. Epochs count
-    /// from 0.
-    pub fn at(&self, epoch: u64, done: u64, images: u64) -> f64 {
-        let within = done as f64 / images.max(1) as f64;
-        self.first * self.schedule.share((epoch as f64 + within) / self.epochs.max(1) as f64)
+    /// The rate of a step that begins when a share `within` of an epoch, 0 to 1, was shown. Epochs
+    /// count from 0.
+    pub fn at(&self, epoch: u64, within: f64) -> f64 {
+        let done = epoch as f64 + within;
+        let rise = if done < self.warmup { done / self.warmup } else { 1.0 };
+        self.first * rise * self.schedule.share(done / self.epochs.max(1) as f64)
     }
 }
 
@@ -58,7 +68,7 @@ mod tests {
     use super::*;
 
     fn rates(schedule: Schedule) -> Rates {
-        Rates { schedule, first: 0.5, epochs: 4 }
+        Rates { schedule, first: 0.5, warmup: 0.0, epochs: 4 }
     }
 
     fn near(found: f64, expected: f64) {
@@ -69,32 +79,46 @@ mod tests {
     fn falls_from_the_first_rate_to_zero() {
         for (name, schedule) in Schedule::ALL {
             let rates = rates(schedule);
-            near(rates.at(0, 0, 100), 0.5);
-            let end = if name == "constant" { 0.5 } else { 0.0 };
-            near(rates.at(3, 100, 100), end);
-            near(rates.at(4, 0, 100), end);
+            near(rates.at(0, 0.0), 0.5);
+            let end = match name {
+                "constant" => 0.5,
+                "step" => 0.005,
+                _ => 0.0,
+            };
+            near(rates.at(3, 1.0), end);
+            near(rates.at(4, 0.0), end);
             // A checkpoint of a longer training: nothing is left to learn.
-            near(rates.at(9, 50, 100), end);
+            near(rates.at(9, 0.5), end);
         }
-        near(rates(Schedule::Linear).at(1, 50, 100), 0.5 * (1.0 - 1.5 / 4.0));
-        near(rates(Schedule::Cosine).at(2, 0, 100), 0.25);
-        near(rates(Schedule::Cosine).at(1, 0, 100), 0.25 * (1.0 + 0.5_f64.sqrt()));
+        near(rates(Schedule::Linear).at(1, 0.5), 0.5 * (1.0 - 1.5 / 4.0));
+        near(rates(Schedule::Cosine).at(2, 0.0), 0.25);
+        near(rates(Schedule::Cosine).at(1, 0.0), 0.25 * (1.0 + 0.5_f64.sqrt()));
+        near(rates(Schedule::Step).at(2, 0.0), 0.05);
     }
 
     #[test]
-    fn nothing_to_show_is_no_division_by_zero() {
-        let rates = Rates { schedule: Schedule::Linear, first: 1.0, epochs: 0 };
-        assert!(rates.at(0, 0, 0).is_finite());
+    fn warms_up_along_a_line() {
+        let rates = Rates { warmup: 1.5, ..rates(Schedule::Constant) };
+        near(rates.at(0, 0.0), 0.0);
+        near(rates.at(0, 0.75), 0.25);
+        near(rates.at(1, 0.5), 0.5);
+    }
+
+    #[test]
+    fn no_epochs_are_no_division_by_zero() {
+        let rates = Rates { epochs: 0, ..rates(Schedule::Linear) };
+        assert!(rates.at(0, 0.0).is_finite());
     }
 
     proptest! {
         #[test]
-        fn never_rises_nor_jumps_between_epochs(epoch in 0..4_u64, done in 0..1_000_u64) {
-            for (_, schedule) in Schedule::ALL {
+        fn never_rises_nor_jumps_between_epochs(epoch in 0..4_u64, within in 0.0..1.0_f64) {
+            for (name, schedule) in Schedule::ALL {
                 let rates = rates(schedule);
-                let (now, next) = (rates.at(epoch, done, 1_000), rates.at(epoch, done + 1, 1_000));
-                prop_assert!(next <= now && now - next < 0.001, "{now} {next}");
-                near(rates.at(epoch, 1_000, 1_000), rates.at(epoch + 1, 0, 1_000));
+                let (now, next) = (rates.at(epoch, within), rates.at(epoch, within + 0.001));
+                prop_assert!(next <= now, "{} {}", now, next);
+                prop_assert!(name == "step" || now - next < 0.001, "{} {}", now, next);
+                near(rates.at(epoch, 1.0), rates.at(epoch + 1, 0.0));
             }
         }
     }

@@ -6,69 +6,63 @@ use std::ops::Range;
 use rkyv::{Archive, Deserialize, Serialize};
 use tch::Tensor;
 
-use super::optimiser::{Optimiser, OptimiserState, Rule};
+use super::feed::{Batch, Look, each_batch};
+use super::optimiser::{Optimiser, OptimiserSpec, OptimiserState};
 use super::schedule::Rates;
+use crate::data::Images;
+use crate::data::augment::{Augment, Normal};
 use crate::data::random::Random;
-use crate::data::shard;
-use crate::metric::Tally;
-use crate::model::{Architecture, Layout, Model};
+use crate::data::shard::{self, Partition};
+use crate::metric::{Answers, Tally};
+use crate::model::{Architecture, Input, Layout, Model};
 use crate::tensor::{self, Parameters};
-
-/// Images, wherever they lie.
-#[derive(Debug, Clone, Copy)]
-pub struct Images<'a> {
-    /// `labels.len() x rows x columns` bytes.
-    pub pixels: &'a [u8],
-    /// Their classes.
-    pub labels: &'a [u8],
-    /// Height of an image.
-    pub rows: u32,
-    /// Width of an image.
-    pub columns: u32,
-}
-
-impl<'a> From<&'a crate::data::ImageSet> for Images<'a> {
-    fn from(set: &'a crate::data::ImageSet) -> Self {
-        Self { pixels: &set.pixels, labels: &set.labels, rows: set.rows, columns: set.columns }
-    }
-}
-
-impl<'a> From<&'a crate::data::ArchivedImageSet> for Images<'a> {
-    fn from(set: &'a crate::data::ArchivedImageSet) -> Self {
-        Self {
-            pixels: &set.pixels,
-            labels: &set.labels,
-            rows: set.rows.to_native(),
-            columns: set.columns.to_native(),
-        }
-    }
-}
 
 /// How to train.
 #[derive(Debug, Clone, PartialEq, Archive, Serialize, Deserialize)]
 #[allow(missing_docs, reason = "rkyv copies fields without their docs")]
 pub struct Recipe {
     pub architecture: Architecture,
-    pub rows: u32,
-    pub columns: u32,
-    pub classes: u32,
-    pub dropout: f64,
-    pub rule: Rule,
+    pub input: Input,
+    pub normal: Normal,
+    pub augment: Augment,
+    /// How much an image's loss counts, by class; their mean over the training images is 1.
+    pub class_weights: Option<Vec<f32>>,
+    pub label_smoothing: f64,
+    pub optimiser: OptimiserSpec,
     pub rates: Rates,
+    /// Strength of the pull towards the parameters that a round starts with (`FedProx`).
+    pub proximal: f64,
     pub batch: u32,
     pub seed: u64,
 }
 
 impl Recipe {
     /// The model.
-    pub fn model(&self) -> Box<dyn Model> {
-        self.architecture.build(self.rows, self.columns, self.classes as usize, self.dropout)
+    pub fn model(&self) -> Model {
+        self.architecture.build(&self.input)
     }
 }
 
-/// Which images of an order: positions in the order that (seed, order) draws of the images whose
-/// index is in `among`.
-#[derive(Debug, Clone, PartialEq, Eq, Archive, Serialize, Deserialize)]
+/// Of which images an order is drawn.
+#[derive(Debug, Clone, Copy, PartialEq, Archive, Serialize, Deserialize)]
+#[allow(missing_docs, reason = "rkyv copies variants without their docs")]
+pub enum Among {
+    /// All.
+    All,
+    /// Those of a member of a federation.
+    Member(Member),
+}
+
+/// A member of a federation: which one, and of which.
+#[derive(Debug, Clone, Copy, PartialEq, Archive, Serialize, Deserialize)]
+#[allow(missing_docs, reason = "rkyv copies fields without their docs")]
+pub struct Member {
+    pub index: u32,
+    pub partition: Partition,
+}
+
+/// Which images of an order: positions in the order that (seed, order) draws.
+#[derive(Debug, Clone, PartialEq, Archive, Serialize, Deserialize)]
 #[allow(missing_docs, reason = "rkyv copies fields without their docs")]
 pub struct Work {
     /// Number of the order: the epoch, from 0.
@@ -76,71 +70,73 @@ pub struct Work {
     /// First and past-the-last position.
     pub from: u64,
     pub to: u64,
-    /// The order is drawn of images `among.0..among.1` alone.
-    pub among: (u64, u64),
+    pub among: Among,
+    /// How much of the epoch is over when the work begins and when it ends, 0 to 1.
+    pub span: (f64, f64),
 }
-
-/// What an order is drawn from: its number, and the images that it is of.
-type Key = (u64, (u64, u64));
 
 /// A model under training.
 pub struct Trainer {
     recipe: Recipe,
-    model: Box<dyn Model>,
-    parameters: Parameters,
-    optimiser: Optimiser,
-    gradient: Vec<f32>,
-    /// The order drawn last, with what it was drawn from.
-    order: Option<(Key, Vec<u32>)>,
-    pixels: Vec<f32>,
+    learner: Learner,
+    orders: Orders,
+    batch: Batch,
 }
 
-/// Largest batch that is only looked at.
+/// The part that computes.
+struct Learner {
+    model: Model,
+    parameters: Parameters,
+    optimiser: Optimiser,
+    /// Gradients of the trained parameters, then running statistics as they would become.
+    gradient: Vec<f32>,
+    class_weights: Option<Tensor>,
+    label_smoothing: f64,
+}
+
+/// Values of images that are only looked at, in one batch.
+const LOOK_VALUES: usize = 1 << 20;
+/// Most images in it.
 const LOOK_BATCH: usize = 500;
 
 impl Trainer {
     /// With the first values that the seed draws.
     pub fn new(recipe: Recipe) -> Self {
-        let model = recipe.model();
-        let layout = model.layout();
-        let mut parameters = Parameters::new(layout);
-        parameters.values_mut().copy_from_slice(&layout.initial(recipe.seed));
-        let optimiser = Optimiser::new(recipe.rule, layout.len());
-        let gradient = vec![0.0; layout.len()];
-        Self { recipe, model, parameters, optimiser, gradient, order: None, pixels: Vec::new() }
+        let learner = Learner::new(&recipe);
+        Self { recipe, learner, orders: Orders::default(), batch: Batch::default() }
     }
 
     /// The parameters' names and shapes.
     pub fn layout(&self) -> &Layout {
-        self.model.layout()
+        self.learner.model.layout()
     }
 
     /// The parameters.
     pub fn parameters(&self) -> &[f32] {
-        self.parameters.values()
+        self.learner.parameters.values()
     }
 
-    /// The gradient computed last.
+    /// The gradient computed last; behind the trained parameters, running statistics.
     pub fn last_gradient(&self) -> &Vec<f32> {
-        &self.gradient
+        &self.learner.gradient
     }
 
     /// What the optimiser remembers.
     pub fn optimiser_state(&self) -> &OptimiserState {
-        self.optimiser.state()
+        self.learner.optimiser.state()
     }
 
     /// Multiplies the gradient computed last.
     pub fn scale_gradient(&mut self, factor: f32) {
         if factor != 1.0 {
-            self.gradient.iter_mut().for_each(|value| *value *= factor);
+            self.learner.gradient.iter_mut().for_each(|value| *value *= factor);
         }
     }
 
     /// Takes over parameters. `false`, and nothing changed, where they are of another model.
     #[must_use]
     pub fn set_parameters(&mut self, values: &[f32]) -> bool {
-        let own = self.parameters.values_mut();
+        let own = self.learner.parameters.values_mut();
         let fits = own.len() == values.len();
         if fits {
             own.copy_from_slice(values);
@@ -153,246 +149,263 @@ impl Trainer {
     #[must_use]
     pub fn set_optimiser(&mut self, state: Option<OptimiserState>) -> bool {
         match state {
-            Some(state) => self.optimiser.restore(state),
+            Some(state) => self.learner.optimiser.restore(state),
             None => {
-                self.optimiser.reset();
+                self.learner.optimiser.reset();
                 true
             }
         }
     }
 
-    /// Trains on `work`, batch by batch, as this model's share of the epoch.
-    pub fn train(&mut self, images: Images<'_>, work: &Work) -> Tally {
-        let mut tally = Tally::default();
-        let mut from = work.from;
-        while from < work.to {
-            let to = work.to.min(from + u64::from(self.recipe.batch));
-            tally += self.compute_gradient(images, &Work { from, to, ..work.clone() });
-            let rate = self.recipe.rates.at(work.order, from - work.from, work.to - work.from);
-            self.optimiser.step(self.parameters.values_mut(), &[&self.gradient], rate);
-            from = to;
-        }
+    /// Trains on `work`, batch by batch.
+    pub fn train(&mut self, images: &dyn Images, work: &Work) -> Tally {
+        let Self { recipe, learner, orders, .. } = self;
+        let positions = orders.positions(images, recipe.seed, work);
+        let look = recipe.look(work.order);
+        let anchor = (recipe.proximal > 0.0).then(|| learner.parameters.values().to_vec());
+        let (mut tally, mut from, size) = (Tally::default(), work.from, recipe.batch as usize);
+        each_batch(images, &look, positions, size, |batch| {
+            let dropout = recipe.dropout(work, from);
+            tally += learner.compute_gradient(batch, recipe.input, dropout);
+            if let Some(anchor) = &anchor {
+                learner.pull(anchor, recipe.proximal as f32);
+            }
+            let within = (from - work.from) as f64 / (work.to - work.from).max(1) as f64;
+            let within = work.span.0 + (work.span.1 - work.span.0) * within;
+            learner.step(recipe.rates.at(work.order, within));
+            from += batch.labels.len() as u64;
+        });
         tally
     }
 
-    /// The gradient of the mean loss of all of `work`, as one batch.
-    pub fn compute_gradient(&mut self, images: Images<'_>, work: &Work) -> Tally {
+    /// The gradient of the mean loss of all of `work`, as one batch. Parameters stay as they are.
+    pub fn compute_gradient(&mut self, images: &dyn Images, work: &Work) -> Tally {
         if work.from >= work.to {
-            self.gradient.fill(0.0);
+            self.learner.gradient.fill(0.0);
             return Tally::default();
         }
-        let count = work.to - work.from;
-        let (input, labels) = self.batch(images, work);
-        // Dropout repeats with the work, whoever does it and whatever was done before.
-        let key = [self.recipe.seed, work.order, work.among.0, work.from];
-        let mut dropout = Random::new(&key);
-        let scores = self.model.forward(self.parameters.leaves(), &input, Some(&mut dropout));
-        let loss = scores.cross_entropy_for_logits(&labels);
-        tensor::gradient(&loss, &self.parameters, &mut self.gradient);
-        let correct = tch::no_grad(|| scores.argmax(1, false).eq_tensor(&labels).sum(None));
-        Tally {
-            images: count,
-            correct: correct.int64_value(&[]) as u64,
-            loss: loss.double_value(&[]) * count as f64,
-        }
+        let Self { recipe, learner, orders, batch } = self;
+        batch.fill(images, &recipe.look(work.order), orders.positions(images, recipe.seed, work));
+        let before = learner.statistics();
+        let tally = learner.compute_gradient(batch, recipe.input, recipe.dropout(work, work.from));
+        learner.set_statistics(&before);
+        tally
     }
 
-    /// The mean of the gradients of all batches of `work`, without steps between them.
-    pub fn mean_gradient(&mut self, images: Images<'_>, work: &Work) -> (Vec<f32>, Tally) {
-        let (mut mean, mut tally) = (vec![0.0; self.gradient.len()], Tally::default());
+    /// The mean of the gradients of all batches of `work`, without steps between them. Parameters
+    /// stay as they are.
+    pub fn mean_gradient(&mut self, images: &dyn Images, work: &Work) -> (Vec<f32>, Tally) {
+        let Self { recipe, learner, orders, .. } = self;
+        let positions = orders.positions(images, recipe.seed, work);
+        let (mut mean, mut tally) = (vec![0.0; learner.gradient.len()], Tally::default());
+        let (trained, before) = (learner.model.layout().trained(), learner.statistics());
         let total = work.to.saturating_sub(work.from).max(1) as f32;
-        let mut from = work.from;
-        while from < work.to {
-            let to = work.to.min(from + u64::from(self.recipe.batch));
-            tally += self.compute_gradient(images, &Work { from, to, ..work.clone() });
-            let share = (to - from) as f32 / total;
-            for (sum, value) in mean.iter_mut().zip(&self.gradient) {
+        let (mut from, size) = (work.from, recipe.batch as usize);
+        each_batch(images, &recipe.look(work.order), positions, size, |batch| {
+            let count = batch.labels.len();
+            tally += learner.compute_gradient(batch, recipe.input, recipe.dropout(work, from));
+            let share = count as f32 / total;
+            for (sum, value) in mean[..trained].iter_mut().zip(&learner.gradient) {
                 *sum += share * value;
             }
-            from = to;
-        }
+            from += count as u64;
+        });
+        // Statistics ran through all batches; what they came to is sent.
+        mean[trained..].copy_from_slice(&learner.statistics());
+        learner.set_statistics(&before);
         (mean, tally)
     }
 
     /// One optimiser step with the mean of `gradients`, in their order, at a learning `rate`.
     pub fn step(&mut self, gradients: &[&[f32]], rate: f64) {
-        self.optimiser.step(self.parameters.values_mut(), gradients, rate);
+        let Learner { optimiser, parameters, .. } = &mut self.learner;
+        optimiser.step(parameters.values_mut(), gradients, rate);
     }
 
-    /// Shows images `range` and counts.
-    pub fn evaluate(&mut self, images: Images<'_>, range: Range<u64>) -> Tally {
-        let mut tally = Tally::default();
-        self.look(images, range, |scores, labels| {
-            let loss = scores.cross_entropy_for_logits(labels).double_value(&[]);
-            let correct = scores.argmax(1, false).eq_tensor(labels).sum(None).int64_value(&[]);
-            let images = labels.size()[0] as u64;
-            tally += Tally { images, correct: correct as u64, loss: loss * images as f64 };
-        });
-        tally
-    }
-
-    /// The classes that the model sees in images `range`.
-    pub fn predict(&mut self, images: Images<'_>, range: Range<u64>) -> Vec<u8> {
-        let mut classes = Vec::new();
-        self.look(images, range, |scores, _| {
-            let best = scores.argmax(1, false);
-            let before = classes.len();
-            classes.resize(before + best.numel(), 0);
-            let best = best.to_kind(tch::Kind::Uint8).contiguous();
-            best.copy_data(&mut classes[before..], best.numel());
-        });
-        classes
-    }
-
-    fn look(
-        &mut self,
-        images: Images<'_>,
-        range: Range<u64>,
-        mut see: impl FnMut(&Tensor, &Tensor),
-    ) {
+    /// What the model says of images `range`.
+    pub fn answers(&mut self, images: &dyn Images, range: Range<u64>) -> Answers {
+        let Self { recipe, learner, batch, .. } = self;
+        let classes = recipe.input.classes;
+        let look = Look { normal: recipe.normal, augment: None };
         let indices: Vec<u32> = range.map(|index| index as u32).collect();
-        for chunk in indices.chunks(LOOK_BATCH) {
-            let (input, labels) = gather(&mut self.pixels, images, chunk);
-            let leaves = self.parameters.leaves();
-            let scores = tch::no_grad(|| self.model.forward(leaves, &input, None));
-            see(&scores, &labels);
+        let most = (LOOK_VALUES / images.shape().len().max(1)).clamp(8, LOOK_BATCH);
+        let mut answers = Answers::default();
+        for chunk in indices.chunks(most) {
+            batch.fill(images, &look, chunk);
+            let scores = tch::no_grad(|| learner.scores(batch, recipe.input, None));
+            answers.extend(answers_of(&scores, &batch.labels, classes));
         }
-    }
-
-    fn batch(&mut self, images: Images<'_>, work: &Work) -> (Tensor, Tensor) {
-        let key = (work.order, work.among);
-        if self.order.as_ref().is_none_or(|(drawn, _)| *drawn != key) {
-            let len = work.among.1.saturating_sub(work.among.0) as usize;
-            let seed = Random::new(&[self.recipe.seed, work.among.0]).bits();
-            let mut order = shard::order(len, seed, work.order);
-            order.iter_mut().for_each(|index| *index += work.among.0 as u32);
-            self.order = Some((key, order));
-        }
-        let order = self.order.as_ref().map_or(&[][..], |(_, order)| order);
-        let positions = &order[work.from as usize..work.to as usize];
-        gather(&mut self.pixels, images, positions)
+        answers
     }
 }
 
-/// Images by index as a batch (`n x 1 x rows x columns`, 0 to 1) and their labels.
-fn gather(scratch: &mut Vec<f32>, images: Images<'_>, indices: &[u32]) -> (Tensor, Tensor) {
-    let size = (images.rows * images.columns) as usize;
-    scratch.clear();
-    scratch.reserve(indices.len() * size);
-    for index in indices {
-        let start = *index as usize * size;
-        let pixels = &images.pixels[start..start + size];
-        scratch.extend(pixels.iter().map(|pixel| f32::from(*pixel) * (1.0 / 255.0)));
+impl Recipe {
+    fn look(&self, epoch: u64) -> Look {
+        let augment = (!self.augment.is_none()).then_some((self.augment, self.seed, epoch));
+        Look { normal: self.normal, augment }
     }
-    let shape = [indices.len() as i64, 1, i64::from(images.rows), i64::from(images.columns)];
-    let labels: Vec<i64> =
-        indices.iter().map(|index| i64::from(images.labels[*index as usize])).collect();
-    (Tensor::from_slice(scratch).view(shape), Tensor::from_slice(&labels))
+
+    /// Dropout repeats with the work, whoever does it and whatever was done before.
+    fn dropout(&self, work: &Work, from: u64) -> Random {
+        Random::new(&[self.seed, work.order, work.among.key(), from])
+    }
+}
+
+impl Among {
+    fn key(&self) -> u64 {
+        match self {
+            Self::All => 0,
+            Self::Member(member) => 1 + u64::from(member.index),
+        }
+    }
+}
+
+impl Learner {
+    fn new(recipe: &Recipe) -> Self {
+        let model = recipe.model();
+        let layout = model.layout();
+        let mut parameters = Parameters::new(layout);
+        parameters.values_mut().copy_from_slice(&layout.initial(recipe.seed));
+        let optimiser = Optimiser::new(recipe.optimiser, layout.trained());
+        let gradient = vec![0.0; layout.len()];
+        let class_weights = recipe.class_weights.as_ref().map(|each| Tensor::from_slice(each));
+        let label_smoothing = recipe.label_smoothing;
+        Self { model, parameters, optimiser, gradient, class_weights, label_smoothing }
+    }
+
+    fn scores(&self, batch: &Batch, input: Input, dropout: Option<&mut Random>) -> Tensor {
+        let images = tensor::batch(&batch.values, input.shape);
+        self.model.forward(self.parameters.leaves(), &images, dropout)
+    }
+
+    /// Running statistics in the parameters move on; the gradient carries them too.
+    fn compute_gradient(&mut self, batch: &Batch, input: Input, mut dropout: Random) -> Tally {
+        let scores = self.scores(batch, input, Some(&mut dropout));
+        let labels = Tensor::from_slice(&batch.labels);
+        let loss = self.loss(&scores, &labels);
+        tensor::gradient(&loss, &self.parameters, &mut self.gradient);
+        let trained = self.model.layout().trained();
+        self.gradient[trained..].copy_from_slice(&self.parameters.values()[trained..]);
+        let correct = tch::no_grad(|| scores.argmax(1, false).eq_tensor(&labels).sum(None));
+        let images = batch.labels.len() as u64;
+        Tally {
+            images,
+            correct: correct.int64_value(&[]) as u64,
+            loss: loss.double_value(&[]) * images as f64,
+        }
+    }
+
+    fn loss(&self, scores: &Tensor, labels: &Tensor) -> Tensor {
+        let smoothing = self.label_smoothing;
+        let Some(weights) = &self.class_weights else {
+            let mean = tch::Reduction::Mean;
+            return scores.cross_entropy_loss(labels, None::<&Tensor>, mean, -100, smoothing);
+        };
+        // Not PyTorch's weighted mean, which divides by the batch's weights: replicas' gradients
+        // would not add up to the whole batch's.
+        let none = tch::Reduction::None;
+        let losses = scores.cross_entropy_loss(labels, None::<&Tensor>, none, -100, smoothing);
+        (losses * weights.index_select(0, labels)).mean(None)
+    }
+
+    /// Adds the pull towards `anchor`.
+    fn pull(&mut self, anchor: &[f32], strength: f32) {
+        let trained = self.model.layout().trained();
+        let values = self.parameters.values()[..trained].iter().zip(anchor);
+        for (gradient, (value, anchor)) in self.gradient.iter_mut().zip(values) {
+            *gradient += strength * (value - anchor);
+        }
+    }
+
+    fn step(&mut self, rate: f64) {
+        self.optimiser.step(self.parameters.values_mut(), &[&self.gradient], rate);
+    }
+
+    fn statistics(&self) -> Vec<f32> {
+        self.parameters.values()[self.model.layout().trained()..].to_vec()
+    }
+
+    fn set_statistics(&mut self, statistics: &[f32]) {
+        let trained = self.model.layout().trained();
+        self.parameters.values_mut()[trained..].copy_from_slice(statistics);
+    }
+}
+
+/// Classes, probabilities and losses of `n x classes` scores.
+fn answers_of(scores: &Tensor, labels: &[i64], classes: i64) -> Answers {
+    let probabilities = scores.softmax(1, tch::Kind::Float);
+    let (certainty, best) = probabilities.max_dim(1, false);
+    let known: Vec<bool> = labels.iter().map(|label| (0..classes).contains(label)).collect();
+    let mut loss = 0.0;
+    if known.contains(&true) {
+        let safe: Vec<i64> = labels.iter().map(|label| (*label).clamp(0, classes - 1)).collect();
+        let none = tch::Reduction::None;
+        let losses =
+            scores.cross_entropy_loss(&Tensor::from_slice(&safe), None::<&Tensor>, none, -100, 0.0);
+        let losses = values(&losses);
+        loss = losses
+            .iter()
+            .zip(&known)
+            .filter(|(_, known)| **known)
+            .map(|(loss, _)| f64::from(*loss))
+            .sum();
+    }
+    let mut indices = vec![0_i64; labels.len()];
+    best.contiguous().copy_data(&mut indices, labels.len());
+    let positive = if classes == 2 { values(&probabilities.select(1, 1)) } else { Vec::new() };
+    Answers {
+        classes: indices.into_iter().map(|class| class as u32).collect(),
+        certainty: values(&certainty),
+        positive,
+        loss,
+    }
+}
+
+fn values(tensor: &Tensor) -> Vec<f32> {
+    let mut values = vec![0.0; tensor.numel()];
+    let count = values.len();
+    tensor.contiguous().copy_data(&mut values, count);
+    values
+}
+
+/// The orders that images are shown in, as far as they were drawn already.
+#[derive(Default)]
+struct Orders {
+    /// Number and member that `order` was drawn for.
+    key: Option<(u64, u64)>,
+    order: Vec<u32>,
+    members: Option<(Partition, Vec<Vec<u32>>)>,
+}
+
+impl Orders {
+    /// The images of `work`.
+    fn positions(&mut self, images: &dyn Images, seed: u64, work: &Work) -> &[u32] {
+        let key = (work.order, work.among.key());
+        if self.key != Some(key) {
+            let drawn = Random::new(&[seed, work.among.key()]).bits();
+            self.order = match work.among {
+                Among::All => shard::order(images.count(), drawn, work.order),
+                Among::Member(Member { index, partition }) => {
+                    let own = self.member(images, seed, partition, index);
+                    let order = shard::order(own.len(), drawn, work.order);
+                    order.into_iter().map(|position| own[position as usize]).collect()
+                }
+            };
+            self.key = Some(key);
+        }
+        let len = self.order.len();
+        &self.order[(work.from as usize).min(len)..(work.to as usize).min(len)]
+    }
+
+    fn member(&mut self, images: &dyn Images, seed: u64, of: Partition, index: u32) -> &[u32] {
+        if self.members.as_ref().is_none_or(|(drawn, _)| *drawn != of) {
+            let labels: Vec<u32> = (0..images.count()).map(|at| images.label(at)).collect();
+            self.members = Some((of, shard::partition(&labels, of, seed)));
+        }
+        let members = self.members.as_ref().map_or(&[][..], |(_, members)| members);
+        members.get(index as usize).map_or(&[], Vec::as_slice)
+    }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::data::synthetic;
-    use crate::train::schedule::Schedule;
-
-    fn recipe(architecture: Architecture, dropout: f64) -> Recipe {
-        // Tests run beside each other; more threads would spin in each other's way.
-        tensor::use_leased_threads();
-        Recipe {
-            architecture,
-            rows: 28,
-            columns: 28,
-            classes: 10,
-            dropout,
-            rule: Rule::Adam,
-            rates: Rates { schedule: Schedule::Constant, first: 1e-3, epochs: 1 },
-            batch: 32,
-            seed: 1,
-        }
-    }
-
-    fn whole(set: &crate::data::ImageSet, order: u64) -> Work {
-        let len = set.len() as u64;
-        Work { order, from: 0, to: len, among: (0, len) }
-    }
-
-    #[test]
-    fn learns_drawn_digits_and_repeats_bit_for_bit() {
-        let (train, test) = (synthetic::draw(2_000, 1), synthetic::draw(500, 2));
-        let run = || {
-            let mut trainer = Trainer::new(recipe(Architecture::Convnet, 0.25));
-            for epoch in 0..2 {
-                trainer.train((&train).into(), &whole(&train, epoch));
-            }
-            trainer
-        };
-        let (mut once, again) = (run(), run());
-        assert!(once.parameters() == again.parameters());
-        let tally = once.evaluate((&test).into(), 0..500);
-        assert_eq!(tally.images, 500);
-        assert!(tally.correct > 440, "{tally:?}");
-        let classes = once.predict((&test).into(), 0..500);
-        let right = classes.iter().zip(&test.labels).filter(|(a, b)| a == b).count();
-        assert_eq!(right as u64, tally.correct);
-    }
-
-    /// The claim of `allreduce`: n replicas with batch b are one with batch n x b. Adam divides a
-    /// gradient by its own size, so that through a deep model it also blows up what is nothing but
-    /// rounding: there it holds after a step, and no longer after four.
-    #[test]
-    fn two_halves_of_a_batch_give_the_whole_batchs_step() {
-        for (architecture, rule, steps) in [
-            (Architecture::Mlp, Rule::Adam, 4),
-            (Architecture::DeepMlp, Rule::Sgd, 4),
-            (Architecture::DeepMlp, Rule::Adam, 1),
-        ] {
-            let furthest = halves_from_whole(architecture, rule, steps);
-            assert!(furthest < 1e-5, "{architecture:?}, {rule:?}, {steps} steps: {furthest}");
-        }
-    }
-
-    /// How far apart the furthest parameters are.
-    fn halves_from_whole(architecture: Architecture, rule: Rule, steps: usize) -> f32 {
-        let train = synthetic::draw(512, 1);
-        let work = |from, to| Work { order: 0, from, to, among: (0, 512) };
-        let recipe = Recipe { rule, ..recipe(architecture, 0.0) };
-        let mut whole = Trainer::new(recipe.clone());
-        let mut halves = [(); 2].map(|()| Trainer::new(recipe.clone()));
-        for from in (0..512).step_by(128).take(steps) {
-            whole.compute_gradient((&train).into(), &work(from, from + 128));
-            let gradient = whole.last_gradient().clone();
-            whole.step(&[&gradient], 1e-3);
-            let gradients: Vec<Vec<f32>> = halves
-                .iter_mut()
-                .zip([from, from + 64])
-                .map(|(half, from)| {
-                    half.compute_gradient((&train).into(), &work(from, from + 64));
-                    half.last_gradient().clone()
-                })
-                .collect();
-            let gradients: Vec<&[f32]> = gradients.iter().map(|gradient| &gradient[..]).collect();
-            halves.iter_mut().for_each(|half| half.step(&gradients, 1e-3));
-            assert!(halves[0].parameters() == halves[1].parameters());
-        }
-        let pairs = whole.parameters().iter().zip(halves[0].parameters());
-        pairs.fold(0.0_f32, |furthest, (a, b)| furthest.max((a - b).abs()))
-    }
-
-    #[test]
-    fn work_on_a_part_shows_only_that_part() {
-        let mut trainer = Trainer::new(recipe(Architecture::Mlp, 0.0));
-        let mut train = synthetic::draw(200, 1);
-        let work = Work { order: 3, from: 0, to: 50, among: (100, 150) };
-        train.labels.iter_mut().for_each(|label| *label = 5);
-        train.labels[100..150].fill(2);
-        let tally = trainer.train((&train).into(), &work);
-        assert_eq!(tally.images, 50);
-        trainer.train((&train).into(), &Work { order: 4, ..work.clone() });
-        for order in 5..20 {
-            trainer.train((&train).into(), &Work { order, ..work.clone() });
-        }
-        // Images outside the part would have taught it label 5.
-        assert!(trainer.predict((&train).into(), 0..50).iter().all(|class| *class == 2));
-    }
-}
+mod tests;

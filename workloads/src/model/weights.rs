@@ -1,0 +1,258 @@
+//! State dicts from elsewhere: torchvision's and everybody's who uses its names.
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+
+use safetensors::tensor::{Dtype, SafeTensors};
+
+use super::Layout;
+
+/// Why weights could not be loaded.
+#[derive(Debug, thiserror::Error)]
+pub enum WeightsError {
+    /// It is not there, or cannot be read.
+    #[error("cannot read the weights {path}: {source}")]
+    Read {
+        /// Which file.
+        path: PathBuf,
+        /// What happened.
+        source: std::io::Error,
+    },
+    /// No reader understands it.
+    #[error(
+        "{path} holds no weights that can be read here: {reason}; safetensors always works: in \
+         Python, `safetensors.torch.save_file(model.state_dict(), \"weights.safetensors\")`"
+    )]
+    Format {
+        /// Which file.
+        path: PathBuf,
+        /// What a reader says.
+        reason: String,
+    },
+    /// A tensor of the model is missing or of another shape.
+    #[error("{path} does not fit the model: {reason}")]
+    Fit {
+        /// Which file.
+        path: PathBuf,
+        /// What is wrong.
+        reason: String,
+    },
+}
+
+/// What was taken from a file.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Loaded {
+    /// Tensors of the model that the file had.
+    pub taken: usize,
+    /// Tensors of the last layer, which were for other classes.
+    pub replaced: Vec<String>,
+    /// Tensors of the file that the model does not have.
+    pub unused: usize,
+}
+
+impl fmt::Display for Loaded {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} tensors taken", self.taken)?;
+        if !self.replaced.is_empty() {
+            write!(f, ", {} for other classes and begun anew", self.replaced.join(" and "))?;
+        }
+        if self.unused > 0 {
+            write!(f, ", {} left over", self.unused)?;
+        }
+        Ok(())
+    }
+}
+
+/// One tensor of a file, as binary32.
+struct Named {
+    name: String,
+    shape: Vec<usize>,
+    values: Vec<f32>,
+}
+
+/// Loads a file into `values`, which are laid out as `layout` says. Tensors of the `head` layer may
+/// have another shape, and then stay as they are; all others must be there and fit.
+///
+/// # Errors
+/// [`WeightsError`]; `values` may then be changed in part.
+pub fn load(
+    path: &Path,
+    layout: &Layout,
+    head: &str,
+    values: &mut [f32],
+) -> Result<Loaded, WeightsError> {
+    let tensors = read(path)?;
+    let mut loaded = Loaded::default();
+    let misfit = |reason: String| WeightsError::Fit { path: path.to_owned(), reason };
+    for entry in layout.entries() {
+        let found = tensors.iter().find(|tensor| tensor.name == entry.name);
+        match found {
+            Some(tensor) if tensor.shape == entry.shape => {
+                values[entry.range.clone()].copy_from_slice(&tensor.values);
+                loaded.taken += 1;
+            }
+            Some(_) if entry.name.starts_with(head) => loaded.replaced.push(entry.name.clone()),
+            Some(tensor) => {
+                return Err(misfit(format!(
+                    "its tensor `{}` is of shape {:?}, the model's of shape {:?}",
+                    entry.name, tensor.shape, entry.shape
+                )));
+            }
+            None => return Err(misfit(format!("it has no tensor `{}`", entry.name))),
+        }
+    }
+    loaded.unused = tensors.len() - loaded.taken - loaded.replaced.len();
+    Ok(loaded)
+}
+
+fn read(path: &Path) -> Result<Vec<Named>, WeightsError> {
+    let failed = |source| WeightsError::Read { path: path.to_owned(), source };
+    let bytes = std::fs::read(path).map_err(failed)?;
+    let format = |reason: String| WeightsError::Format { path: path.to_owned(), reason };
+    if path.extension().is_some_and(|extension| extension == "safetensors") {
+        return read_safetensors(&bytes).map_err(format);
+    }
+    // PyTorch's own files, and libtorch's archives. Numbers that count batches come along.
+    let tensors = tch::Tensor::loadz_multi(path).or_else(|_| tch::Tensor::load_multi(path));
+    let tensors = tensors.map_err(|error| format(error.to_string()))?;
+    Ok(tensors
+        .into_iter()
+        .map(|(name, tensor)| {
+            let tensor = tensor.to_kind(tch::Kind::Float).contiguous();
+            let mut values = vec![0.0; tensor.numel()];
+            let count = values.len();
+            tensor.copy_data(&mut values, count);
+            let shape = tensor.size().into_iter().map(|side| side as usize).collect();
+            // Archives of modules separate by `|` what state dicts separate by dots.
+            Named { name: name.replace('|', "."), shape, values }
+        })
+        .collect())
+}
+
+fn read_safetensors(bytes: &[u8]) -> Result<Vec<Named>, String> {
+    let file = SafeTensors::deserialize(bytes).map_err(|error| error.to_string())?;
+    let mut tensors = Vec::new();
+    for (name, tensor) in file.tensors() {
+        let data = tensor.data();
+        let values = match tensor.dtype() {
+            Dtype::F32 => {
+                data.chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect()
+            }
+            Dtype::F16 => {
+                data.chunks_exact(2).map(|b| half(u16::from_le_bytes([b[0], b[1]]))).collect()
+            }
+            Dtype::BF16 => data
+                .chunks_exact(2)
+                .map(|b| f32::from_bits(u32::from(u16::from_le_bytes([b[0], b[1]])) << 16))
+                .collect(),
+            // Counters of batches: no model here has use for them.
+            _ => continue,
+        };
+        tensors.push(Named { name, shape: tensor.shape().to_vec(), values });
+    }
+    Ok(tensors)
+}
+
+/// A binary16 as binary32.
+fn half(bits: u16) -> f32 {
+    let sign = if bits & 0x8000 == 0 { 1.0 } else { -1.0 };
+    let (exponent, fraction) = (i32::from(bits >> 10 & 0x1f), f32::from(bits & 0x3ff));
+    sign * match exponent {
+        0 => fraction * 2.0_f32.powi(-24),
+        31 if fraction == 0.0 => f32::INFINITY,
+        31 => f32::NAN,
+        _ => (1.0 + fraction / 1_024.0) * 2.0_f32.powi(exponent - 15),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::data::Shape;
+    use crate::model::{Architecture, Input};
+
+    fn model(classes: i64) -> crate::model::Model {
+        let shape = Shape { rows: 8, columns: 8, channels: 1 };
+        Architecture::Mlp.build(&Input { shape, classes, dropout: 0.0 })
+    }
+
+    fn write(path: &Path, layout: &Layout, values: &[f32], kind: tch::Kind) {
+        let tensors: Vec<(&str, tch::Tensor)> = layout
+            .entries()
+            .iter()
+            .map(|entry| {
+                let shape: Vec<i64> = entry.shape.iter().map(|side| *side as i64).collect();
+                let tensor = tch::Tensor::from_slice(&values[entry.range.clone()]).view(&shape[..]);
+                (entry.name.as_str(), tensor.to_kind(kind))
+            })
+            .collect();
+        match path.extension().is_some_and(|extension| extension == "safetensors") {
+            true => tch::Tensor::write_safetensors(&tensors, path).unwrap(),
+            false => tch::Tensor::save_multi(&tensors, path).unwrap(),
+        }
+    }
+
+    #[test]
+    fn state_dicts_come_in_several_formats() {
+        let folder = tempfile::tempdir().unwrap();
+        let layout = model(3).layout().clone();
+        // Exact in all formats.
+        let values: Vec<f32> = (0..layout.len()).map(|n| (n % 200) as f32 / 64.0 - 1.0).collect();
+        for (name, kind) in [
+            ("a.safetensors", tch::Kind::Float),
+            ("b.safetensors", tch::Kind::Half),
+            ("c.safetensors", tch::Kind::BFloat16),
+            ("d.ot", tch::Kind::Float),
+        ] {
+            let path = folder.path().join(name);
+            write(&path, &layout, &values, kind);
+            let mut found = vec![0.0; layout.len()];
+            let loaded = load(&path, &layout, "dense3.", &mut found).unwrap();
+            assert!(found == values, "{name}");
+            assert_eq!(loaded, Loaded { taken: 6, ..Loaded::default() });
+        }
+    }
+
+    #[test]
+    fn a_head_for_other_classes_is_begun_anew_and_nothing_else() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("w.safetensors");
+        let (other, own) = (model(1_000).layout().clone(), model(3).layout().clone());
+        write(&path, &other, &vec![0.5; other.len()], tch::Kind::Float);
+        let mut values = vec![0.0; own.len()];
+        let loaded = load(&path, &own, "dense3.", &mut values).unwrap();
+        assert_eq!(loaded.replaced, ["dense3.weight", "dense3.bias"]);
+        let head = own.entries()[4].range.start;
+        assert!(
+            values[..head].iter().all(|v| *v == 0.5) && values[head..].iter().all(|v| *v == 0.0)
+        );
+        let error = load(&path, &own, "dense2.", &mut values).unwrap_err().to_string();
+        assert!(error.contains("dense3.weight") && error.contains("shape"), "{error}");
+    }
+
+    #[test]
+    fn other_files_are_refused_with_a_reason() {
+        let folder = tempfile::tempdir().unwrap();
+        for name in ["w.safetensors", "w.pt", "w.ot"] {
+            let path = folder.path().join(name);
+            std::fs::write(&path, b"hello").unwrap();
+            let error = load(&path, model(3).layout(), "x", &mut []).unwrap_err().to_string();
+            assert!(error.contains(name) && error.contains("safetensors"), "{error}");
+        }
+        let error = load(Path::new("none.pt"), model(3).layout(), "x", &mut []).unwrap_err();
+        assert!(matches!(error, WeightsError::Read { .. }));
+    }
+
+    #[test]
+    fn halves_are_what_they_are_elsewhere() {
+        for bits in (0..=u16::MAX).step_by(7) {
+            let theirs = half_by_libtorch(bits);
+            assert!(half(bits) == theirs || half(bits).is_nan() && theirs.is_nan(), "{bits:#x}");
+        }
+    }
+
+    fn half_by_libtorch(bits: u16) -> f32 {
+        let tensor = tch::Tensor::from_slice(&[bits as i16]).view_dtype(tch::Kind::Half);
+        tensor.to_kind(tch::Kind::Float).double_value(&[0]) as f32
+    }
+}

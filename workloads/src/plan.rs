@@ -1,0 +1,214 @@
+//! What a job would do, told without doing it: data, model, replicas, memory, what travels. What
+//! `rdist submit --dry-run` prints.
+
+use std::fmt::Write as _;
+
+use serde_json::{Value, json};
+
+use crate::data::Shape;
+use crate::graph::{self, Format};
+use crate::model::Input;
+use crate::spec::{Spec, Strategy};
+use crate::train::error::JobError;
+use crate::train::prepare::{self, Amounts};
+
+/// A job's plan.
+#[derive(Debug, Clone)]
+pub struct Plan {
+    /// The job's name and strategy.
+    pub job: (String, &'static str),
+    /// What there is to learn from.
+    pub data: Amounts,
+    /// Of all images.
+    pub shape: Shape,
+    /// The model's name, trained parameters and running statistics.
+    pub model: (&'static str, usize, usize),
+    /// `None`: as many as the cluster has CPUs.
+    pub replicas: Option<u32>,
+    /// Epochs, and images per step and replica.
+    pub epochs: (u64, u32),
+    /// Bytes that the object store holds of the data.
+    pub stored_bytes: u64,
+    /// Bytes that one copy of the model takes when it travels.
+    pub model_bytes: u64,
+    /// Bytes of a replica's own memory for parameters, gradients and the optimiser.
+    pub replica_bytes: u64,
+    /// Bytes that travel in an epoch for each replica.
+    pub traffic_bytes: u64,
+    /// The task graph, as Mermaid.
+    pub graph: String,
+    /// Where results go.
+    pub output: String,
+}
+
+/// Makes a plan: finds and counts the data, decodes nothing, needs no cluster.
+///
+/// # Errors
+/// What would end the job before it starts.
+pub fn plan(spec: &Spec) -> Result<Plan, JobError> {
+    let data = prepare::count(spec)?;
+    let shape = data.shape;
+    let classes = data.classes as i64;
+    let input = Input { shape, classes, dropout: spec.model.dropout };
+    let layout = spec.model.architecture.build(&input).layout().clone();
+    let model_bytes = 4 * layout.len() as u64;
+    let memories = spec.train.optimiser.memories() as u64 + 2;
+    let images = (data.train + data.validation + data.test) as u64;
+    let replicas = u64::from(spec.train.replicas.unwrap_or(1));
+    let exchanges = exchanges(spec, data.train as u64, replicas);
+    Ok(Plan {
+        job: (spec.name.clone(), spec.train.strategy.name()),
+        stored_bytes: images * shape.len() as u64,
+        shape,
+        model: (spec.model.architecture.name(), layout.trained(), layout.len() - layout.trained()),
+        replicas: spec.train.replicas,
+        epochs: (spec.train.epochs, spec.train.batch),
+        model_bytes,
+        replica_bytes: model_bytes * memories,
+        // There and back.
+        traffic_bytes: 2 * model_bytes * exchanges,
+        graph: graph::graph(spec, Format::Mermaid),
+        output: spec.output.folder.display().to_string(),
+        data,
+    })
+}
+
+/// How often parameters or gradients are exchanged in an epoch.
+fn exchanges(spec: &Spec, images: u64, replicas: u64) -> u64 {
+    let step = (u64::from(spec.train.batch) * replicas).max(1);
+    let batches = spec.train.exchange.map(u64::from);
+    match spec.train.strategy {
+        Strategy::ParameterAverage | Strategy::Fedavg | Strategy::Fedprox => 1,
+        Strategy::Allreduce => images.div_ceil(step),
+        Strategy::GradientMaster | Strategy::Diloco => {
+            batches.map_or(1, |batches| images.div_ceil(step.saturating_mul(batches)))
+        }
+    }
+}
+
+impl Plan {
+    /// For people.
+    pub fn text(&self) -> String {
+        let Self { data, shape, .. } = self;
+        let (name, strategy) = &self.job;
+        let (model, trained, statistics) = self.model;
+        let (epochs, batch) = self.epochs;
+        let mut text = format!("plan of {name}: {strategy}, {epochs} epochs; nothing is started\n");
+        let mut line = |label: &str, line: String| {
+            // Writing to a string cannot fail.
+            let _ = writeln!(text, "{label:>9}  {line}");
+        };
+        line("data", data.source.clone());
+        line(
+            "",
+            format!(
+                "{} images to train on, {} to validate, {} to test; {} classes",
+                data.train, data.validation, data.test, data.classes
+            ),
+        );
+        line("", format!("{shape}, {} in the object store", bytes(self.stored_bytes)));
+        if data.skipped > 0 {
+            line("", format!("{} listed, but left out; the job names them", data.skipped));
+        }
+        line(
+            "model",
+            format!(
+                "{model}: {trained} parameters, {statistics} running statistics, {}",
+                bytes(self.model_bytes)
+            ),
+        );
+        let replicas = self.replicas.map_or_else(
+            || "one for each CPU of the cluster".to_owned(),
+            |replicas| replicas.to_string(),
+        );
+        line("replicas", format!("{replicas}; each a process of its own with 1 CPU"));
+        line(
+            "",
+            format!(
+                "each {} for parameters, gradients and optimiser, beside libtorch and activations",
+                bytes(self.replica_bytes)
+            ),
+        );
+        line("steps", format!("of {batch} images a replica"));
+        line("traffic", format!("about {} a replica in an epoch", bytes(self.traffic_bytes)));
+        line("output", self.output.clone());
+        text + "\n" + &self.graph
+    }
+
+    /// As one JSON object.
+    pub fn json(&self) -> Value {
+        let Self { data, shape, .. } = self;
+        json!({
+            "event": "plan",
+            "job": self.job.0,
+            "strategy": self.job.1,
+            "source": data.source,
+            "train_images": data.train,
+            "validation_images": data.validation,
+            "test_images": data.test,
+            "skipped": data.skipped,
+            "classes": data.classes,
+            "shape": [shape.rows, shape.columns, shape.channels],
+            "model": self.model.0,
+            "parameters": self.model.1,
+            "running_statistics": self.model.2,
+            "replicas": self.replicas,
+            "cpus_per_replica": 1,
+            "epochs": self.epochs.0,
+            "batch": self.epochs.1,
+            "stored_bytes": self.stored_bytes,
+            "model_bytes": self.model_bytes,
+            "replica_bytes": self.replica_bytes,
+            "traffic_bytes_per_epoch": self.traffic_bytes,
+            "output": self.output,
+            "graph": self.graph,
+        })
+    }
+}
+
+fn bytes(bytes: u64) -> String {
+    match bytes {
+        0..10_000 => format!("{bytes} bytes"),
+        10_000..10_000_000 => format!("{:.1} kB", bytes as f64 / 1e3),
+        10_000_000..10_000_000_000 => format!("{:.1} MB", bytes as f64 / 1e6),
+        _ => format!("{:.1} GB", bytes as f64 / 1e9),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn counts_pictures_without_decoding_them() {
+        let root = tempfile::tempdir().unwrap();
+        for class in ["0", "1"] {
+            std::fs::create_dir(root.path().join(class)).unwrap();
+            for index in 0..10 {
+                // Not one of them is a picture: nobody looks.
+                std::fs::write(root.path().join(class).join(format!("{index}.png")), "").unwrap();
+            }
+        }
+        let set = [
+            "data.set=folders".to_owned(),
+            format!("data.path={}", root.path().display()),
+            "data.validation=0.2".to_owned(),
+            "data.test=0.2".to_owned(),
+            "data.size=32".to_owned(),
+            "model.name=breast_convnet".to_owned(),
+            "train.strategy=allreduce".to_owned(),
+            "train.replicas=2".to_owned(),
+            "train.batch=4".to_owned(),
+        ];
+        let spec = Spec::parse("job.toml", "", &set).unwrap();
+        let plan = plan(&spec).unwrap();
+        assert_eq!((plan.data.train, plan.data.validation, plan.data.test), (12, 4, 4));
+        assert_eq!(plan.stored_bytes, 20 * 32 * 32 * 3);
+        assert_eq!(plan.traffic_bytes, 2 * plan.model_bytes * 2);
+        let text = plan.text();
+        for piece in ["allreduce", "12 images to train on", "replica 2", "32x32 colour"] {
+            assert!(text.contains(piece), "{piece}: {text}");
+        }
+        assert_eq!(plan.json()["train_images"], 12);
+    }
+}

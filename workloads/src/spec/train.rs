@@ -1,0 +1,263 @@
+//! `[train]`: who learns how.
+
+use super::SpecError;
+use super::document::Section;
+use crate::data::shard::Partition;
+use crate::metric::{self, Metric};
+use crate::train::aggregate::Combine;
+use crate::train::optimiser::{OptimiserSpec, Rule};
+use crate::train::outer::Outer;
+use crate::train::schedule::{Rates, Schedule};
+
+/// `train.strategy`
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Strategy {
+    /// Replicas train an epoch each on their part; their parameters are averaged.
+    ParameterAverage,
+    /// Gradients are averaged every step; replicas stay equal.
+    Allreduce,
+    /// Gradients go to a master replica, which steps.
+    GradientMaster,
+    /// Each member keeps its own part of the data; averages weighted by the parts' sizes.
+    Fedavg,
+    /// As `Fedavg`, and members are held near the common parameters.
+    Fedprox,
+    /// As `ParameterAverage`, but the average is a direction, which an outer optimiser takes.
+    Diloco,
+}
+
+impl Strategy {
+    /// Every one, by the name that the TOML uses.
+    pub const ALL: [(&'static str, Self); 6] = [
+        ("parameter_average", Self::ParameterAverage),
+        ("allreduce", Self::Allreduce),
+        ("gradient_master", Self::GradientMaster),
+        ("fedavg", Self::Fedavg),
+        ("fedprox", Self::Fedprox),
+        ("diloco", Self::Diloco),
+    ];
+
+    /// Its name in the TOML.
+    pub fn name(self) -> &'static str {
+        Self::ALL.iter().find(|(_, each)| *each == self).map_or("", |(name, _)| name)
+    }
+
+    /// Whether data stays with members of a federation.
+    pub fn is_federated(self) -> bool {
+        matches!(self, Self::Fedavg | Self::Fedprox)
+    }
+
+    /// Whether replicas train by themselves and their parameters are merged.
+    pub fn merges_parameters(self) -> bool {
+        !matches!(self, Self::Allreduce | Self::GradientMaster)
+    }
+}
+
+/// `[train]`
+#[derive(Debug, Clone, PartialEq)]
+pub struct TrainSpec {
+    /// `strategy`
+    pub strategy: Strategy,
+    /// `replicas`; `None` is `"auto"`: one for each CPU of the cluster.
+    pub replicas: Option<u32>,
+    /// `epochs`: how often every image is shown.
+    pub epochs: u64,
+    /// `batch`: images per step and replica.
+    pub batch: u32,
+    /// `seed`: of first values, orders, augmentation and dropout.
+    pub seed: u64,
+    /// `learning_rate`, `schedule`, `warmup`
+    pub rates: Rates,
+    /// `optimiser`, `momentum`, `weight_decay`, `clip`
+    pub optimiser: OptimiserSpec,
+    /// `label_smoothing`
+    pub label_smoothing: f64,
+    /// `exchange`: batches between two exchanges; `None` is `"epoch"`.
+    pub exchange: Option<u32>,
+    /// `proximal`, `outer`, ...: how results are merged.
+    pub merging: Merging,
+    /// `select`, `monitor`, `patience`
+    pub selection: Selection,
+    /// `resume`: go on from the checkpoint in the output folder.
+    pub resume: bool,
+}
+
+/// How what members of a round return becomes the next round's parameters.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Merging {
+    /// `proximal`: how strongly members are held near the common parameters.
+    pub proximal: f64,
+    /// `aggregate`, `trim`
+    pub combine: Combine,
+    /// `outer`, `outer_rate`, `outer_momentum`
+    pub outer: Outer,
+    /// `participation`: share of the members in a round.
+    pub participation: f64,
+    /// `partition`, `members`, `skew`; `None` parts: one for each replica.
+    pub members: Option<u32>,
+    /// Concentration of the classes; `None`: all classes alike.
+    pub skew: Option<f64>,
+}
+
+impl Merging {
+    /// The partition among `replicas`, or as many members as the job names.
+    pub fn partition(&self, replicas: u32) -> Partition {
+        Partition { parts: self.members.unwrap_or(replicas), skew: self.skew }
+    }
+}
+
+/// Which round's model is kept, and when training ends early.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Selection {
+    /// `select`: keep the best round's model rather than the last one's.
+    pub best: bool,
+    /// `monitor`: what is watched.
+    pub monitor: Metric,
+    /// `patience`: rounds without a better value that end training; `None`: all are trained.
+    pub patience: Option<u64>,
+}
+
+pub(super) fn read(mut s: Section<'_>) -> Result<TrainSpec, SpecError> {
+    let strategy = s.choice("strategy", &Strategy::ALL, Strategy::ParameterAverage, STRATEGY)?;
+    let replicas = s.integer_or("replicas", "auto", COUNT, None, REPLICAS)?;
+    let epochs = s.integer("epochs", COUNT, 5, EPOCHS)?;
+    let batch = s.integer("batch", COUNT, 64, BATCH)? as u32;
+    let seed = s.integer("seed", 0..=u64::MAX, 1, SEED)?;
+    let rates = read_rates(&mut s, epochs)?;
+    let optimiser = read_optimiser(&mut s)?;
+    let smoothing = |n: f64| (0.0..1.0).contains(&n);
+    let label_smoothing =
+        s.number("label_smoothing", "from 0, below 1", smoothing, 0.0, LABEL_SMOOTHING)?;
+    let exchange = if strategy == Strategy::Diloco { None } else { Some(1) };
+    let exchange = s.integer_or("exchange", "epoch", COUNT, exchange, EXCHANGE)?;
+    let merging = read_merging(&mut s, strategy)?;
+    let selection = read_selection(&mut s)?;
+    let resume = s.flag("resume", false, RESUME)?;
+    s.finish()?;
+    Ok(TrainSpec {
+        strategy,
+        replicas: replicas.map(|n| n as u32),
+        epochs,
+        batch,
+        seed,
+        rates,
+        optimiser,
+        label_smoothing,
+        exchange: exchange.map(|n| n as u32),
+        merging,
+        selection,
+        resume,
+    })
+}
+
+const COUNT: std::ops::RangeInclusive<u64> = 1..=u32::MAX as u64;
+
+fn read_rates(s: &mut Section<'_>, epochs: u64) -> Result<Rates, SpecError> {
+    let rate = |n: f64| n > 0.0 && n <= 10.0;
+    let first = s.number("learning_rate", "above 0, at most 10", rate, 1e-3, LEARNING_RATE)?;
+    let schedule = s.choice("schedule", &Schedule::ALL, Schedule::Cosine, SCHEDULE)?;
+    let warmup = s.number("warmup", "from 0", |n| (0.0..=1e6).contains(&n), 0.0, WARMUP)?;
+    Ok(Rates { schedule, first, warmup, epochs })
+}
+
+fn read_optimiser(s: &mut Section<'_>) -> Result<OptimiserSpec, SpecError> {
+    let share = |n: f64| (0.0..1.0).contains(&n);
+    Ok(OptimiserSpec {
+        rule: s.choice("optimiser", &Rule::ALL, Rule::Adam, OPTIMISER)?,
+        momentum: s.number("momentum", "from 0, below 1", share, 0.9, MOMENTUM)? as f32,
+        decay: s.number("weight_decay", "from 0 to 1", |n| (0.0..=1.0).contains(&n), 0.0, DECAY)?
+            as f32,
+        clip: s.number_or("clip", "above 0", |n| n > 0.0, "no limit", CLIP)?,
+    })
+}
+
+fn read_merging(s: &mut Section<'_>, strategy: Strategy) -> Result<Merging, SpecError> {
+    let positive = |n: f64| (0.0..=1e3).contains(&n);
+    let shown = "0.01 with \"fedprox\", else 0";
+    let proximal = s.number_or("proximal", "from 0 to 1000", positive, shown, PROXIMAL)?;
+    let kinds = [("mean", 0), ("median", 1), ("trimmed_mean", 2)];
+    let kind = s.choice("aggregate", &kinds, 0, AGGREGATE)?;
+    let trim = s.number("trim", "from 0, below 0.5", |n| (0.0..0.5).contains(&n), 0.2, TRIM)?;
+    let combine = [Combine::Mean, Combine::Median, Combine::TrimmedMean(trim)][kind];
+    let shown = "\"momentum\" with \"diloco\", else \"none\"";
+    let outers = [("none", 0), ("momentum", 1), ("nesterov", 2), ("adam", 3)];
+    let outer = s.choice_or("outer", &outers, shown, OUTER)?;
+    let outer = outer.unwrap_or(if strategy == Strategy::Diloco { 2 } else { 0 });
+    let rate = |n: f64| n > 0.0 && n <= 10.0;
+    let shown = "0.7 with momentum, 0.01 with \"adam\"";
+    let rate = s.number_or("outer_rate", "above 0, at most 10", rate, shown, OUTER_RATE)?;
+    let share = |n: f64| (0.0..1.0).contains(&n);
+    let momentum = s.number("outer_momentum", "from 0, below 1", share, 0.9, OUTER_MOMENTUM)?;
+    let outer = match outer {
+        0 => Outer::None,
+        3 => Outer::Adam { rate: rate.unwrap_or(0.01) },
+        kind => {
+            let nesterov = kind == 2;
+            Outer::Momentum { rate: rate.unwrap_or(0.7), momentum, nesterov }
+        }
+    };
+    let part = |n: f64| n > 0.0 && n <= 1.0;
+    let participation = s.number("participation", "above 0, up to 1", part, 1.0, PARTICIPATION)?;
+    let members = s.integer_or("members", "replicas", 1..=100_000, None, MEMBERS)?;
+    let skew = s.number_or("skew", "above 0", |n| n > 0.0, "all classes alike", SKEW)?;
+    if !strategy.is_federated() && (members.is_some() || skew.is_some() || participation < 1.0) {
+        let key = if members.is_some() { "members" } else { "skew" };
+        let key = if participation < 1.0 { "participation" } else { key };
+        return Err(s.unfit(key, "nothing, or train.strategy \"fedavg\" or \"fedprox\""));
+    }
+    let proximal = proximal.unwrap_or(if strategy == Strategy::Fedprox { 0.01 } else { 0.0 });
+    if !strategy.merges_parameters() && (combine != Combine::Mean || outer != Outer::None) {
+        let key = if combine == Combine::Mean { "outer" } else { "aggregate" };
+        return Err(s.unfit(key, "nothing, or a train.strategy that merges parameters"));
+    }
+    let members = members.map(|n| n as u32);
+    Ok(Merging { proximal, combine, outer, participation, members, skew })
+}
+
+fn read_selection(s: &mut Section<'_>) -> Result<Selection, SpecError> {
+    let best = s.choice("select", &[("last", false), ("best", true)], false, SELECT)?;
+    let names: Vec<(&'static str, Metric)> =
+        Metric::ALL.into_iter().map(|metric| (metric.name, metric)).collect();
+    let monitor = s.choice("monitor", &names, metric::accuracy::ACCURACY, MONITOR)?;
+    let patience = s.integer_or("patience", "none", COUNT, None, PATIENCE)?;
+    Ok(Selection { best, monitor, patience })
+}
+
+const STRATEGY: &str = "How replicas learn together. `parameter_average`: an epoch each, then the \
+    average. `allreduce`: gradients are averaged every step. `gradient_master`: gradients go to a \
+    master replica, which steps. `fedavg`: data stays with members of a federation (`fedprox`: \
+    and members are held near the common parameters). `diloco`: an epoch each (or `exchange` \
+    batches), then an outer step.";
+const REPLICAS: &str = "How many copies of the model train; `auto` follows the CPUs of the \
+    cluster, also while it grows. `RDIST_NUM_REPLICAS` takes the place of `auto`.";
+const EPOCHS: &str = "How often every image is shown.";
+const BATCH: &str = "Images per step and replica.";
+const SEED: &str = "Of first values, orders, augmentation and dropout.";
+const LEARNING_RATE: &str = "At the start; see `schedule`.";
+const SCHEDULE: &str = "How the rate falls to zero at the end of the last epoch: along a cosine, \
+    a line, or not at all; `step` divides it by ten after each third.";
+const WARMUP: &str = "Epochs in which the rate rises from zero to the first one.";
+const OPTIMISER: &str = "`sgd` has momentum; `adamw` decays weights apart from the gradient.";
+const MOMENTUM: &str = "Of `sgd`.";
+const DECAY: &str = "Weight decay: part of the gradient with `sgd` and `adam`, apart from it with \
+    `adamw`.";
+const CLIP: &str = "Largest norm of a gradient; longer ones are shortened to it.";
+const LABEL_SMOOTHING: &str = "Share of the truth that is spread over all classes in training.";
+const EXCHANGE: &str = "Batches of each replica between two exchanges (`gradient_master`, \
+    `diloco`); `epoch`: one exchange an epoch.";
+const PROXIMAL: &str = "FedProx: pulls parameters to the common ones, times half the squared \
+    distance.";
+const AGGREGATE: &str = "How results are merged: the weighted mean, or by element the median or \
+    the mean without extremes, which withstand a replica that returns nonsense.";
+const TRIM: &str = "Share that `trimmed_mean` leaves out at either end.";
+const OUTER: &str = "What takes the step from the common parameters to the merged ones.";
+const OUTER_RATE: &str = "Learning rate of `outer`.";
+const OUTER_MOMENTUM: &str = "Momentum of `outer`.";
+const PARTICIPATION: &str = "Share of the federation's members that train in a round.";
+const MEMBERS: &str = "Members of the federation; replicas take turns to be them.";
+const SKEW: &str = "Members have the classes in different shares: the smaller the number, the \
+    more so (a Dirichlet concentration; 0.1 is strong, 100 is none).";
+const SELECT: &str = "Whether the last round's model is saved or the best one's.";
+const MONITOR: &str = "What says which round is best, measured on the validation images.";
+const PATIENCE: &str = "Ends training after so many rounds without a better value.";
+const RESUME: &str = "Go on from the checkpoint in the output folder.";

@@ -1,0 +1,321 @@
+//! From a job's `[data]` to data sets in the object store: found, sampled, split, decoded. The
+//! tables of what went where, and of what was left out, are written to the output folder.
+
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+use rdist::prelude::*;
+use serde_json::json;
+
+use super::error::JobError;
+use super::replica::Sets;
+use crate::data::mnist::{self, Mnist, Places};
+use crate::data::stored::{Dataset, Stored};
+use crate::data::table::{self, Class, Sample, Skipped, Tables};
+use crate::data::{ImageSet, Shape, find, folders, herbarium};
+use crate::spec::{DataSet, DataSpec, Spec};
+
+/// Pictures that could not be used are named here up to this number; the table has all.
+const NAMED: usize = 5;
+
+/// A job's data.
+pub struct Prepared {
+    /// In the store, for replicas.
+    pub sets: Sets,
+    /// Of all images.
+    pub shape: Shape,
+    /// In the order of their index.
+    pub classes: Vec<Class>,
+    /// Of the training images.
+    pub train_labels: Vec<u32>,
+    /// Of the images that rounds are judged by.
+    pub watch_labels: Vec<u32>,
+    /// Whether those are validation images, or the test images themselves.
+    pub validates: bool,
+    /// The test images, in place.
+    pub test: Stored,
+    /// The test pictures' table; `None`: they were no files.
+    pub tests: Option<Vec<Sample>>,
+}
+
+impl Prepared {
+    /// What figures of a round's judgement are called: `val` or `test`.
+    pub fn split(&self) -> &'static str {
+        if self.validates { "val" } else { "test" }
+    }
+
+    /// How much an image's loss counts by its class, so that all classes count alike; their mean
+    /// over the training images is 1.
+    pub fn balance(&self) -> Vec<f32> {
+        let mut counts = vec![0_u64; self.classes.len()];
+        for label in &self.train_labels {
+            counts[*label as usize] += 1;
+        }
+        let present = counts.iter().filter(|count| **count > 0).count() as f64;
+        let share = self.train_labels.len() as f64 / present.max(1.0);
+        counts.iter().map(|count| (share / (*count).max(1) as f64) as f32).collect()
+    }
+}
+
+/// Prepares the data of a job.
+///
+/// # Errors
+/// No data, or none that can be used.
+pub fn prepare(cx: &Driver, spec: &Spec) -> Result<Prepared, JobError> {
+    match spec.data.set {
+        DataSet::Mnist | DataSet::Synthetic => digits(cx, &spec.data),
+        DataSet::Folders | DataSet::Herbarium => pictures(cx, spec),
+    }
+}
+
+/// How much there is, before anything is decoded.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Amounts {
+    /// Where it comes from.
+    pub source: String,
+    /// Images to train on.
+    pub train: usize,
+    /// Images to judge rounds by.
+    pub validation: usize,
+    /// Images to test with.
+    pub test: usize,
+    /// Listed by the set, but left out.
+    pub skipped: usize,
+    /// How many classes there are.
+    pub classes: usize,
+    /// Of all images.
+    pub shape: Shape,
+}
+
+/// Counts the data of a job.
+///
+/// # Errors
+/// No data, or none that can be used.
+pub fn count(spec: &Spec) -> Result<Amounts, JobError> {
+    if !spec.data.set.is_pictures() {
+        let Split { train, validation, test, source } = split_digits(&spec.data)?;
+        return Ok(Amounts {
+            source,
+            shape: train.shape,
+            train: train.len(),
+            validation: validation.len(),
+            test: test.len(),
+            skipped: 0,
+            classes: mnist::CLASSES,
+        });
+    }
+    let (folder, mut tables) = tables(&spec.data)?;
+    divide(&mut tables, &spec.data)?;
+    Ok(Amounts {
+        source: format!("pictures from {}", folder.display()),
+        train: tables.train.len(),
+        validation: tables.validation.len(),
+        test: tables.test.len(),
+        skipped: tables.skipped.len(),
+        classes: tables.classes.len(),
+        shape: spec.data.shape,
+    })
+}
+
+/// Digits, as a job uses them.
+struct Split {
+    train: ImageSet,
+    validation: ImageSet,
+    test: ImageSet,
+    source: String,
+}
+
+fn split_digits(spec: &DataSpec) -> Result<Split, JobError> {
+    let places = Places::of_environment(spec.path.clone(), spec.download);
+    let Mnist { train, test, source } = match spec.set {
+        DataSet::Synthetic => mnist::drawn(&places, Vec::new())?,
+        _ => mnist::find(&places)?,
+    };
+    let taken = table::chosen(&train.labels, spec.shares.validation, spec.split_seed);
+    let (validation, train) = (pick(&train, &taken, true), pick(&train, &taken, false));
+    let most = spec.amount.of(train.len());
+    let within = |set: ImageSet, most: usize| match most < set.len() {
+        true => pick(&set, &table::within(&set.labels, most, spec.split_seed), true),
+        false => set,
+    };
+    let limit = spec.amount.limit.map_or(usize::MAX, |limit| limit as usize);
+    Ok(Split {
+        train: within(train, most),
+        validation: within(validation, limit),
+        test: within(test, limit),
+        source: source.to_string(),
+    })
+}
+
+fn digits(cx: &Driver, spec: &DataSpec) -> Result<Prepared, JobError> {
+    let Split { train, validation, test, source } = split_digits(spec)?;
+    println!("data: {source}");
+    let validates = !validation.is_empty();
+    let test_set = Dataset::put(cx, &test)?;
+    let watch = if validates { Dataset::put(cx, &validation)? } else { test_set.clone() };
+    let class = |class: usize| Class { id: class.to_string(), name: class.to_string() };
+    Ok(Prepared {
+        shape: train.shape,
+        classes: (0..mnist::CLASSES).map(class).collect(),
+        watch_labels: if validates { validation.labels } else { test.labels },
+        validates,
+        test: test_set.open()?,
+        tests: None,
+        sets: Sets { train: Dataset::put(cx, &train)?, watch, test: test_set },
+        train_labels: train.labels,
+    })
+}
+
+/// The images that are marked so.
+fn pick(set: &ImageSet, marks: &[bool], mark: bool) -> ImageSet {
+    let marked = |index: &u32| marks[*index as usize] == mark;
+    let indices: Vec<u32> = (0..set.len() as u32).filter(marked).collect();
+    set.select(&indices)
+}
+
+fn pictures(cx: &Driver, spec: &Spec) -> Result<Prepared, JobError> {
+    let (folder, mut tables) = tables(&spec.data)?;
+    println!(
+        "data: {} pictures of {} classes from {}",
+        tables.train.len() + tables.validation.len() + tables.test.len(),
+        tables.classes.len(),
+        folder.display()
+    );
+    divide(&mut tables, &spec.data)?;
+    let written = spec.output.folder.join("tables");
+    let failed = |source| JobError::Output { path: written.clone(), source };
+    tables.write(&written).map_err(failed)?;
+    decoded(cx, spec, tables, &written)
+}
+
+/// What there is, and where it was found.
+fn tables(spec: &DataSpec) -> Result<(PathBuf, Tables), JobError> {
+    match (spec.set, &spec.path) {
+        (DataSet::Herbarium, path) => {
+            let path = path.as_deref().unwrap_or(Path::new("herbarium"));
+            let folder = find::folder(path)?;
+            Ok((folder.clone(), herbarium::read(&folder)?))
+        }
+        (_, Some(path)) => {
+            let folder = find::folder(path)?;
+            Ok((folder.clone(), folders::read(&folder)?))
+        }
+        (_, None) => Err(JobError::Unfit(
+            "data.set = \"folders\" wants data.path, the folder that holds one folder of pictures \
+             for each class"
+                .to_owned(),
+        )),
+    }
+}
+
+/// Makes the parts that the set does not have, and takes samples of all.
+fn divide(tables: &mut Tables, spec: &DataSpec) -> Result<(), JobError> {
+    let (shares, seed) = (spec.shares, spec.split_seed);
+    if tables.test.is_empty() {
+        (tables.train, tables.test) =
+            table::split(std::mem::take(&mut tables.train), shares.test, seed);
+    }
+    if tables.validation.is_empty() {
+        // The share is of what was there before the test part was taken.
+        let share = shares.validation / (1.0 - shares.test);
+        (tables.train, tables.validation) =
+            table::split(std::mem::take(&mut tables.train), share, seed.wrapping_add(1));
+    }
+    if tables.test.is_empty() {
+        // Judged and tested by the same pictures.
+        tables.test = std::mem::take(&mut tables.validation);
+    }
+    let labelled = |samples: &[Sample]| samples.iter().any(|sample| sample.label.is_some());
+    if tables.validation.is_empty() && !labelled(&tables.test) {
+        return Err(JobError::Unfit(
+            "there are no pictures with a known class to judge rounds by; set data.validation, \
+             for instance to 0.1"
+                .to_owned(),
+        ));
+    }
+    let limit = spec.amount.limit.map_or(usize::MAX, |limit| limit as usize);
+    let most = spec.amount.of(tables.train.len());
+    tables.train = table::limit(std::mem::take(&mut tables.train), most, seed);
+    tables.validation = table::limit(std::mem::take(&mut tables.validation), limit, seed);
+    tables.test = table::limit(std::mem::take(&mut tables.test), limit, seed);
+    Ok(())
+}
+
+fn decoded(
+    cx: &Driver,
+    spec: &Spec,
+    mut tables: Tables,
+    written: &Path,
+) -> Result<Prepared, JobError> {
+    let (shape, started) = (spec.data.shape, Instant::now());
+    let mut skipped = std::mem::take(&mut tables.skipped);
+    let mut decode = |samples: &[Sample]| -> Result<(Dataset, Stored), JobError> {
+        let dataset = Dataset::decode(cx, samples, shape)?;
+        let stored = dataset.open()?;
+        skipped.extend(stored.skipped(samples));
+        Ok((dataset, stored))
+    };
+    let (train, train_stored) = decode(&tables.train)?;
+    let (test, test_stored) = decode(&tables.test)?;
+    let validates = !tables.validation.is_empty();
+    let (watch, watch_labels) = match validates {
+        true => decode(&tables.validation).map(|(set, stored)| (set, stored.labels()))?,
+        false => (test.clone(), test_stored.labels()),
+    };
+    let total = tables.train.len() + tables.validation.len() + tables.test.len();
+    tell(cx, spec, total, started, &skipped, written)?;
+    let train_labels = train_stored.labels();
+    if train_labels.is_empty() {
+        let text = "none of the training pictures could be used; the reasons are above";
+        return Err(JobError::Unfit(text.to_owned()));
+    }
+    Ok(Prepared {
+        sets: Sets { train, watch, test },
+        shape,
+        classes: tables.classes,
+        train_labels,
+        watch_labels,
+        validates,
+        test: test_stored,
+        tests: Some(tables.test),
+    })
+}
+
+/// Says what was decoded and what was left out.
+fn tell(
+    cx: &Driver,
+    spec: &Spec,
+    total: usize,
+    started: Instant,
+    skipped: &[Skipped],
+    written: &Path,
+) -> Result<(), JobError> {
+    let seconds = started.elapsed().as_secs_f64();
+    let rate = total as f64 / seconds.max(1e-9);
+    println!(
+        "decoded {total} pictures to {} in {seconds:.1} s ({rate:.0} a second)",
+        spec.data.shape
+    );
+    let named: Vec<_> = skipped
+        .iter()
+        .take(100)
+        .map(|each| json!({ "file": each.file, "reason": each.reason }))
+        .collect();
+    cx.emit(&json!({
+        "event": "data", "pictures": total, "seconds": seconds, "pictures_per_second": rate,
+        "skipped": skipped.len(), "skipped_files": named,
+    }));
+    if skipped.is_empty() {
+        return Ok(());
+    }
+    let path = written.join("skipped.csv");
+    println!("{} pictures are skipped; {} names all:", skipped.len(), path.display());
+    for Skipped { file, reason } in skipped.iter().take(NAMED) {
+        println!("  {file}: {reason}");
+    }
+    let mut text = String::from("file,reason\n");
+    for Skipped { file, reason } in skipped {
+        text.push_str(&format!("{},{}\n", table::quoted(file), table::quoted(reason)));
+    }
+    std::fs::write(&path, text).map_err(|source| JobError::Output { path, source })
+}

@@ -1,0 +1,63 @@
+//! Everything that a training tells while it runs: lines, events, the table, TensorBoard's file.
+
+use std::io;
+use std::path::Path;
+
+use rdist::prelude::*;
+
+use super::error::JobError;
+use crate::metric::{Metric, Seen, accuracy, roc_auc};
+use crate::report::rounds::{Round, Table};
+use crate::report::tensorboard::Board;
+
+/// See the module.
+pub(super) struct Record {
+    table: Table,
+    board: Board,
+}
+
+impl Record {
+    /// In `metrics/` of the output folder; goes on with what is there where the training is
+    /// `resumed` after `done` rounds.
+    pub(super) fn open(
+        output: &Path,
+        job: &str,
+        resumed: bool,
+        done: u64,
+    ) -> Result<Self, JobError> {
+        let folder = output.join("metrics");
+        let failed = |source: io::Error| JobError::Output { path: folder.clone(), source };
+        let table = Table::open(&folder.join(format!("{job}.csv")), resumed, done);
+        let board = Board::create(&folder.join("tensorboard"));
+        Ok(Self { table: table.map_err(failed)?, board: board.map_err(failed)? })
+    }
+
+    /// Tells of a round.
+    pub(super) fn round(&mut self, cx: &Driver, round: &Round) -> Result<(), JobError> {
+        let mut line = format!(
+            "round {}/{}: loss {:.4}, {} accuracy {:.4}",
+            round.round,
+            round.rounds,
+            round.train.mean_loss().unwrap_or_default(),
+            round.split,
+            round.figure(accuracy::ACCURACY).unwrap_or_default(),
+        );
+        if let Some(area) = round.figure(roc_auc::ROC_AUC) {
+            line += &format!(", ROC-AUC {area:.4}");
+        }
+        let (rate, replicas) = (round.images_per_second(), round.replicas);
+        println!("{line}, {rate:.0} images/s, {replicas} replicas");
+        cx.emit(&round.event());
+        let failed = |source| JobError::Output { path: self.table.path().to_owned(), source };
+        self.table.add(round).map_err(failed)?;
+        let columns = round.columns();
+        let scalars = columns.iter().skip(1);
+        let scalars = scalars.filter_map(|(name, value)| Some((name.as_str(), (*value)?)));
+        self.board.add(round.round, scalars).map_err(failed)
+    }
+}
+
+/// Every metric of what was seen.
+pub(super) fn figures(seen: &Seen) -> Vec<(Metric, Option<f64>)> {
+    Metric::ALL.into_iter().map(|metric| (metric, (metric.of)(seen))).collect()
+}
