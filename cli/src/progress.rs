@@ -62,6 +62,8 @@ impl Step {
         let detail: Vec<String> = [
             ("train_loss", "loss"),
             ("test_accuracy", "accuracy"),
+            ("val_accuracy", "accuracy"),
+            ("val_roc_auc", "ROC-AUC"),
             ("images_per_second", "images/s"),
         ]
         .into_iter()

@@ -16,8 +16,7 @@ use crate::{job, program};
 /// Checks, submits, follows.
 pub(super) fn submit(submit: &Submit, json: bool) -> anyhow::Result<ExitCode> {
     if submit.dry_run {
-        print!("{}", program::plan(&submit.file, &submit.set, submit.data.as_deref(), json)?);
-        return Ok(ExitCode::SUCCESS);
+        return dry_run(submit, json);
     }
     let request = prepare(submit)?;
     session::run(&submit.client, async |client| {
@@ -38,6 +37,16 @@ pub(super) fn submit(submit: &Submit, json: bool) -> anyhow::Result<ExitCode> {
         }
         Ok(watch::exit_code(&ending, job, json))
     })
+}
+
+/// Says what would be done.
+fn dry_run(submit: &Submit, json: bool) -> anyhow::Result<ExitCode> {
+    if plan_of(submit)?.is_some() {
+        bail!("--dry-run is for workloads; `rdist graph` draws a plan of commands");
+    }
+    let data = submit.data.as_deref();
+    print!("{}", program::plan(file(submit)?, &submit.set, data, json)?);
+    Ok(ExitCode::SUCCESS)
 }
 
 /// What the head is asked to run.

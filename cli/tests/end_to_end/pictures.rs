@@ -61,7 +61,7 @@ fn folders_by_class_train_and_what_is_damaged_is_named() {
     let cluster = Cluster::with_workers(&[1, 1]);
     let quick = ["data.size=20", "train.replicas=2", "augment.flip=none"];
     let quick: Vec<&str> = quick.iter().flat_map(|set| ["--set", *set]).collect();
-    let set = [&quick[..], &["--set", "train.epochs=4", "--set", "train.batch=4"]].concat();
+    let set = [&quick[..], &["--set", "train.epochs=8", "--set", "train.batch=4"]].concat();
     let finished = submit(&cluster, "breast_cancer", root.path(), &set);
     finished.assert_success();
     assert!(metric(&finished, "val_roc_auc") > 0.9, "{finished}");
@@ -71,11 +71,11 @@ fn folders_by_class_train_and_what_is_damaged_is_named() {
     let data = finished.json_line("data");
     assert_eq!(data["skipped"], 1, "{finished}");
     assert!(data["skipped_files"][0]["file"].as_str().unwrap().ends_with("1/damaged.png"));
-    assert_eq!(rounds(&finished).len(), 4);
+    assert_eq!(rounds(&finished).len(), 8);
 
     let output = root.path().join("output");
     let table = lines(output.join("metrics/breast_cancer.csv"));
-    assert_eq!(table.len(), 5);
+    assert_eq!(table.len(), 9);
     for column in
         ["train_loss", "val_accuracy", "val_precision", "val_recall", "val_f1", "val_roc_auc"]
     {

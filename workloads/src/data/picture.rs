@@ -9,6 +9,8 @@
 use std::io::Cursor;
 
 use fast_image_resize as resize;
+use fast_image_resize::images::{TypedImage, TypedImageRef};
+use fast_image_resize::pixels::{U8, U8x3};
 use zune_core::bytestream::ZCursor;
 use zune_core::colorspace::ColorSpace;
 use zune_core::options::DecoderOptions;
@@ -178,14 +180,26 @@ impl Decoder {
             target.copy_from_slice(&picture.pixels);
             return Ok(());
         }
-        let kind = if channels == 1 { resize::PixelType::U8 } else { resize::PixelType::U8x3 };
-        let wrong = || PictureError::Size { width: picture.width, height: picture.height };
+        // By type: the resizer's own choice among its thirteen kinds of pixels would be compiled
+        // into this crate, and be larger than all the rest of it.
+        match channels {
+            1 => self.resize_typed::<U8>(picture, target),
+            _ => self.resize_typed::<U8x3>(picture, target),
+        }
+    }
+
+    fn resize_typed<P: resize::PixelTrait>(
+        &mut self,
+        picture: &Picture,
+        target: &mut [u8],
+    ) -> Result<(), PictureError> {
         let (width, height) = (picture.width, picture.height);
-        let from = resize::images::ImageRef::new(width, height, &picture.pixels, kind)
+        let wrong = || PictureError::Size { width, height };
+        let from =
+            TypedImageRef::<P>::from_buffer(width, height, &picture.pixels).map_err(|_| wrong())?;
+        let mut to = TypedImage::<P>::from_buffer(self.shape.columns, self.shape.rows, target)
             .map_err(|_| wrong())?;
-        let mut to = resize::images::Image::from_slice_u8(columns, rows, target, kind)
-            .map_err(|_| wrong())?;
-        self.resizer.resize(&from, &mut to, &self.options).map_err(|_| wrong())
+        self.resizer.resize_typed(&from, &mut to, &self.options).map_err(|_| wrong())
     }
 }
 

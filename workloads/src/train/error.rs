@@ -109,6 +109,7 @@ pub fn loss(error: &rdist::Error) -> Option<Loss> {
         Cause::Returned { .. }
         | Cause::Panicked { .. }
         | Cause::Cancelled
+        | Cause::TimedOut { .. }
         | Cause::Refused { .. } => None,
     }
 }

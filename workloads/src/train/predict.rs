@@ -60,9 +60,7 @@ pub(super) fn tell(
         println!("the classes of the test images are not known: no figures");
         return Ok(metrics);
     }
-    for (metric, value) in figures(&seen) {
-        metrics.insert(format!("test_{}", metric.name), json!(value));
-    }
+    metrics.extend(named("test", &seen));
     let figure = |metric: Metric| (metric.of)(&seen);
     let shown = [accuracy::ACCURACY, crate::metric::f1::MACRO_F1, crate::metric::roc_auc::ROC_AUC];
     let shown: Vec<String> = shown
@@ -76,6 +74,16 @@ pub(super) fn tell(
         cx.emit(&json!({ "event": "confusion", "classes": names, "rows": rows }));
     }
     Ok(metrics)
+}
+
+/// The figures that mean something, by the name that the job's metrics have for them.
+pub(super) fn named(
+    split: &'static str,
+    seen: &Seen,
+) -> impl Iterator<Item = (String, serde_json::Value)> {
+    figures(seen).into_iter().filter_map(move |(metric, value)| {
+        Some((format!("{split}_{}", metric.name), json!(value?)))
+    })
 }
 
 /// Shows the first images with what they are taken for.

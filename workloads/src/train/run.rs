@@ -314,9 +314,7 @@ impl Run {
         let mut metrics = predict::tell(self.fleet.cx(), &self.spec, &self.data, &tested)?;
         let classes = self.data.classes.len() as u32;
         let seen = Seen::new(&watched, &self.data.watch_labels, classes);
-        for (metric, value) in figures(&seen) {
-            metrics.insert(format!("val_{}", metric.name), json!(value));
-        }
+        metrics.extend(predict::named("val", &seen));
         Ok(metrics)
     }
 }
