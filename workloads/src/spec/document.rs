@@ -406,7 +406,8 @@ impl<'a> Section<'a> {
 
 fn bounds(range: &RangeInclusive<u64>) -> String {
     match (*range.start(), *range.end()) {
-        (least, u64::MAX) => format!("of at least {least}"),
+        // As much as any count here can be: no bound to speak of.
+        (least, most) if most >= u32::MAX.into() => format!("of at least {least}"),
         (least, most) => format!("from {least} to {most}"),
     }
 }

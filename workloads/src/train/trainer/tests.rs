@@ -150,7 +150,7 @@ fn a_pull_keeps_parameters_near() {
         let pairs = before.iter().zip(trainer.parameters());
         pairs.map(|(a, b)| f64::from(a - b).powi(2)).sum::<f64>()
     };
-    let (free, held) = (moved(0.0), moved(30.0));
+    let (free, held) = (moved(0.0), moved(100.0));
     assert!(held < free * 0.7, "{held} {free}");
 }
 
