@@ -106,10 +106,7 @@ pub fn loss(error: &rdist::Error) -> Option<Loss> {
         }
         Cause::ObjectLost | Cause::OwnerDied => Some(Loss::Input),
         Cause::Returned { message } if message.starts_with(INPUT_LOST) => Some(Loss::Input),
-        Cause::Returned { .. }
-        | Cause::Panicked { .. }
-        | Cause::Cancelled
-        | Cause::TimedOut { .. }
-        | Cause::Refused { .. } => None,
+        // The code's own errors, cancellation, refusals, limits: trying again changes nothing.
+        _ => None,
     }
 }
