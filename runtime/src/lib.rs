@@ -67,6 +67,7 @@ pub use api::labels::{Label, label};
 pub use api::object::{ObjectFuture, ObjectRef};
 pub use api::options::{Placement, TaskOptions};
 pub use api::pool::ActorPool;
+pub use api::stream::{Items, ObjectStream};
 pub use api::value::Value;
 pub use api::view::View;
 pub use api::writing::Writing;
@@ -87,6 +88,7 @@ pub mod __private {
     pub use crate::api::several::{
         List, Several, encode_each, encode_several, submit_each, submit_several,
     };
+    pub use crate::api::stream::{submit_stream, yield_all};
     pub use crate::executor::launch::{execute, launch};
     pub use crate::executor::process::Encoded;
     pub use crate::executor::registry::{

@@ -2,6 +2,6 @@
 
 pub use crate::{
     Actor, ActorHandle, ActorPool, All, AnyError, Bundle, Checkpoint, Context, Driver, Error,
-    Fault, GroupStrategy, IntoArgument, ObjectRef, Placement, PlacementGroup, Ref, Result, View,
-    named_actor,
+    Fault, GroupStrategy, IntoArgument, ObjectRef, ObjectStream, Placement, PlacementGroup, Ref,
+    Result, View, named_actor,
 };

@@ -2,7 +2,8 @@
 //!
 //! ```text
 //! TaskId    16 bytes   hi: job (32 bits) | hash (32 bits)    lo: hash (64 bits)
-//! ObjectId  24 bytes   task (16 bytes) | index (4 bytes)     index: return 0.., put 2^31..
+//! ObjectId  24 bytes   task (16 bytes) | index (4 bytes)     index: return 0.., put 2^31..,
+//!                                                            the stream of returns 2^31 - 1
 //! ActorId   16 bytes   the id of the task that creates the actor
 //! GroupId   16 bytes   the id of the task that reserves the placement group
 //! ```
@@ -123,7 +124,12 @@ impl TaskId {
         Self { hi, lo: 0 }..=Self { hi: hi | 0xffff_ffff, lo: u64::MAX }
     }
 
-    /// The `index`-th value that the task returns.
+    /// The object that stands for the stream of a task that yields; it never has a value.
+    pub fn stream(self) -> ObjectId {
+        ObjectId { task: self, index: ObjectId::STREAM }
+    }
+
+    /// The `index`-th value that the task returns, or yields.
     pub fn object(self, index: u32) -> ObjectId {
         debug_assert!(index < ObjectId::PUT);
         ObjectId { task: self, index }
@@ -191,6 +197,14 @@ pub struct ObjectId {
 
 impl ObjectId {
     const PUT: u32 = 1 << 31;
+    const STREAM: u32 = Self::PUT - 1;
+    /// Most values that a task returns or yields.
+    pub const MAX_RETURNS: u32 = Self::STREAM;
+
+    /// Whether it stands for a stream.
+    pub fn is_stream(self) -> bool {
+        self.index == Self::STREAM
+    }
 
     /// Whether the value was put, rather than returned.
     pub fn is_put(self) -> bool {
@@ -206,6 +220,9 @@ impl ObjectId {
 impl fmt::Display for ObjectId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let kind = if self.is_put() { "put" } else { "return" };
+        if self.is_stream() {
+            return write!(f, "{}/stream", self.task);
+        }
         write!(f, "{}/{kind}/{}", self.task, self.index())
     }
 }

@@ -49,6 +49,7 @@
 //! | RL-1 | `resource::ledger` | what is free and what is held make the worker's total |
 //! | RF-1 to RF-3 | `object::entry` | every holder is counted, on the right side |
 //! | OB-1 | `object::entry` | copies and the workers that have them agree |
+//! | ST-1 | `local::stream` | a stream holds the items that its consumer has not taken |
 //! | TM-1 | `local::retry` | timers of limits and pauses belong to tasks |
 //! | LN-1 | `object::lineage` | specifications are kept while, and only while, they are needed |
 //! | AC-1, AC-2 | `actor` | actors are where their executor says; calls keep their order |

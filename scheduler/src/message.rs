@@ -11,7 +11,7 @@ use rkyv::{Archive, Deserialize, Serialize};
 
 use crate::checkpoint::Applied;
 use crate::id::{ActorId, GroupId, JobId, ObjectId, TaskId, WorkerId};
-use crate::outcome::{Death, Outcome, TaskError};
+use crate::outcome::{Death, Outcome, Returned, TaskError};
 use crate::resource::Resources;
 use crate::spec::{Assignment, GroupStrategy, Reference};
 
@@ -26,6 +26,41 @@ pub enum PeerMessage {
         attempt: u32,
         /// How it ended.
         outcome: Outcome,
+    },
+    /// Who runs a task that yields, to its owner. An inline value is attached; `Settled` answers
+    /// as it does `Finished`.
+    Yielded {
+        /// The task.
+        task: TaskId,
+        /// Which try.
+        attempt: u32,
+        /// Which item.
+        index: u32,
+        /// What it is.
+        value: Returned,
+    },
+    /// The task waits until so many of its items are taken; answered by `Credit`.
+    CreditWanted {
+        /// The task.
+        task: TaskId,
+        /// Which try.
+        attempt: u32,
+        /// How many.
+        wanted: u32,
+    },
+    /// From the owner: so many items are taken.
+    Credit {
+        /// The task.
+        task: TaskId,
+        /// How many; `u32::MAX`: nobody will hold it back.
+        consumed: u32,
+    },
+    /// To the owner, from where its consumer is: it has taken so many items.
+    Consumed {
+        /// The task.
+        task: TaskId,
+        /// How many.
+        count: u32,
     },
     /// The owner counts every reference inside the values of a `Finished` now: the worker that
     /// ran the task need not keep them alive any longer. Sent only where there are some.
@@ -172,6 +207,16 @@ pub enum PeerMessage {
         /// The task.
         task: TaskId,
         /// Which try; earlier ones, too.
+        attempt: u32,
+        /// How.
+        mode: CancelMode,
+    },
+    /// Answer to a `Cancel` of a task that the sender does not have: it has ended there, which
+    /// was said before, or it has not come.
+    CancelMissed {
+        /// The task.
+        task: TaskId,
+        /// Which try.
         attempt: u32,
         /// How.
         mode: CancelMode,

@@ -14,6 +14,8 @@ use crate::spec::Reference;
 pub enum Outcome {
     /// It returned; one entry for each return value.
     Returned(Vec<Returned>),
+    /// It has yielded so many values, and is done. They came before, one by one.
+    Streamed(u32),
     /// It did not.
     Failed(TaskError),
     /// It did not, in a way that its submitter wants tried again: its predicate has said so. The
@@ -64,6 +66,8 @@ pub enum Cause {
     },
     /// The actor is gone for good.
     ActorDied(Death),
+    /// Its task has yielded fewer values, and has ended well.
+    EndOfStream,
     /// Somebody cancelled it, or stopped its job.
     Cancelled,
     /// A try ran longer than the task's time limit, more often than retries allow.
@@ -168,6 +172,7 @@ impl fmt::Display for Cause {
             Self::ExecutorDied(death) => write!(f, "its executor died: {death}"),
             Self::WorkerDied { reason } => write!(f, "its worker died: {reason}"),
             Self::ActorDied(death) => write!(f, "its actor died: {death}"),
+            Self::EndOfStream => f.write_str("has no further value: its stream has ended"),
             Self::Cancelled => f.write_str("was cancelled"),
             Self::TimedOut { limit } => write!(
                 f,

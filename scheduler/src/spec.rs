@@ -69,6 +69,11 @@ impl TaskSpec {
             && self.request.is_one_cpu()
             && !matches!(self.strategy, Strategy::Group { .. })
     }
+
+    /// How it yields, if it does.
+    pub fn stream(&self) -> Option<&StreamPolicy> {
+        self.policy.as_ref().and_then(|policy| policy.stream.as_ref())
+    }
 }
 
 /// How long a try of a task may take, and which ends of a try begin another one, beside losses of
@@ -87,6 +92,8 @@ pub struct Policy {
     pub memory_retries: u32,
     /// The pauses before tries that follow an error, a timeout or a want of memory.
     pub backoff: Backoff,
+    /// It yields values while it runs, instead of returning some; `returns` is 0.
+    pub stream: Option<StreamPolicy>,
 }
 
 impl Policy {
@@ -98,12 +105,33 @@ impl Policy {
         error_predicate: 0,
         memory_retries: 10,
         backoff: Backoff::DEFAULT,
+        stream: None,
     };
 }
 
 impl Default for Policy {
     fn default() -> Self {
         Self::DEFAULT
+    }
+}
+
+/// How a task yields.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Archive, Serialize, Deserialize)]
+pub struct StreamPolicy {
+    /// How many items may be there that the consumer has not taken; 0 counts as 1.
+    pub window: u32,
+    /// The first item that this try yields; it makes those before, and keeps them. Set by the
+    /// owner.
+    pub start: u32,
+    /// How many items the consumer has taken when the try begins; `u32::MAX`: nobody holds it
+    /// back. Set by the owner.
+    pub consumed: u32,
+}
+
+impl StreamPolicy {
+    /// For a first try.
+    pub fn new(window: u32) -> Self {
+        Self { window, start: 0, consumed: 0 }
     }
 }
 

@@ -38,3 +38,22 @@ fn a_task_makes_several_objects_or_thousands() {
 fn a_task_takes_ten_thousand_objects() {
     passes(&Cluster::with_workers(&[2]), "arguments");
 }
+
+#[test]
+fn a_stream_is_read_while_its_task_runs() {
+    passes(&Cluster::with_workers(&[1]), "streams");
+}
+
+#[test]
+fn a_stream_comes_from_another_worker() {
+    let cluster = Cluster::with_workers(&[1]);
+    cluster.join(&["--cpus", "1", "--resource", "second=1"]);
+    passes(&cluster, "streams-elsewhere");
+}
+
+#[test]
+fn a_stream_survives_its_producers() {
+    let cluster = Cluster::with_workers(&[1]);
+    cluster.join(&["--cpus", "1", "--resource", "second=2"]);
+    passes(&cluster, "streams-under-fire");
+}

@@ -18,6 +18,9 @@ async fn main(cx: Driver) -> Result<()> {
         Some("timeouts") => timeouts(&cx, &folder)?,
         Some("returns") => returns(&cx)?,
         Some("arguments") => arguments_of_one_task(&cx)?,
+        Some("streams") => streams(&cx, &folder).await?,
+        Some("streams-elsewhere") => streams_elsewhere(&cx).await?,
+        Some("streams-under-fire") => streams_under_fire(&cx).await?,
         Some("cancel") => cancel(&cx, &folder)?,
         other => return Err(Error::Refused(format!("no scenario {other:?}"))),
     }
@@ -302,4 +305,168 @@ fn arguments_of_one_task(cx: &Context) -> Result<()> {
     let Cause::Refused { reason } = cause(&sum.submit(cx, too_many, 1_u64)) else { panic!() };
     assert!(reason.contains("15001 objects"), "{reason}");
     Ok(())
+}
+
+#[rdist::task(stream)]
+fn numbers(n: u64) -> impl Iterator<Item = u64> {
+    0..n
+}
+
+/// Notes how far it is.
+#[rdist::task(stream)]
+fn noted(folder: String, n: u64) -> impl Iterator<Item = u64> {
+    (0..n).inspect(move |x| std::fs::write(Path::new(&folder).join(format!("at-{x}")), "").unwrap())
+}
+
+#[rdist::task(stream)]
+fn breaks_at(n: u32, panics: bool) -> Box<dyn Iterator<Item = Result<u32, Status>>> {
+    Box::new((0..).map(move |x| {
+        assert!(!panics || x < n, "at {x}");
+        if x < n { Ok(x) } else { Err(Status(x)) }
+    }))
+}
+
+/// Large values, of which each process that makes some notes that in the last byte.
+#[rdist::task(stream)]
+fn chunks(cx: &Context, n: u64) -> impl Iterator<Item = Vec<u8>> {
+    let attempt = cx.attempt() as u8;
+    (0..n).map(move |x| {
+        std::thread::sleep(Duration::from_millis(2));
+        let mut chunk = vec![x as u8; 20_000];
+        chunk.push(attempt);
+        chunk
+    })
+}
+
+#[rdist::task(stream)]
+fn fails_half_way(cx: &Context, n: u64) -> impl Iterator<Item = Result<(u64, u32), String>> {
+    let attempt = cx.attempt();
+    (0..n).map(move |x| {
+        let breaks = u64::from(attempt + 1) * n / 4;
+        if x == breaks && attempt < 3 { Err("not yet".to_owned()) } else { Ok((x, attempt)) }
+    })
+}
+
+async fn streams(cx: &Context, folder: &str) -> Result<()> {
+    // Async, blocking, empty; values as any others.
+    let mut stream = numbers.submit(cx, 1_000_u64);
+    let mut total = 0;
+    while let Some(item) = stream.next().await {
+        total += item?.await?;
+    }
+    assert_eq!(total, 499_500);
+    assert!(stream.next().await.is_none(), "it has ended");
+    let all: Vec<_> = numbers.submit(cx, 500_u64).into_iter().collect::<Result<_>>()?;
+    assert_eq!(cx.get_all(&all)?, (0..500).collect::<Vec<_>>());
+    assert_eq!(twice.submit(cx, &all[7]).get()?, 14, "an item outlives its stream");
+    assert_eq!(numbers.submit(cx, 0_u64).into_iter().count(), 0);
+    // The producer waits for its consumer.
+    let file = |x: u64| Path::new(folder).join(format!("at-{x}"));
+    let mut slow = noted.with().buffer(3).submit(cx, folder.to_owned(), 10_u64);
+    wait_for(&file(3));
+    // Its CPU is free meanwhile: the cluster has one.
+    assert_eq!(twice.submit(cx, 1_u64).get()?, 2);
+    assert!(!file(4).exists(), "three are there, and the fourth waits");
+    for x in 0..2 {
+        assert_eq!(slow.next().await.unwrap()?.get()?, x);
+    }
+    wait_for(&file(5));
+    assert!(!file(6).exists(), "two were taken, and two more came");
+    // Dropped, it ends the task.
+    drop(slow);
+    assert_eq!(twice.submit(cx, 2_u64).get()?, 4);
+    let until = Instant::now() + Duration::from_millis(100);
+    while Instant::now() < until {
+        assert!(!file(6).exists(), "nobody takes what it makes");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    // Errors and panics come after what was there before.
+    for panics in [false, true] {
+        let mut items = breaks_at.submit(cx, 3_u32, panics).into_iter();
+        for x in 0..3 {
+            assert_eq!(items.next().unwrap()?.get()?, x);
+        }
+        let Some(Err(Error::Task(error))) = items.next() else { panic!() };
+        match error.cause {
+            Cause::Returned { message } => assert!(!panics && message == "status 3", "{message}"),
+            Cause::Panicked { message } => assert!(panics && message.contains("at 3"), "{message}"),
+            other => panic!("{other}"),
+        }
+        assert!(items.next().is_none());
+    }
+    // A further try goes on where the one before was.
+    let soon = Duration::from_millis(1);
+    let retried = fails_half_way.with().retry_errors(3, AnyError).backoff(soon, soon).buffer(5);
+    let mut tries = Vec::new();
+    for (n, item) in retried.submit(cx, 100_u64).into_iter().enumerate() {
+        let (x, attempt) = item?.get()?;
+        assert_eq!(x, n as u64);
+        tries.push(attempt);
+    }
+    let wanted: Vec<u32> = (0..100).map(|x| x / 25).collect();
+    assert_eq!(tries, wanted, "no item is made twice");
+    Ok(())
+}
+
+/// The producers run on the other worker.
+async fn streams_elsewhere(cx: &Context) -> Result<()> {
+    let there = |n| chunks.with().resource("second", 1.0).buffer(n);
+    for buffer in [1, 8] {
+        let mut stream = there(buffer).submit(cx, 60_u64);
+        let mut n = 0_u64;
+        while let Some(item) = stream.next().await {
+            let chunk = item?.read()?;
+            assert!(chunk.len() == 20_001 && chunk[0] == n as u8 && chunk[19_999] == n as u8);
+            n += 1;
+        }
+        assert_eq!(n, 60);
+    }
+    let small = numbers.with().resource("second", 1.0).submit(cx, 5_000_u64);
+    let start = Instant::now();
+    let values = small.into_iter().map(|item| item?.get()).collect::<Result<Vec<_>>>()?;
+    println!("5,000 small items from another worker: {:?}", start.elapsed());
+    assert_eq!(values, (0..5_000).collect::<Vec<_>>());
+    let start = Instant::now();
+    let near = numbers.submit(cx, 20_000_u64).into_iter().map(|item| item?.get());
+    assert_eq!(near.sum::<Result<u64>>()?, 199_990_000);
+    println!("20,000 small items from this worker: {:?}", start.elapsed());
+    Ok(())
+}
+
+#[rdist::task]
+fn whose() -> u32 {
+    std::process::id()
+}
+
+/// The executors of tasks are killed while two streams are read.
+async fn streams_under_fire(cx: &Context) -> Result<()> {
+    let mut local = chunks.with().retries(1_000).buffer(4).submit(cx, 150_u64);
+    let far = chunks.with().retries(1_000).resource("second", 1.0).buffer(4).submit(cx, 150_u64);
+    let mut far = far.into_iter();
+    let mut last_try = [0, 0];
+    for n in 0..150_u64 {
+        let near = local.next().await.unwrap()?.get()?;
+        let other = far.next().unwrap()?.get()?;
+        for (stream, chunk) in [near, other].into_iter().enumerate() {
+            assert!(chunk.len() == 20_001 && chunk[..20_000].iter().all(|x| *x == n as u8));
+            last_try[stream] = chunk[20_000];
+        }
+        if n % 25 == 12 {
+            for elsewhere in [false, true] {
+                let here = whose.with().cpus(0.0);
+                let task = if elsewhere { here.resource("second", 0.1) } else { here };
+                let pid = task.submit(cx).get()?;
+                let pid = rustix_pid(pid);
+                rustix::process::kill_process(pid, rustix::process::Signal::KILL).unwrap();
+            }
+        }
+    }
+    assert!(local.next().await.is_none() && far.next().is_none());
+    println!("tries: {last_try:?}");
+    assert!(last_try.iter().all(|tries| *tries >= 3), "{last_try:?}: they were killed");
+    Ok(())
+}
+
+fn rustix_pid(pid: u32) -> rustix::process::Pid {
+    rustix::process::Pid::from_raw(i32::try_from(pid).unwrap()).unwrap()
 }

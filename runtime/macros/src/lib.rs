@@ -47,6 +47,12 @@ use syn::{Error, ItemFn, ItemImpl, parse_macro_input};
 /// let (quotient, rest) = divide.submit(&cx, 17, 5);
 /// let parts: Vec<ObjectRef<Vec<f32>>> = split.submit(&cx, 3_000, &data, 3_000);
 /// ```
+/// With `stream` it returns an iterator, and `submit` gives an `ObjectStream`: each item is an
+/// object as soon as it is made, and the iterator goes on as its items are taken.
+/// ```ignore
+/// #[rdist::task(stream)]
+/// fn lines(path: String) -> impl Iterator<Item = Result<String, std::io::Error>> { .. }
+/// ```
 #[proc_macro_attribute]
 pub fn task(arguments: TokenStream, item: TokenStream) -> TokenStream {
     let returns = parse_macro_input!(arguments as task::Returns);

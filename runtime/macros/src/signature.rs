@@ -2,7 +2,10 @@
 
 use proc_macro2::TokenStream;
 use quote::{format_ident, quote};
-use syn::{Error, FnArg, Ident, Pat, PatType, Path, Result, ReturnType, Signature, Type, TypePath};
+use syn::{
+    Error, FnArg, GenericArgument, Ident, Pat, PatType, Path, PathArguments, Result, ReturnType,
+    Signature, Type, TypeParamBound, TypePath,
+};
 
 /// An attribute without arguments.
 pub(crate) fn no_arguments(
@@ -46,6 +49,25 @@ pub(crate) enum Output {
 }
 
 impl Remote {
+    /// Checks the signature of a task that yields; `output` is that of an item.
+    pub(crate) fn of_stream(signature: &Signature) -> Result<Self> {
+        if let Some(asyncness) = &signature.asyncness {
+            let text = "a task that yields is no `async fn`; its iterator may use `cx.block_on`";
+            return Err(Error::new_spanned(asyncness, text));
+        }
+        let output = match item_of(&signature.output) {
+            Some(item) if is_result(item) => Output::Result(item.clone()),
+            Some(item) => Output::Plain(quote!(#item)),
+            None => {
+                let text = "a task with `stream` returns `impl Iterator<Item = T>`; where T is a \
+                            Result, an error ends the stream";
+                return Err(Error::new_spanned(signature, text));
+            }
+        };
+        let plain = Signature { output: ReturnType::Default, ..signature.clone() };
+        Ok(Self { output, ..Self::of(&plain, "a task")? })
+    }
+
     /// Checks a signature; its receiver, if any, is left out. `what`: "a task" and the like.
     pub(crate) fn of(signature: &Signature, what: &str) -> Result<Self> {
         check_modifiers(signature, what)?;
@@ -199,17 +221,49 @@ fn context_of(ty: &Type) -> Option<Context> {
     }
 }
 
+fn is_result(ty: &Type) -> bool {
+    match ty {
+        Type::Path(TypePath { qself: None, path }) => {
+            path.segments.last().is_some_and(|segment| segment.ident == "Result")
+        }
+        _ => false,
+    }
+}
+
+/// The `T` of `impl Iterator<Item = T>`, of `Box<dyn Iterator<Item = T>>` and the like.
+fn item_of(output: &ReturnType) -> Option<&Type> {
+    let ReturnType::Type(_, ty) = output else { return None };
+    let bounds = match &**ty {
+        Type::ImplTrait(ty) => &ty.bounds,
+        Type::Path(TypePath { path, .. }) => match &path.segments.last()?.arguments {
+            PathArguments::AngleBracketed(arguments) => match arguments.args.first()? {
+                GenericArgument::Type(Type::TraitObject(ty)) => &ty.bounds,
+                _ => return None,
+            },
+            _ => return None,
+        },
+        _ => return None,
+    };
+    bounds.iter().find_map(|bound| {
+        let TypeParamBound::Trait(bound) = bound else { return None };
+        let PathArguments::AngleBracketed(arguments) = &bound.path.segments.last()?.arguments
+        else {
+            return None;
+        };
+        arguments.args.iter().find_map(|argument| match argument {
+            GenericArgument::AssocType(item) if item.ident == "Item" => Some(&item.ty),
+            _ => None,
+        })
+    })
+}
+
 fn output_of(output: &ReturnType, what: &str) -> Result<Output> {
     let ty = match output {
         ReturnType::Default => return Ok(Output::Plain(quote!(()))),
         ReturnType::Type(_, ty) => &**ty,
     };
     match ty {
-        Type::Path(TypePath { qself: None, path })
-            if path.segments.last().is_some_and(|segment| segment.ident == "Result") =>
-        {
-            Ok(Output::Result(ty.clone()))
-        }
+        ty if is_result(ty) => Ok(Output::Result(ty.clone())),
         Type::Reference(_) | Type::ImplTrait(_) => {
             let text = format!("{what} returns an owned value: it travels to other processes");
             Err(Error::new_spanned(ty, text))

@@ -14,18 +14,23 @@ pub(crate) enum Returns {
     One,
     /// `returns = 3`: a tuple, of which each part is an object.
     Tuple(u32),
+    /// `stream`: an iterator, each item of which becomes an object as soon as it is made.
+    Stream,
     /// `returns = each`: a `Vec`, of which each element is an object; the submitter says how many.
     Each,
 }
 
 impl Parse for Returns {
     fn parse(input: ParseStream<'_>) -> Result<Self> {
-        const OPTIONS: &str = "#[rdist::task] takes `returns = 3` for a tuple or `returns = each` \
-                               for a Vec; other options are given by square.with().cpus(2.0)";
+        const OPTIONS: &str = "#[rdist::task] takes `returns = 3` for a tuple, `returns = each` \
+                               for a Vec or `stream` for an iterator; other options are given by square.with().cpus(2.0)";
         if input.is_empty() {
             return Ok(Self::One);
         }
         let name: Ident = input.parse().map_err(|error| Error::new(error.span(), OPTIONS))?;
+        if name == "stream" && input.is_empty() {
+            return Ok(Self::Stream);
+        }
         if name != "returns" {
             return Err(Error::new(name.span(), OPTIONS));
         }
@@ -59,13 +64,15 @@ struct Shape {
     /// What `submit` returns, and the function that makes it.
     submitted: TokenStream,
     submit: TokenStream,
-    /// What archives the function's value.
+    /// From the function's value, what the worker is told.
     encode: TokenStream,
     check: TokenStream,
+    options: TokenStream,
 }
 
 impl Returns {
-    fn shape(self, value: &TokenStream) -> Shape {
+    fn shape(self, remote: &Remote) -> Shape {
+        let value = &remote.value();
         let private = quote!(::rdist::__private);
         match self {
             Self::One => Shape {
@@ -73,21 +80,38 @@ impl Returns {
                 name: quote!(),
                 submitted: quote!(::rdist::ObjectRef<#value>),
                 submit: quote!(#private::submit),
-                encode: quote!(#private::encode),
+                encode: quote!(#private::encode(cx, &value)),
                 check: quote!(),
+                options: quote!(),
             },
             Self::Tuple(count) => Shape {
                 parameter: quote!(),
                 name: quote!(),
                 submitted: quote!(<#value as #private::Several>::References),
                 submit: quote!(#private::submit_several::<#value>),
-                encode: quote!(#private::encode_several),
+                encode: quote!(#private::encode_several(cx, &value)),
+                options: quote!(),
                 check: quote! {
                     const _: () = ::core::assert!(
                         <#value as #private::Several>::COUNT == #count,
                         "the function returns a tuple of another length than `returns` says"
                     );
                 },
+            },
+            Self::Stream => Shape {
+                parameter: quote!(),
+                name: quote!(),
+                submitted: quote!(::rdist::ObjectStream<#value>),
+                submit: quote!(#private::submit_stream::<#value>),
+                encode: {
+                    let item = remote.unwrap(quote!(item));
+                    quote!(#private::yield_all(cx, value, |item| {
+                        let item: #value = #item;
+                        ::core::result::Result::Ok(item)
+                    }))
+                },
+                check: quote!(),
+                options: quote!(::rdist::__stream_option_methods!();),
             },
             Self::Each => Shape {
                 parameter: quote!(returns: usize,),
@@ -96,8 +120,9 @@ impl Returns {
                     ::std::vec::Vec<::rdist::ObjectRef<<#value as #private::List>::Item>>
                 },
                 submit: quote!(#private::submit_each::<#value>),
-                encode: quote!(#private::encode_each),
+                encode: quote!(#private::encode_each(cx, &value)),
                 check: quote!(),
+                options: quote!(),
             },
         }
     }
@@ -108,7 +133,10 @@ pub(crate) fn expand(returns: Returns, mut function: ItemFn) -> Result<TokenStre
         let text = "a task is a plain function; for methods put #[rdist::actor] on the impl block";
         return Err(Error::new_spanned(receiver, text));
     }
-    let remote = Remote::of(&function.sig, "a task")?;
+    let remote = match returns {
+        Returns::Stream => Remote::of_stream(&function.sig)?,
+        _ => Remote::of(&function.sig, "a task")?,
+    };
     let name = function.sig.ident.clone();
     let text = name.to_string();
     let visibility = function.vis.clone();
@@ -125,9 +153,19 @@ pub(crate) fn expand(returns: Returns, mut function: ItemFn) -> Result<TokenStre
 
     let (parameters, names, packed) = (remote.submit_parameters(), remote.names(), remote.packed());
     let value = remote.value();
-    let Shape { parameter, name: count, submitted, submit, encode, check } = returns.shape(&value);
+    let Shape { parameter, name: count, submitted, submit, encode, check, options } =
+        returns.shape(&remote);
     let unpack = remote.unpack();
-    let result = remote.unwrap(remote.invoke(quote!(#inner), None));
+    let result = match returns {
+        Returns::Stream => {
+            let items = remote.invoke(quote!(#inner), None);
+            quote!(let value = #items;)
+        }
+        _ => {
+            let result = remote.unwrap(remote.invoke(quote!(#inner), None));
+            quote!(let value: #value = #result;)
+        }
+    };
     let here = run_here(&function, &remote, &inner);
     let own = quote!(concat!(module_path!(), "::", #text));
     Ok(quote! {
@@ -150,8 +188,8 @@ pub(crate) fn expand(returns: Returns, mut function: ItemFn) -> Result<TokenStre
             {
                 let _ = &arguments;
                 #unpack
-                let value: #value = #result;
-                #encode(cx, &value)
+                #result
+                #encode
             }
 
             #check
@@ -192,6 +230,7 @@ pub(crate) fn expand(returns: Returns, mut function: ItemFn) -> Result<TokenStre
             impl With {
                 ::rdist::__option_methods!();
                 ::rdist::__task_option_methods!();
+                #options
 
                 /// Submits the task; the value is there when it has run.
                 pub fn submit(self, cx: &::rdist::Context, #parameter #parameters)

@@ -173,11 +173,12 @@ fn self_stands_for_the_actor_in_every_signature() {
 }
 
 #[test]
-fn what_a_task_returns_is_said_in_one_of_three_ways() {
+fn what_a_task_returns_is_said_in_one_of_four_ways() {
     let parse = |code| parse2::<Returns>(code);
     assert_eq!(parse(quote!()).unwrap(), Returns::One);
     assert_eq!(parse(quote!(returns = 3)).unwrap(), Returns::Tuple(3));
     assert_eq!(parse(quote!(returns = each)).unwrap(), Returns::Each);
+    assert_eq!(parse(quote!(stream)).unwrap(), Returns::Stream);
     let cases = [
         (quote!(returns = 1), "a tuple of 2 to 12 values"),
         (quote!(returns = many), "takes `returns = 3`"),
@@ -186,6 +187,63 @@ fn what_a_task_returns_is_said_in_one_of_three_ways() {
     ];
     for (code, wanted) in cases {
         let said = parse(code).unwrap_err().to_string();
+        assert!(said.contains(wanted), "{said}");
+    }
+}
+
+#[test]
+fn a_task_that_yields_returns_an_iterator() {
+    let expand = |code| crate::task::expand(Returns::Stream, parse2(code).unwrap());
+    assert!(
+        expand(quote!(
+            fn f(n: u32) -> impl Iterator<Item = u32> {
+                0..n
+            }
+        ))
+        .is_ok()
+    );
+    assert!(
+        expand(quote!(
+            fn f() -> Box<dyn Iterator<Item = Result<u32>> + Send> {
+                x
+            }
+        ))
+        .is_ok()
+    );
+    let cases = [
+        (
+            quote!(
+                fn f() -> Vec<u32> {
+                    x
+                }
+            ),
+            "returns `impl Iterator<Item = T>`",
+        ),
+        (
+            quote!(
+                fn f() {}
+            ),
+            "returns `impl Iterator<Item = T>`",
+        ),
+        (
+            quote!(
+                async fn f() -> impl Iterator<Item = u32> {
+                    x
+                }
+            ),
+            "no `async fn`",
+        ),
+        (
+            quote!(
+                fn f<T>() -> impl Iterator<Item = T> {
+                    x
+                }
+            ),
+            "a task cannot be generic",
+        ),
+    ];
+    for (code, wanted) in cases {
+        let said = refusal(expand(code));
         assert!(said.contains(wanted), "{said}");
     }
 }

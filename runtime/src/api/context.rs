@@ -306,6 +306,24 @@ impl Context {
         }
     }
 
+    /// Submits a plain task that yields; the reference is to its stream.
+    pub(crate) fn submit_stream(
+        &self,
+        function: u64,
+        options: TaskOptions,
+        arguments: Vec<Argument>,
+    ) -> Held {
+        let process = self.process();
+        match self.request((function, TaskKind::Plain, 0), options, arguments) {
+            Ok((spec, arguments)) => {
+                let held = process.submit_stream(spec);
+                drop(arguments);
+                held
+            }
+            Err((id, error)) => process.failed(id.stream(), error),
+        }
+    }
+
     /// What is sent to submit a task, with what must be held until then; or its id, and why it
     /// cannot be sent.
     fn request(

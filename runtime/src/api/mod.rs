@@ -16,6 +16,7 @@ pub(crate) mod object;
 pub(crate) mod options;
 pub(crate) mod pool;
 pub(crate) mod several;
+pub(crate) mod stream;
 pub(crate) mod value;
 pub(crate) mod view;
 pub(crate) mod writing;

@@ -4,7 +4,9 @@ use std::time::Duration;
 
 use rdist_scheduler::id::WorkerId;
 use rdist_scheduler::resource::{Amount, Resources};
-use rdist_scheduler::spec::{ActorOptions, Backoff, LabelRule, LabelSelector, Policy, Strategy};
+use rdist_scheduler::spec::{
+    ActorOptions, Backoff, LabelRule, LabelSelector, Policy, Strategy, StreamPolicy,
+};
 
 use super::fault::ErrorPredicate;
 
@@ -125,6 +127,11 @@ impl TaskOptions {
     /// Retries after a process ran out of memory.
     pub fn oom_retries(&mut self, n: u32) {
         self.policy().memory_retries = n;
+    }
+
+    /// Items that a stream holds.
+    pub fn buffer(&mut self, n: u32) {
+        self.policy().stream = Some(StreamPolicy::new(n.max(1)));
     }
 
     /// Pauses before retries.
@@ -328,6 +335,21 @@ macro_rules! __task_option_methods {
             most: ::core::time::Duration,
         ) -> Self {
             self.options.backoff(first, most);
+            self
+        }
+    };
+}
+
+/// The builder methods of tasks that yield alone.
+#[doc(hidden)]
+#[macro_export]
+macro_rules! __stream_option_methods {
+    () => {
+        /// At most so many values may be there that the consumer has not taken; then the task
+        /// waits until half of them are, and its CPUs are free for others. 64 by default.
+        #[must_use]
+        pub fn buffer(mut self, n: u32) -> Self {
+            self.options.buffer(n);
             self
         }
     };

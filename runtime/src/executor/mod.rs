@@ -12,6 +12,7 @@
 //! concurrent  one actor whose calls run beside each other
 //! call_task   a call that waits without a thread
 //! saving      one actor that saves its state, and tells the ends of calls with it
+//! yielding    what a task that yields has to know of its consumer
 //! registry    the program's functions
 //! launch      how `main` finds out what this process is for
 //! submission  a program that a person started: it submits itself
@@ -35,6 +36,7 @@ pub(crate) mod slots;
 pub(crate) mod submission;
 pub(crate) mod turns;
 pub(crate) mod wait;
+pub(crate) mod yielding;
 
 /// Environment variable with the number of the inherited socket.
 pub const EXECUTOR_FD: &str = "RDIST_EXECUTOR_FD";

@@ -230,6 +230,11 @@ impl Process {
                 self.restores.insert(actor, state);
             }
             ToExecutor::Cancel(task) => self.cancelled(task),
+            ToExecutor::Credit { task, consumed } => {
+                if let Some(running) = self.running.get(&task) {
+                    running.credit(consumed);
+                }
+            }
             ToExecutor::DropActor(actor) => {
                 if let Some((_, mailbox)) = self.actors.remove(&actor) {
                     self.slots.push(Work::EndActor(mailbox));
@@ -346,6 +351,21 @@ impl Process {
         let made = |index| self.objects.made(Reference { object: spec.id.object(index), owner });
         let held = (0..spec.returns).map(made).collect();
         self.send(&FromExecutor::Submit(spec));
+        held
+    }
+
+    /// Sends a task that yields; the reference is to its stream.
+    pub(crate) fn submit_stream(&'static self, spec: TaskSpec) -> Held {
+        let held = self.objects.made(Reference { object: spec.id.stream(), owner: self.worker });
+        self.send(&FromExecutor::Submit(spec));
+        held
+    }
+
+    /// A reference to an item of a stream that this process holds, which is asked for.
+    pub(crate) fn want_item(&self, reference: Reference) -> Held {
+        // What asks for it counts the process as its holder.
+        let held = self.objects.made(reference);
+        self.want(&held);
         held
     }
 

@@ -18,6 +18,7 @@ use super::process::{Encoded, Process};
 use super::registry::{Body, DRIVER};
 use super::slots::Work;
 use super::wait::{Parker, Why};
+use super::yielding::Yielding;
 use crate::api::argument::Arguments;
 use crate::api::context::{Context, Driver};
 use crate::api::error::{Error, Failure, shorten};
@@ -56,6 +57,8 @@ pub(crate) struct Running {
     /// Whether its end, or its wait, is the turn of another task.
     takes_turns: bool,
     waits: Mutex<Waits>,
+    /// How it yields, if it does.
+    pub(crate) stream: Option<Yielding>,
     children: AtomicU64,
     puts: AtomicU32,
     is_cancelled: AtomicBool,
@@ -92,6 +95,7 @@ impl Running {
             blocks: frees_cpus && !spec.request.is_none(),
             takes_turns: spec.takes_turns(),
             waits: Mutex::default(),
+            stream: spec.stream().map(Yielding::new),
             children: AtomicU64::new(0),
             puts: AtomicU32::new(0),
             is_cancelled: AtomicBool::new(false),
@@ -117,6 +121,10 @@ impl Running {
 
     pub(super) fn cancel(&self) {
         self.is_cancelled.store(true, Ordering::SeqCst);
+        self.wake();
+    }
+
+    pub(super) fn wake(&self) {
         let sleepers = self.sleepers.lock().unwrap_or_else(PoisonError::into_inner);
         sleepers.iter().for_each(|parker| parker.notify());
         drop(sleepers);
@@ -386,6 +394,9 @@ pub(super) fn end_of(
     let error = |cause| Outcome::Failed(TaskError { task, cause });
     let mut held = Vec::new();
     let (outcome, values) = match result {
+        Ok(_) if let Some(stream) = &job.running.stream => {
+            (Outcome::Streamed(stream.made.load(Ordering::Relaxed)), Vec::new())
+        }
         Ok(_) if job.spec.returns == 0 => (Outcome::Returned(Vec::new()), Vec::new()),
         Ok(mut encoded) if job.spec.returns as usize == 1 + encoded.more.len() => {
             let more = std::mem::take(&mut encoded.more);

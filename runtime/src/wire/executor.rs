@@ -100,6 +100,35 @@ pub enum FromExecutor {
         /// At most [`MAX_SAVED_CALLS`].
         calls: Vec<CallEnd>,
     },
+    /// A task that runs here yields a value.
+    Yielded {
+        /// The task.
+        task: TaskId,
+        /// Which try, from `Run`.
+        attempt: u32,
+        /// Which item.
+        index: u32,
+        /// The value.
+        value: Value,
+        /// References inside it.
+        contains: Vec<Reference>,
+    },
+    /// It waits until so many of its items are taken; answered by `Credit`.
+    CreditWanted {
+        /// The task.
+        task: TaskId,
+        /// How many.
+        wanted: u32,
+    },
+    /// A program here has taken so many items of a stream.
+    Consumed {
+        /// The task that yields them.
+        task: TaskId,
+        /// Its owner.
+        owner: WorkerId,
+        /// How many.
+        count: u32,
+    },
     /// A value was put; a block lies in a segment that this executor may write.
     Put {
         /// The object.
@@ -208,6 +237,13 @@ pub enum ToExecutor {
     },
     /// The task should end itself.
     Cancel(TaskId),
+    /// So many items of a running task are taken.
+    Credit {
+        /// The task.
+        task: TaskId,
+        /// How many.
+        consumed: u32,
+    },
     /// The actor ends; its pending calls are answered by the worker.
     DropActor(ActorId),
     /// Answer to a look-up: the actor and its supervisor.

@@ -288,6 +288,9 @@ impl FakeWorker {
             FromExecutor::SegmentWanted { len: 0 } => {}
             FromExecutor::SegmentWanted { len } => self.grant(by, len),
             FromExecutor::MemoryGiven { .. } => panic!("nobody wanted memory"),
+            FromExecutor::Yielded { .. }
+            | FromExecutor::CreditWanted { .. }
+            | FromExecutor::Consumed { .. } => panic!("no scenario yields"),
             FromExecutor::Event(json) => self.events.push(json),
         }
     }
@@ -379,6 +382,7 @@ impl FakeWorker {
                     self.ready(by, task.object(0), value, returned.contains);
                 }
             }
+            Outcome::Streamed(_) => panic!("no scenario yields"),
             Outcome::Failed(error) | Outcome::Retryable(error) => {
                 self.objects.insert(task.object(0), Object::Failed(error));
                 self.start_tasks();

@@ -80,7 +80,7 @@ impl ClusterCore {
             return;
         }
         match outcome {
-            Outcome::Returned(_) => self.end_job(job, JobState::Succeeded),
+            Outcome::Returned(_) | Outcome::Streamed(_) => self.end_job(job, JobState::Succeeded),
             Outcome::Failed(error) | Outcome::Retryable(error) => match error.cause {
                 Cause::ExecutorDied(_) | Cause::WorkerDied { .. } => self.try_again(job, error),
                 _ => self.end_job(job, JobState::Failed(error)),

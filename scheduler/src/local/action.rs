@@ -101,6 +101,15 @@ pub enum LocalAction {
         /// The task.
         task: TaskId,
     },
+    /// Tell a running task how many of its items are taken.
+    Credit {
+        /// Where it runs.
+        executor: ExecutorId,
+        /// The task.
+        task: TaskId,
+        /// How many.
+        consumed: u32,
+    },
     /// End an actor that shares its executor with others.
     DropActor {
         /// Where it lives.

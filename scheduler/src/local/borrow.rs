@@ -29,6 +29,14 @@ impl LocalCore {
             PeerMessage::Finished { task, attempt, outcome } => {
                 self.peer_finished(from, task, attempt, outcome);
             }
+            PeerMessage::Yielded { task, attempt, index, value } => {
+                self.peer_yielded(from, (task, attempt), index, value);
+            }
+            PeerMessage::CreditWanted { task, attempt, wanted } => {
+                self.producer_asks(from, (task, attempt), wanted);
+            }
+            PeerMessage::Credit { task, consumed } => self.credit(from, task, consumed),
+            PeerMessage::Consumed { task, count } => self.consumed(task, self.me, count),
             PeerMessage::Settled { task, attempt } => self.settled(from, task, attempt),
             PeerMessage::Call(assignment) => self.called(from, assignment),
             PeerMessage::Locate { object, fetches } => self.locate(from, object, fetches),
@@ -68,6 +76,9 @@ impl LocalCore {
             PeerMessage::ActorKill { actor } => self.actor_kill(from, actor),
             PeerMessage::Cancel { task, attempt, mode } => {
                 self.peer_cancels(from, task, attempt, mode);
+            }
+            PeerMessage::CancelMissed { task, attempt, mode } => {
+                self.cancel_missed(from, task, attempt, mode);
             }
             PeerMessage::CancelRequested { task, mode } => {
                 self.cancel_requested(task, self.me, mode);

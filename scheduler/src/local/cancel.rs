@@ -6,6 +6,8 @@
 //! would end the actor. Children are the tasks and calls that a running task has submitted so far;
 //! they are owned where it runs.
 
+use core::time::Duration;
+
 use super::{LocalAction, LocalCore};
 use crate::id::{ExecutorId, TaskId, WorkerId};
 use crate::message::{CancelMode, PeerMessage};
@@ -13,8 +15,8 @@ use crate::outcome::{Cause, TaskError};
 use crate::spec::TaskKind;
 use crate::task::{TaskKey, TaskState};
 
-/// Cancellations that came before their tasks and are kept, for each worker.
-const MAX_EARLY: usize = 4_096;
+/// After that time a worker that does not have a task yet is told again to cancel it.
+const TELL_AGAIN: Duration = Duration::from_millis(5);
 
 impl LocalCore {
     /// A program here wants a task of `owner` ended.
@@ -41,27 +43,36 @@ impl LocalCore {
             }
             return;
         }
-        // The assignment comes from the head, over another link.
-        let early = &mut self.peer(from).cancelled_early;
-        if early.len() >= MAX_EARLY {
-            early.clear();
-        }
-        early.insert((task, attempt));
+        // It comes from the head, over another link; or its end is on its way.
+        self.send(from, PeerMessage::CancelMissed { task, attempt, mode });
     }
 
-    /// Fails a task that has just come, if its end was asked for before.
-    pub(super) fn was_cancelled_early(&mut self, key: TaskKey) -> bool {
-        let entry = &self.tasks[key];
-        let (task, attempt, owner) = (entry.spec.id, entry.attempt, entry.owner);
-        let Some(peer) = self.peers.get_mut(&owner) else { return false };
-        if peer.cancelled_early.is_empty() || !peer.cancelled_early.remove(&(task, attempt)) {
-            return false;
+    /// A worker was to cancel a task of this one that it does not have. What ended there has been
+    /// said before; else the task is still under way, and the worker is told again.
+    pub(super) fn cancel_missed(
+        &mut self,
+        from: WorkerId,
+        task: TaskId,
+        attempt: u32,
+        mode: CancelMode,
+    ) {
+        let Some(key) = self.tasks.find(task, self.me) else { return };
+        let entry = &mut self.tasks[key];
+        let is_there = matches!(entry.state,
+            TaskState::Placed { worker } | TaskState::Called { worker, .. } if worker == from);
+        if is_there && entry.attempt == attempt && entry.cancelled {
+            entry.extra().cancel = mode;
+            self.set_timer(key, self.now + TELL_AGAIN);
         }
-        self.fail(key, TaskError { task, cause: Cause::Cancelled });
-        true
     }
 
-    fn cancel(&mut self, key: TaskKey, mode: CancelMode) {
+    /// A worker is told again to cancel a task.
+    pub(super) fn cancel_again(&mut self, key: TaskKey) {
+        let mode = self.tasks[key].extra().cancel;
+        self.cancel_alone(key, mode);
+    }
+
+    pub(super) fn cancel(&mut self, key: TaskKey, mode: CancelMode) {
         let mut open = vec![(key, self.tasks[key].stamp)];
         while let Some((key, stamp)) = open.pop() {
             let Some(entry) = self.tasks.current(key, stamp) else { continue };

@@ -283,7 +283,7 @@ impl LocalCore {
             return;
         }
         let may_run_again = match outcome {
-            Outcome::Returned(_) => false,
+            Outcome::Returned(_) | Outcome::Streamed(_) => false,
             Outcome::Retryable(_) => true,
             Outcome::Failed(error) => {
                 is_loss(&error.cause) || matches!(error.cause, Cause::TimedOut { .. })

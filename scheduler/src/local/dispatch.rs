@@ -179,9 +179,7 @@ impl LocalCore {
 
     /// Takes a task off its executor, and what it holds with it. A call holds nothing itself.
     pub(super) fn stop_running(&mut self, key: TaskKey) {
-        if self.tasks[key].extra.is_some() {
-            self.stop_timer(key);
-        }
+        self.stop_timer(key);
         if let TaskState::Running { executor, slot, blocked, since, .. } = self.tasks[key].state {
             if let Some(process) = self.executors.get_mut(&executor) {
                 process.running.swap_remove(slot as usize);

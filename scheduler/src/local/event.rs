@@ -5,7 +5,7 @@ use std::sync::Arc;
 use crate::checkpoint::EndedCall;
 use crate::id::{ActorId, ExecutorId, GroupId, JobId, ObjectId, TaskId, WorkerId};
 use crate::message::{CancelMode, FromHead, PeerMessage};
-use crate::outcome::{Death, Outcome};
+use crate::outcome::{Death, Outcome, Returned};
 use crate::spec::{Reference, TaskSpec};
 
 /// What happened on this worker, or was said to it.
@@ -52,6 +52,37 @@ pub enum LocalEvent {
         state: Vec<u8>,
         /// The calls.
         calls: Vec<EndedCall>,
+    },
+    /// A task that runs in `executor` yields a value, which is in the runtime's table.
+    Yielded {
+        /// The process.
+        executor: ExecutorId,
+        /// The task.
+        task: TaskId,
+        /// Which try.
+        attempt: u32,
+        /// Which item.
+        index: u32,
+        /// What it is.
+        value: Returned,
+    },
+    /// A task that runs in `executor` waits until so many of its items are taken.
+    CreditWanted {
+        /// The process.
+        executor: ExecutorId,
+        /// The task.
+        task: TaskId,
+        /// How many.
+        wanted: u32,
+    },
+    /// A program here has taken so many items of a stream.
+    Consumed {
+        /// The task that yields them.
+        task: TaskId,
+        /// Its owner.
+        owner: WorkerId,
+        /// How many.
+        count: u32,
     },
     /// `by` put a value, which is in the runtime's table, and refers to it.
     Put {

@@ -31,8 +31,9 @@ pub(super) struct HeadLink {
     pub(super) met: Vec<WorkerId>,
     /// Assigned tasks that have ended.
     pub(super) ended: Vec<(TaskId, u32)>,
-    /// Own tasks that were taken back from the head, and may be placed all the same.
-    /// With the try, and the worker where that has ended, if it has.
+    /// Own tasks that were taken back from the head, and may have been placed all the same: with
+    /// the last try, and the worker where that has ended, if it has. Kept for as long as the job,
+    /// so that what is still said about such a try is never taken for news of another one.
     unspilled: FastMap<TaskId, (u32, Option<WorkerId>)>,
     /// Drivers that have ended here, until the head ends their job.
     pub(super) drivers: BTreeMap<JobId, (u32, Outcome)>,
@@ -83,6 +84,11 @@ impl LocalCore {
     pub(super) fn unspill(&mut self, task: TaskId, attempt: u32, ended_at: Option<WorkerId>) {
         self.head.unspilled.insert(task, (attempt, ended_at));
         self.send_head(ToHead::Unspill { task });
+    }
+
+    /// The number of the first try of an own task that comes, or comes again.
+    pub(super) fn first_try(&self, task: TaskId) -> u32 {
+        self.head.unspilled.get(&task).map_or(0, |(last, _)| last + 1)
     }
 
     /// Says something to the head, after what was batched before.
@@ -180,12 +186,11 @@ impl LocalCore {
         let Some(key) = self.tasks.find(task, self.me) else {
             if let Some(&(of, ended_at)) = self.head.unspilled.get(&task)
                 && of == attempt
+                && worker != self.me
+                && ended_at != Some(worker)
             {
-                self.head.unspilled.remove(&task);
-                if worker != self.me && ended_at != Some(worker) {
-                    let mode = CancelMode { force: false, children: true };
-                    self.send(worker, PeerMessage::Cancel { task, attempt, mode });
-                }
+                let mode = CancelMode { force: false, children: true };
+                self.send(worker, PeerMessage::Cancel { task, attempt, mode });
             }
             return;
         };

@@ -22,6 +22,8 @@ pub enum Holder {
     Result(WorkerId),
     /// An actor that may be made again, by its arguments or by what its creation returned.
     Actor(ActorId),
+    /// A stream whose consumer has not taken the item.
+    Stream(TaskId),
     /// The memory of how a lost value could be made again.
     Lineage(TaskId),
 }
@@ -35,6 +37,7 @@ impl fmt::Display for Holder {
             Self::Worker(worker) => write!(f, "{worker}"),
             Self::Result(worker) => write!(f, "a result for {worker}"),
             Self::Actor(actor) => write!(f, "{actor}"),
+            Self::Stream(task) => write!(f, "stream of {task}"),
             Self::Lineage(task) => write!(f, "lineage of {task}"),
         }
     }
@@ -66,6 +69,9 @@ impl LocalCore {
                 super::actors::held_for_life(&supervised.spec, self.me)
                     .for_each(|one| found(one.object, Holder::Actor(*actor)));
             }
+        }
+        for (task, stream) in &self.streams {
+            stream.held(*task).for_each(|object| found(object, Holder::Stream(*task)));
         }
         for record in self.lineage.iter() {
             let task = record.spec.id;

@@ -65,9 +65,7 @@ impl LocalCore {
         }
         self.peer(from).hosted.insert(spec.id);
         let key = self.insert_task(Arc::new(spec), from, attempt, ExecutorId(0));
-        if !self.was_cancelled_early(key) {
-            self.host_call(key);
-        }
+        self.host_call(key);
     }
 
     /// A call is for an actor that lives here, or did.

@@ -35,6 +35,8 @@ impl LocalCore {
         self.readings.retain(|object, _| object.task.job() != job);
         self.lineage.forget(|task| task.job() == job);
         self.paces.forget_job(job);
+        self.superseding.retain(|(task, _), _| task.job() != job);
+        self.streams.retain(|task, _| task.job() != job);
         self.head.forget_job(job);
         self.shares.forget(job);
         self.outbox.waiting.retain(|deferred| match &deferred.what {
@@ -63,6 +65,7 @@ impl LocalCore {
                 _ => self.detach(key),
             }
             self.leave_bundle(key);
+            self.stop_timer(key);
             let id = self.tasks.remove(key).spec.id;
             self.tasks.rivals(id);
         }
@@ -124,7 +127,6 @@ impl LocalCore {
             peer.placed.retain(|task| task.job() != job);
             peer.hosted.retain(|task| task.job() != job);
             peer.actors.retain(|actor| actor.0.job() != job);
-            peer.cancelled_early.retain(|(task, _)| task.job() != job);
             peer.settling.retain(|(task, _), _| task.job() != job);
         }
     }

@@ -15,6 +15,7 @@
 //! | `ahead` | short tasks wait in their executor for their turn |
 //! | `outcome` | a task ends: results, failures |
 //! | `retry` | time limits, and what follows a try that failed |
+//! | `stream` | tasks yield values, and their consumers take them |
 //! | `cancel` | tasks are cancelled, and their children |
 //! | `executors` | processes start, die, stop |
 //! | `objects` | references and values, as their owner |
@@ -53,6 +54,7 @@ mod outcome;
 mod peers;
 mod recover;
 mod retry;
+mod stream;
 mod submit;
 mod views;
 
@@ -72,6 +74,7 @@ use crate::object::{Lineage, ObjectEntry};
 use crate::outcome::TaskError;
 use crate::resource::{Ledger, Resources};
 use crate::share::Shares;
+use crate::spec::Assignment;
 use crate::task::{ReadyQueue, TaskKey, TaskTable};
 use crate::time::Timestamp;
 
@@ -89,6 +92,7 @@ use head::HeadLink;
 use history::History;
 use peers::{Outbox, Peer};
 use retry::Timers;
+use stream::Stream;
 
 /// What a [`LocalCore`] has to know of its worker.
 #[derive(Debug, Clone)]
@@ -151,6 +155,10 @@ pub struct LocalCore {
     /// Workers that get an object of this one at this moment, and from whom.
     readings: FastMap<ObjectId, Vec<broadcast::Reading>>,
     lineage: Lineage,
+    /// Streams of own tasks.
+    streams: FastMap<TaskId, Stream>,
+    /// Newer tries of other owners' tasks that wait here for the end of an older one.
+    superseding: FastMap<(TaskId, WorkerId), Assignment>,
     executors: FastMap<ExecutorId, Executor>,
     pools: FastMap<JobId, ExecutorId>,
     /// Executors for one task at a time that have none.
@@ -193,6 +201,8 @@ enum Step {
     Recover(ObjectId),
     /// A call that need not keep its place in order has its arguments.
     Joins(TaskKey, u64),
+    /// A newer try may begin: the older one has ended.
+    Supersede(TaskId, WorkerId),
     /// Calls of that submitter may go on.
     Lane(ActorId, ExecutorId),
     /// Calls from that worker may go on.
@@ -219,6 +229,8 @@ impl LocalCore {
             adopted: FastMap::default(),
             readings: FastMap::default(),
             lineage: Lineage::new(config.lineage_records),
+            streams: FastMap::default(),
+            superseding: FastMap::default(),
             executors: FastMap::default(),
             pools: FastMap::default(),
             idle: FastMap::default(),
@@ -254,6 +266,13 @@ impl LocalCore {
             LocalEvent::Saved { executor, actor, state, calls } => {
                 self.saved(executor, actor, state, calls);
             }
+            LocalEvent::Yielded { executor, task, attempt, index, value } => {
+                self.yielded(executor, (task, attempt), index, value);
+            }
+            LocalEvent::CreditWanted { executor, task, wanted } => {
+                self.credit_wanted(executor, task, wanted);
+            }
+            LocalEvent::Consumed { task, owner, count } => self.consumed(task, owner, count),
             LocalEvent::Wanted { by, reference } => self.wanted(by, reference),
             LocalEvent::Retained { by, reference } => self.retained(by, reference),
             LocalEvent::Released { by, object } => self.released(by, object),
@@ -359,6 +378,11 @@ impl LocalCore {
                     Step::LetGo(object) => self.let_go(object),
                     Step::Recover(object) => self.recover(object),
                     Step::Joins(key, stamp) => self.joins(key, stamp),
+                    Step::Supersede(task, owner) => {
+                        if let Some(assignment) = self.superseding.remove(&(task, owner)) {
+                            self.assigned(assignment);
+                        }
+                    }
                     Step::Lane(actor, submitter) => self.advance_lane(actor, submitter),
                     Step::Mailbox(actor, caller) => self.advance_mailbox(actor, caller),
                     Step::Grouped(key, stamp) => {

@@ -150,6 +150,9 @@ impl LocalCore {
             let gone = self.lineage.unuse(object.task);
             self.steps.extend(gone.into_iter().map(Step::LetGo));
         }
+        if object.is_stream() {
+            self.stream_dropped(object.task);
+        }
         self.give_back_adopted(object);
     }
 

@@ -11,7 +11,7 @@ use crate::id::{ActorId, ExecutorId, GroupId, ObjectId, TaskId, WorkerId};
 use crate::message::{PeerMessage, ToHead};
 use crate::object::{Borrow, ObjectEntry, Tries, Value};
 use crate::outcome::{Cause, Outcome, Returned, TaskError};
-use crate::spec::{TaskKind, TaskSpec};
+use crate::spec::{Reference, TaskKind, TaskSpec};
 use crate::task::{TaskEntry, TaskKey, TaskState};
 
 impl LocalCore {
@@ -36,7 +36,7 @@ impl LocalCore {
                 let shared = !options.own_process;
                 self.actor_lives_here(key, executor, shared);
             }
-            (TaskKind::ActorCreate(options), Outcome::Failed(_) | Outcome::Retryable(_)) => {
+            (TaskKind::ActorCreate(options), _) => {
                 self.stop_running(key);
                 if options.own_process {
                     self.stop_executor(executor, false);
@@ -83,11 +83,15 @@ impl LocalCore {
     /// Forgets a task and lets go of what it refers to.
     pub(super) fn drop_task(&mut self, key: TaskKey) -> TaskEntry {
         self.leave_bundle(key);
+        self.stop_timer(key);
         let entry = self.tasks.remove(key);
         for (rival, stamp) in self.tasks.rivals(entry.spec.id) {
             self.satisfied(rival, stamp);
         }
         let spec = &entry.spec;
+        if !self.superseding.is_empty() && self.superseding.contains_key(&(spec.id, entry.owner)) {
+            self.steps.push_back(Step::Supersede(spec.id, entry.owner));
+        }
         if let Some(worker) = only_worker(spec)
             && entry.owner == self.me
             && let Some(pinned) = self.pinned.get_mut(&worker)
@@ -111,7 +115,10 @@ impl LocalCore {
 
     /// The outcome of an own task's current attempt, which ran on `runner`.
     pub(super) fn settle_outcome(&mut self, key: TaskKey, outcome: Outcome, runner: WorkerId) {
-        let mut outcome = outcome;
+        if self.begins_anew(key) {
+            return self.discard_values(self.tasks[key].spec.id, &outcome);
+        }
+        let mut outcome = self.complete(key, outcome);
         let is_retryable = matches!(outcome, Outcome::Retryable(_));
         if let TaskState::Placed { worker } | TaskState::Called { worker, .. } =
             self.tasks[key].state
@@ -137,6 +144,8 @@ impl LocalCore {
         let spec = Arc::clone(&self.tasks[key].spec);
         let tries = self.tasks[key].tries();
         match outcome {
+            outcome if spec.stream().is_some() => self.stream_ended(&spec, tries, outcome),
+            Outcome::Streamed(_) => self.store_results(&spec, tries, Vec::new(), runner),
             Outcome::Returned(values) => {
                 self.history.ended(spec.id, tries.attempt, runner, self.now);
                 self.store_results(&spec, tries, values, runner);
@@ -201,7 +210,7 @@ impl LocalCore {
     }
 
     /// Keeps what is needed to make these values again, if that is allowed.
-    fn record(&mut self, spec: &Arc<TaskSpec>, tries: Tries, in_arena: &[ObjectId]) {
+    pub(super) fn record(&mut self, spec: &Arc<TaskSpec>, tries: Tries, in_arena: &[ObjectId]) {
         let mut fresh = 0;
         let is_known = self.lineage.contains(spec.id);
         if !is_known && tries.losses() >= spec.max_retries {
@@ -263,11 +272,11 @@ impl LocalCore {
                     self.steps.push_back(Step::Mailbox(actor, entry.owner));
                 }
             }
-            TaskState::BackingOff { .. } => self.stop_timer(key),
             TaskState::Spilled { .. }
             | TaskState::Waiting { .. }
             | TaskState::Naming
-            | TaskState::Grouping => {}
+            | TaskState::Grouping
+            | TaskState::BackingOff { .. } => {}
         }
     }
 
@@ -285,19 +294,30 @@ impl LocalCore {
                 inside.extend(value.contains.iter().copied());
             }
         }
-        if !inside.is_empty() {
-            for reference in &inside {
-                self.hold(*reference);
-            }
-            let held = inside.into_iter().map(|reference| reference.object).collect();
-            self.peer(owner).settling.entry((task, attempt)).or_default().push(held);
-        }
+        self.hold_until_settled(owner, (task, attempt), inside);
         self.send_settled(owner, PeerMessage::Finished { task, attempt, outcome }, free);
+    }
+
+    /// Keeps references inside a result alive until its owner counts them.
+    pub(super) fn hold_until_settled(
+        &mut self,
+        owner: WorkerId,
+        of: (TaskId, u32),
+        inside: Vec<Reference>,
+    ) {
+        if inside.is_empty() {
+            return;
+        }
+        for reference in &inside {
+            self.hold(*reference);
+        }
+        let held = inside.into_iter().map(|reference| reference.object).collect();
+        self.peer(owner).settling.entry(of).or_default().push(held);
     }
 
     /// A value that was made here for another owner: an arena value stays until the owner frees
     /// it, an inline one goes with the message unless somebody here refers to it.
-    fn keep_for_owner(
+    pub(super) fn keep_for_owner(
         &mut self,
         owner: WorkerId,
         object: ObjectId,
@@ -370,7 +390,7 @@ impl LocalCore {
                     self.discard_value(task.object(index), value.inline, from);
                 }
             }
-            (None, Outcome::Failed(_) | Outcome::Retryable(_)) => {}
+            (None, Outcome::Streamed(_) | Outcome::Failed(_) | Outcome::Retryable(_)) => {}
         }
         if has_references {
             self.send_settled(from, PeerMessage::Settled { task, attempt }, SmallVec::new());

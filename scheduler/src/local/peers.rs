@@ -30,8 +30,6 @@ pub(super) struct Peer {
     /// References inside results that it has not counted yet, by attempt and in the order in which
     /// the results were sent: a task that its owner forgot and submitted again has several.
     pub(super) settling: FastMap<(TaskId, u32), SmallVec<[Vec<ObjectId>; 1]>>,
-    /// Tasks of it, with their tries, whose end it asked for before they came.
-    pub(super) cancelled_early: FastSet<(TaskId, u32)>,
     pub(super) retains_sent: u64,
     pub(super) retains_answered: u64,
 }

@@ -153,6 +153,9 @@ impl LocalCore {
             Some(entry) if entry.is_owned() && matches!(entry.value, Value::Absent) => {}
             _ => return,
         }
+        if !self.streams.is_empty() && self.awaits_item(object) {
+            return;
+        }
         if !object.is_put() && self.tasks.find(task, self.me).is_some() {
             return;
         }

@@ -28,9 +28,9 @@ use crate::time::Timestamp;
 /// The shortest first pause after a want of memory: others have to end to make room.
 const MEMORY_PAUSE: Duration = Duration::from_secs(1);
 
-/// Times at which something is due for a task, with its stamp: the end of its limit or pause.
+/// Times at which something is due for a task: the end of its limit or pause.
 #[derive(Debug, Default)]
-pub(super) struct Timers(BTreeSet<(Timestamp, TaskKey, u64)>);
+pub(super) struct Timers(BTreeSet<(Timestamp, TaskKey)>);
 
 impl Timers {
     pub(super) fn len(&self) -> usize {
@@ -73,6 +73,7 @@ impl LocalCore {
             self.life_is_over(key);
         }
         let Some(pause) = self.count(key, kind) else { return false };
+        self.stop_timer(key);
         let entry = &mut self.tasks[key];
         entry.attempt += 1;
         entry.assigned = false;
@@ -155,34 +156,30 @@ impl LocalCore {
         }
     }
 
-    fn set_timer(&mut self, key: TaskKey, due: Timestamp) {
-        let entry = &mut self.tasks[key];
-        entry.extra().due = Some(due);
-        self.timers.0.insert((due, key, entry.stamp));
+    pub(super) fn set_timer(&mut self, key: TaskKey, due: Timestamp) {
+        self.stop_timer(key);
+        self.tasks[key].extra().due = Some(due);
+        self.timers.0.insert((due, key));
     }
 
-    /// Stops a task's timer, before the task goes or gets another stamp.
+    /// Stops a task's timer: it goes, or waits for something else.
     pub(super) fn stop_timer(&mut self, key: TaskKey) {
         let entry = &mut self.tasks[key];
-        let stamp = entry.stamp;
         if let Some(due) = entry.extra.as_mut().and_then(|extra| extra.due.take()) {
-            self.timers.0.remove(&(due, key, stamp));
+            self.timers.0.remove(&(due, key));
         }
     }
 
     /// Does what is due.
     pub(super) fn strike_timers(&mut self) {
-        while let Some(&(due, key, stamp)) = self.timers.0.first()
+        while let Some(&(due, key)) = self.timers.0.first()
             && due <= self.now
         {
-            self.timers.0.pop_first();
-            if self.tasks.current(key, stamp).is_none() {
-                continue;
-            }
-            self.tasks[key].extra().due = None;
+            self.stop_timer(key);
             match self.tasks[key].state {
                 TaskState::BackingOff { .. } => self.begin(key),
                 TaskState::Running { .. } => self.over_time(key),
+                TaskState::Placed { .. } | TaskState::Called { .. } => self.cancel_again(key),
                 _ => {}
             }
         }
@@ -212,6 +209,22 @@ impl LocalCore {
         match outcome {
             Outcome::Retryable(error) if !matches!(entry.spec.kind, TaskKind::Plain) => {
                 Outcome::Failed(error)
+            }
+            Outcome::Streamed(_) if entry.spec.stream().is_none() => {
+                let reason = "it yielded values, and was to return some".to_owned();
+                Outcome::Failed(TaskError { task, cause: Cause::Refused { reason } })
+            }
+            outcome => outcome,
+        }
+    }
+
+    /// What an end means to the owner: a try that says it yielded more than has come was lost.
+    pub(super) fn complete(&self, key: TaskKey, outcome: Outcome) -> Outcome {
+        let task = self.tasks[key].spec.id;
+        match outcome {
+            Outcome::Streamed(count) if self.misses_items(task, count) => {
+                let reason = "items of its stream were lost on their way".to_owned();
+                Outcome::Failed(TaskError { task, cause: Cause::WorkerDied { reason } })
             }
             outcome => outcome,
         }

@@ -2,9 +2,9 @@
 
 use std::sync::Arc;
 
-use super::{ExecutorRole, LocalCore, Step};
+use super::{ExecutorRole, LocalAction, LocalCore, Step};
 use crate::actor::ActorState;
-use crate::id::{ExecutorId, TaskId, WorkerId};
+use crate::id::{ExecutorId, ObjectId, TaskId, WorkerId};
 use crate::object::{Borrow, ObjectEntry, Value, Waiter};
 use crate::outcome::{Cause, TaskError};
 use crate::spec::{Assignment, Strategy, TaskKind, TaskSpec};
@@ -15,16 +15,21 @@ impl LocalCore {
         if !self.listens(by) {
             return;
         }
+        if spec.stream().is_some() && matches!(spec.kind, TaskKind::Plain) {
+            return self.stream_submitted(by, spec);
+        }
         let known = self.tasks.find(spec.id, self.me).is_some() || self.results_exist(&spec);
         for index in 0..spec.returns {
-            self.hold_return(by, &spec, index);
+            self.hold_made(by, spec.id.object(index));
         }
         if known {
             return;
         }
         // An actor that is dead is made anew when its maker runs again, as a further life.
-        let attempt = self.last_life(&spec).map_or(0, |life| life + 1);
-        let key = self.insert_task(spec, self.me, attempt, by);
+        let key = match self.last_life(&spec) {
+            Some(life) => self.insert_task(spec, self.me, life + 1, by),
+            None => self.insert_new(spec, by),
+        };
         self.begin(key);
     }
 
@@ -50,13 +55,16 @@ impl LocalCore {
         entry.supervised.as_ref().map(|supervised| supervised.life)
     }
 
-    /// The submitter refers to a value that its task will return.
-    fn hold_return(&mut self, by: ExecutorId, spec: &TaskSpec, index: u32) {
-        let object = spec.id.object(index);
+    /// The submitter refers to a value that its task will make.
+    pub(super) fn hold_made(&mut self, by: ExecutorId, object: ObjectId) {
         let Some(executor) = self.executors.get_mut(&by) else { return };
-        if !executor.holds.insert(object) {
-            return;
+        if executor.holds.insert(object) {
+            self.own(object);
         }
+    }
+
+    /// One holder more of an object that a task of this worker makes, or will.
+    pub(super) fn own(&mut self, object: ObjectId) {
         let me = self.me;
         let entry =
             self.objects.entry(object).or_insert_with(|| ObjectEntry::new(me, Borrow::Owned));
@@ -68,6 +76,16 @@ impl LocalCore {
                 self.drop_leftover(object);
             }
         }
+    }
+
+    /// An own task that is submitted for the first time, or again after it was forgotten.
+    pub(super) fn insert_new(&mut self, spec: Arc<TaskSpec>, by: ExecutorId) -> TaskKey {
+        let first = self.first_try(spec.id);
+        let key = self.insert_task(spec, self.me, first, by);
+        if first > 0 {
+            self.tasks[key].extra().spared = first;
+        }
+        key
     }
 
     /// Makes an entry, which holds what the task refers to.
@@ -101,6 +119,9 @@ impl LocalCore {
 
     /// An own task starts its life, or its next attempt.
     pub(super) fn begin(&mut self, key: TaskKey) {
+        if self.tasks[key].spec.policy.is_some() {
+            self.set_stream_start(key);
+        }
         let spec = Arc::clone(&self.tasks[key].spec);
         match &spec.kind {
             TaskKind::Plain if self.strands(key) => {}
@@ -264,6 +285,10 @@ impl LocalCore {
 
     /// The head wants this worker to run a task.
     pub(super) fn assigned(&mut self, assignment: Assignment) {
+        if self.waits_for_older_try(&assignment) {
+            self.superseding.insert((assignment.spec.id, assignment.owner), assignment);
+            return;
+        }
         let Assignment { spec, attempt, owner } = assignment;
         let (id, is_mine) = (spec.id, owner == self.me);
         if matches!(spec.kind, TaskKind::Bundle { .. }) {
@@ -300,9 +325,29 @@ impl LocalCore {
         if owner != WorkerId::HEAD {
             self.peer(owner).hosted.insert(id);
         }
-        if !self.was_cancelled_early(key) {
-            self.resolve(key, TaskState::Waiting { here: true });
+        self.resolve(key, TaskState::Waiting { here: true });
+    }
+
+    /// A new try of a task of another owner, of which an older one is here that cannot become the
+    /// newer one: it was cancelled, or yields from another item on. It has to end first.
+    fn waits_for_older_try(&mut self, assignment: &Assignment) -> bool {
+        let (task, owner) = (assignment.spec.id, assignment.owner);
+        if owner == self.me {
+            return false;
         }
+        let Some(key) = self.tasks.find(task, owner) else { return false };
+        let entry = &mut self.tasks[key];
+        let becomes_newer = !entry.cancelled && entry.spec.stream().is_none();
+        if becomes_newer || assignment.attempt <= entry.attempt {
+            return false;
+        }
+        if let TaskState::Running { executor, .. } = entry.state {
+            entry.cancelled = true;
+            self.act(LocalAction::Cancel { executor, task });
+            return true;
+        }
+        self.fail(key, TaskError { task, cause: Cause::Cancelled });
+        false
     }
 
     /// An assignment names a task that is here already.

@@ -34,6 +34,7 @@ use std::sync::Arc;
 use crate::group::Slot;
 use crate::hash::FastMap;
 use crate::id::{ExecutorId, TaskId, WorkerId};
+use crate::message::CancelMode;
 use crate::object::Tries;
 use crate::spec::{TaskKind, TaskSpec};
 use crate::time::Timestamp;
@@ -82,7 +83,11 @@ pub(crate) struct Extra {
     pub(crate) memory: u32,
     /// This try has run over its time limit, and was told to end.
     pub(crate) timed_out: bool,
-    /// When its timer strikes, with its present stamp.
+    /// It yields, and its submitter has come again: once this try has ended, it begins anew.
+    pub(crate) again: bool,
+    /// How it was cancelled, where its worker has to be told again.
+    pub(crate) cancel: CancelMode,
+    /// When its timer strikes.
     pub(crate) due: Option<Timestamp>,
 }
 

@@ -30,6 +30,7 @@ impl Harm {
             Cause::OwnerDied | Cause::ObjectLost | Cause::WorkerDied { .. } => self.workers_died,
             Cause::Cancelled | Cause::TimedOut { .. } => self.workers_died,
             Cause::NameTaken { .. }
+            | Cause::EndOfStream
             | Cause::ExecutorDied(_)
             | Cause::Panicked { .. }
             | Cause::Refused { .. } => false,

@@ -1,6 +1,8 @@
 //! Simulated executors: processes that run programs and talk to their worker over rings.
 
 pub mod end;
+mod reading;
+mod stream;
 mod submit;
 
 use std::collections::{BTreeMap, VecDeque};
@@ -15,7 +17,9 @@ use rdist_scheduler::spec::{Reference, TaskKind, TaskSpec};
 
 use super::cluster::{Event, Simulation};
 use super::network::{Address, mix};
-use super::workload::{Op, Program, driver_program, task_program};
+use super::workload::{Op, Program, driver_program, stream_program, task_program};
+
+use stream::Reading;
 
 /// A value in a worker's table.
 #[derive(Debug, Clone)]
@@ -35,6 +39,7 @@ pub enum Command {
     /// The actor that is made next is made from this.
     Restore(ActorId, Vec<u8>),
     Cancel(TaskId),
+    Credit(TaskId, u32),
     DropActor(ActorId),
     Stop,
 }
@@ -45,6 +50,8 @@ pub struct Process {
     pub up: bool,
     /// Its job has ended, or it was told to go: what it holds counts no longer.
     pub leaving: bool,
+    /// Actors that are to end, of which it has not heard.
+    pub dropped: FastSet<ActorId>,
     pub runs: BTreeMap<u64, Run>,
     /// How many places in it refer to an object.
     holds: FastMap<ObjectId, u32>,
@@ -103,6 +110,13 @@ pub struct Run {
     inner: bool,
     blocked: bool,
     failed: bool,
+    /// The stream that it reads.
+    pub stream: Option<Reading>,
+    /// What it has yielded, and how many of that were taken, as far as it knows.
+    yielded: u32,
+    taken: u32,
+    /// It waits until so many are.
+    credit: Option<u32>,
 }
 
 impl Process {
@@ -111,6 +125,7 @@ impl Process {
             role,
             up: false,
             leaving: false,
+            dropped: FastSet::default(),
             runs: BTreeMap::new(),
             holds: FastMap::default(),
             views: FastSet::default(),
@@ -165,8 +180,10 @@ impl Simulation {
                 }
             }
             Command::Cancel(task) => self.cancel(worker, executor, task),
+            Command::Credit(task, taken) => self.credit(worker, executor, task, taken),
             Command::DropActor(actor) => {
                 let Some(process) = self.process(worker, executor) else { return };
+                process.dropped.remove(&actor);
                 let calls = process.actors.remove(&actor).map(|actor| actor.calls);
                 for run in calls.into_iter().flatten() {
                     self.forget_run(At { worker, executor, run });
@@ -188,6 +205,12 @@ impl Simulation {
     fn run_task(&mut self, worker: WorkerId, executor: ExecutorId, spec: Arc<TaskSpec>, n: u32) {
         let program = match &spec.kind {
             TaskKind::Driver => driver_program(word(&spec, 0), self.mix_of(spec.id.job())),
+            TaskKind::Plain if n < u32::from(spec.body[12]) => {
+                Program { ops: vec![Op::Compute(100_000_000_000)], returns: Vec::new() }
+            }
+            TaskKind::Plain if spec.stream().is_some() => {
+                stream_program(word(&spec, 0), spec.body[10].into())
+            }
             TaskKind::Plain => task_program(word(&spec, 0), spec.body[8], spec.borrowed.len()),
             TaskKind::ActorCreate(_) | TaskKind::ActorCall { .. } => Program {
                 ops: vec![Op::Compute(mix(word(&spec, 0), 5) % 200_000)],
@@ -214,6 +237,7 @@ impl Simulation {
             TaskKind::ActorCall { actor, .. } => Some(actor),
             _ => None,
         };
+        let taken = spec.stream().map_or(0, |stream| stream.consumed);
         let run = Run {
             spec,
             attempt: n,
@@ -229,6 +253,10 @@ impl Simulation {
             inner: false,
             blocked: false,
             failed: false,
+            stream: None,
+            yielded: 0,
+            taken,
+            credit: None,
         };
         let Some(process) = self.process(worker, executor) else { return };
         process.runs.insert(at.run, run);
@@ -259,6 +287,10 @@ impl Simulation {
                 }
                 continue;
             }
+            if run.stream.is_some() {
+                self.read_on(at);
+                continue;
+            }
             let Some(op) = run.program.ops.get(run.next).cloned() else { return self.finish(at) };
             run.next += 1;
             match op {
@@ -274,6 +306,12 @@ impl Simulation {
                     let object = run.slots[slot].object;
                     self.let_go(at, object);
                 }
+                Op::Stream { child, take, keep } => self.open_stream(at, &child, take, keep),
+                Op::Yield { seed, inline, contains } => {
+                    if !self.yield_item(at, seed, inline, &contains) {
+                        return;
+                    }
+                }
                 Op::Spawn { own_process, cpus, named, place } => {
                     self.spawn(at, own_process, cpus, (named, place));
                 }
@@ -282,135 +320,6 @@ impl Simulation {
                 Op::Call { actor, dependencies } => self.call(at, actor, &dependencies),
             }
         }
-    }
-
-    /// Reads the next wanted value; false if it has to wait.
-    fn read_wanted(&mut self, at: At) -> bool {
-        let Some(run) = self.running(at) else { return false };
-        let Some(reference) = run.wants.front().copied() else { return true };
-        let (task, object) = (run.spec.id, reference.object);
-        let takes_turns = run.spec.takes_turns();
-        let Some(process) = self.process(at.worker, at.executor) else { return false };
-        if !process.views.contains(&object) {
-            let waiting = process.waiting.entry(object).or_default();
-            let first = waiting.is_empty();
-            waiting.push(at.run);
-            if let Some(run) = process.runs.get_mut(&at.run) {
-                run.blocked = true;
-            }
-            let executor = at.executor;
-            self.say(at.worker, executor, LocalEvent::Blocked { executor, task }, Vec::new());
-            if takes_turns {
-                self.turn(at.worker, executor);
-            }
-            if first {
-                let wanted = LocalEvent::Wanted { by: executor, reference };
-                self.say(at.worker, executor, wanted, Vec::new());
-            }
-            return false;
-        }
-        if self.workers[&at.worker].processes[&at.executor].leaving
-            && !self.workers[&at.worker].table.contains_key(&object)
-        {
-            return false; // its job has ended, and it will not read on
-        }
-        let value = self.checked_value(at.worker, object);
-        let known = self.oracle.get(object).is_some();
-        let contains = match self.workers[&at.worker].table.get(&object) {
-            Some(stored) => stored.contains.clone(),
-            None => Vec::new(),
-        };
-        let Some(run) = self.running(at) else { return false };
-        run.wants.pop_front();
-        if known {
-            run.read = mix(run.read, value);
-        }
-        let inner = run.inner;
-        self.calls.observed(object.task, value);
-        if inner {
-            self.let_go(at, object);
-            return true;
-        }
-        let Some(run) = self.running(at) else { return false };
-        run.inner = true;
-        run.wants.extend(&contains);
-        for inner in contains {
-            self.hold(at, inner, true);
-        }
-        true
-    }
-
-    fn delivered(
-        &mut self,
-        worker: WorkerId,
-        executor: ExecutorId,
-        object: ObjectId,
-        error: Option<Arc<TaskError>>,
-    ) {
-        let Some(process) = self.process(worker, executor) else { return };
-        let waiting = process.waiting.remove(&object).unwrap_or_default();
-        if let Some(error) = &error {
-            for run in &waiting {
-                let at = At { worker, executor, run: *run };
-                if !self.runs_for_nobody(at) {
-                    self.excuse(object.task, error);
-                }
-            }
-        }
-        let Some(process) = self.process(worker, executor) else { return };
-        if error.is_none() && process.holds.contains_key(&object) {
-            process.views.insert(object);
-        }
-        for number in waiting {
-            let at = At { worker, executor, run: number };
-            let Some(run) = self.running(at) else { continue };
-            run.blocked = false;
-            let (task, inner) = (run.spec.id, run.inner);
-            if error.is_some() {
-                run.failed = true;
-                run.wants.pop_front();
-                if inner {
-                    self.let_go(at, object);
-                }
-            }
-            self.say(worker, executor, LocalEvent::Unblocked { executor, task }, Vec::new());
-            self.step_soon(at, 0);
-        }
-    }
-
-    /// A head that restarted may place a task again whose first run had just ended: the owner has
-    /// its result, and may have freed what the second run reads, and what its children read.
-    fn runs_for_nobody(&self, at: At) -> bool {
-        let mut next = Some(at);
-        while let Some(at) = next {
-            if self.has_no_owner(at) {
-                return true;
-            }
-            next = self.parent_of(at);
-        }
-        false
-    }
-
-    /// The run that submitted what runs there.
-    fn parent_of(&self, at: At) -> Option<At> {
-        let spec = &self.workers[&at.worker].processes[&at.executor].runs.get(&at.run)?.spec;
-        let parent = Some(spec.parent).filter(|parent| *parent != spec.id)?;
-        self.workers.iter().find_map(|(worker, of)| {
-            of.processes.iter().find_map(|(executor, process)| {
-                let (run, _) = process.runs.iter().find(|(_, run)| run.spec.id == parent)?;
-                Some(At { worker: *worker, executor: *executor, run: *run })
-            })
-        })
-    }
-
-    fn has_no_owner(&self, at: At) -> bool {
-        let Some(worker) = self.workers.get(&at.worker) else { return true };
-        let Some(run) = worker.processes[&at.executor].runs.get(&at.run) else { return true };
-        let task = run.spec.id;
-        let Some(here) = worker.core.tasks().find(|view| view.task == task) else { return true };
-        let owner = self.workers.get(&here.owner);
-        here.owner != WorkerId::HEAD
-            && owner.is_none_or(|owner| !owner.core.tasks().any(|view| view.task == task))
     }
 
     /// One more place in the process refers to an object.
@@ -435,19 +344,6 @@ impl Simulation {
             let event = LocalEvent::Released { by: at.executor, object };
             self.say(at.worker, at.executor, event, Vec::new());
         }
-    }
-
-    /// The value in the worker's table, which must be there and right.
-    fn checked_value(&self, worker: WorkerId, object: ObjectId) -> u64 {
-        let Some(stored) = self.workers[&worker].table.get(&object) else {
-            panic!("{object:?} is read on {worker}, where it is not");
-        };
-        if let Some(expected) = self.oracle.get(object) {
-            assert_eq!(stored.value, expected.value, "{object:?} has a wrong value");
-            let contains = stored.contains.iter().map(|inner| inner.object);
-            assert!(contains.eq(expected.contains.iter().copied()), "{object:?} contains others");
-        }
-        stored.value
     }
 
     fn say(

@@ -4,11 +4,16 @@
 //! and so that an oracle, which runs nothing, knows every value. A value is a hash of the seed and
 //! of all that the task read.
 
-use rdist_scheduler::hash::FastMap;
-use rdist_scheduler::id::{ObjectId, TaskId};
+mod oracle;
+mod trouble;
+
 use rdist_scheduler::spec::GroupStrategy;
 
-use super::network::{Rng, mix};
+use super::network::Rng;
+
+pub use oracle::Oracle;
+use trouble::stream;
+pub use trouble::{Trouble, stream_program};
 
 /// Where a program keeps its references: those in its arguments first, then its own in order.
 pub type Slot = usize;
@@ -27,6 +32,19 @@ pub enum Op {
     /// Waits for a value, and reads it and those that it refers to.
     Get(Slot),
     Drop(Slot),
+    /// Submits a task that yields, takes so many of its values, and drops the stream; one more
+    /// than there are is its end. `keep`: each taken one takes a slot.
+    Stream {
+        child: Child,
+        take: u32,
+        keep: bool,
+    },
+    /// Yields a value with these references inside.
+    Yield {
+        seed: u64,
+        inline: bool,
+        contains: Vec<Slot>,
+    },
     /// Makes an actor; it takes no slot.
     Spawn {
         own_process: bool,
@@ -58,6 +76,20 @@ pub struct Child {
     pub place: Placing,
     pub inline: bool,
     pub priority: i32,
+    /// What it yields; 0: it returns a value.
+    pub items: u32,
+    pub trouble: Trouble,
+}
+
+impl Child {
+    /// What the task has to know of itself.
+    pub fn body(&self) -> Vec<u8> {
+        let Trouble { fails, hangs, stubborn } = self.trouble;
+        let mut body = self.seed.to_le_bytes().to_vec();
+        body.extend([self.depth, u8::from(self.inline), self.items as u8]);
+        body.extend([fails, hangs, u8::from(stubborn)]);
+        body
+    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -90,6 +122,10 @@ pub struct Mix {
     /// Actors hold CPUs. Not where drivers die: actors live as long as their job, and each try of
     /// its driver makes others.
     pub actors_hold: bool,
+    /// Tasks fail, hang and yield.
+    pub trouble: bool,
+    /// Some that hang have to be killed, with what runs beside them.
+    pub stubborn: bool,
 }
 
 /// The function whose runs are short, but for a few.
@@ -124,10 +160,18 @@ pub fn task_program(seed: u64, depth: u8, borrowed: usize) -> Program {
                 place: if rng.one_in(5) { Placing::Spread } else { Placing::Default },
                 inline: rng.one_in(2),
                 priority: 0,
+                items: 0,
+                trouble: Trouble::default(),
             }));
             slots += 1;
         }
-        program.ops.extend((slots - children as usize..slots).map(Op::Get));
+        if rng.one_in(4) {
+            let (op, kept) = stream(&mut rng, Trouble::default());
+            program.ops.push(op);
+            program.ops.extend((slots..slots + kept).map(Op::Get));
+            slots += kept;
+        }
+        program.ops.extend((borrowed..borrowed + children as usize).map(Op::Get));
         program.ops.push(Op::Compute(rng.below(1_000_000)));
     }
     if rng.one_in(4) {
@@ -152,13 +196,14 @@ pub fn driver_program(seed: u64, what: Mix) -> Program {
     while left > 0 {
         let count = (1 + driver.rng.below(20)).min(left);
         left -= count;
-        match driver.rng.below(if what.plain { 1 } else { 9 }) {
+        match driver.rng.below(if what.plain { 1 } else { 10 }) {
             0 | 1 => driver.independent(count),
             2 => driver.chain(count),
             3 => driver.fan(count),
             4 => driver.nested(count),
             5 => driver.actors(count),
             6 | 7 => driver.group(count),
+            8 => driver.streams(count),
             _ => driver.references(count),
         }
         if driver.rng.one_in(3) {
@@ -191,6 +236,9 @@ impl Writer {
             8 => Placing::Only(self.rng.next()),
             _ => Placing::Default,
         };
+        // What waits for others must not be short of time.
+        let may_hang = depth == 0 && borrowed.is_empty();
+        let trouble = Trouble::some(&mut self.rng, self.what, may_hang);
         self.ops.push(Op::Submit(Child {
             seed: self.rng.next(),
             depth,
@@ -200,6 +248,8 @@ impl Writer {
             place,
             inline: self.rng.one_in(2),
             priority: if self.rng.one_in(8) { 1 } else { 0 },
+            items: 0,
+            trouble,
         }));
         self.slots += 1;
         self.slots - 1
@@ -344,8 +394,20 @@ impl Writer {
             place,
             inline: self.rng.one_in(2),
             priority: 0,
+            items: 0,
+            trouble: Trouble::default(),
         }));
         self.slots += 1;
+    }
+
+    fn streams(&mut self, count: u64) {
+        for _ in 0..1 + count / 6 {
+            let mut trouble = Trouble::some(&mut self.rng, self.what, false);
+            trouble.fails = trouble.fails.min(2);
+            let (op, kept) = stream(&mut self.rng, trouble);
+            self.ops.push(op);
+            self.slots += kept;
+        }
     }
 
     fn references(&mut self, count: u64) {
@@ -371,76 +433,5 @@ impl Writer {
         self.ops.push(Op::Put { seed, inline, contains });
         self.slots += 1;
         self.slots - 1
-    }
-}
-
-/// What a value must be.
-#[derive(Debug, Clone)]
-pub struct Expected {
-    pub value: u64,
-    pub contains: Vec<ObjectId>,
-}
-
-/// Knows every value before it is made.
-#[derive(Debug, Default)]
-pub struct Oracle {
-    values: FastMap<ObjectId, Expected>,
-}
-
-impl Oracle {
-    pub fn get(&self, object: ObjectId) -> Option<&Expected> {
-        self.values.get(&object)
-    }
-
-    pub fn put(&mut self, object: ObjectId, seed: u64, contains: Vec<ObjectId>) {
-        self.values.insert(object, Expected { value: mix(seed, 1), contains });
-    }
-
-    /// What reading a value adds to what a program has read; none for results of calls.
-    pub fn read(&self, read: u64, object: ObjectId) -> u64 {
-        let Some(expected) = self.values.get(&object) else { return read };
-        let inside = expected.contains.iter().filter_map(|object| self.values.get(object));
-        inside.fold(mix(read, expected.value), |read, inner| mix(read, inner.value))
-    }
-
-    /// Enters the results of a task and of all that it will submit.
-    pub fn submit(&mut self, task: TaskId, child: &Child, slot: impl Fn(Slot) -> ObjectId) {
-        let object = task.object(0);
-        if self.values.contains_key(&object) {
-            return;
-        }
-        let read = child.dependencies.iter().map(|n| slot(*n));
-        let mut read = read.fold(child.seed, |read, object| match self.values.get(&object) {
-            Some(expected) => mix(read, expected.value),
-            None => read,
-        });
-        let program = task_program(child.seed, child.depth, child.borrowed.len());
-        let mut own: Vec<ObjectId> = child.borrowed.iter().map(|n| slot(*n)).collect();
-        let (mut children, mut puts) = (0, 0);
-        for op in &program.ops {
-            match op {
-                Op::Submit(grandchild) => {
-                    let id = task.child(children);
-                    children += 1;
-                    self.submit(id, grandchild, &(|n: Slot| own[n]) as &dyn Fn(Slot) -> ObjectId);
-                    own.push(id.object(0));
-                }
-                Op::Put { seed, contains, .. } => {
-                    let id = task.put(puts);
-                    puts += 1;
-                    self.put(id, *seed, contains.iter().map(|slot| own[*slot]).collect());
-                    own.push(id);
-                }
-                Op::Get(slot) => read = self.read(read, own[*slot]),
-                Op::Compute(_)
-                | Op::Drop(_)
-                | Op::Spawn { .. }
-                | Op::Call { .. }
-                | Op::Reserve { .. }
-                | Op::Return(_) => {}
-            }
-        }
-        let contains = program.returns.iter().map(|slot| own[*slot]).collect();
-        self.values.insert(object, Expected { value: read, contains });
     }
 }

@@ -53,6 +53,9 @@ impl Dispatch {
                 self.keep(object, Stored::Inline(value.into()));
             }
             LocalAction::Cancel { executor, task } => self.cancel(executor, task),
+            LocalAction::Credit { executor, task, consumed } => {
+                self.send(executor, &ToExecutor::Credit { task, consumed });
+            }
             LocalAction::DropActor { executor, actor } => {
                 self.send(executor, &ToExecutor::DropActor(actor));
             }
@@ -100,6 +103,9 @@ impl Dispatch {
                 .filter(|(_, returned)| returned.inline)
                 .map(|(index, _)| task.object(index))
                 .collect(),
+            PeerMessage::Yielded { task, index, value, .. } if value.inline => {
+                vec![task.object(*index)]
+            }
             PeerMessage::Located { object, place: Place::Inline } => vec![*object],
             _ => Vec::new(),
         };

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use rdist_scheduler::checkpoint::{Applied, EndedCall};
 use rdist_scheduler::id::{ActorId, ExecutorId, ObjectId, TaskId};
 use rdist_scheduler::local::LocalEvent;
-use rdist_scheduler::outcome::Outcome;
+use rdist_scheduler::outcome::{Outcome, Returned};
 use rdist_scheduler::spec::{Strategy, TaskKind, TaskSpec};
 
 use super::Dispatch;
@@ -55,12 +55,27 @@ impl Dispatch {
             FromExecutor::Saved { actor, state, calls } => {
                 return self.saved(by, actor, state, calls);
             }
+            FromExecutor::Yielded { task, attempt, index, value, contains } => {
+                if index >= ObjectId::MAX_RETURNS {
+                    return Err(format!("{task} yields a value with the number {index}"));
+                }
+                let object = task.object(index);
+                self.check_job(by, object)?;
+                let (size, inline) = size_of(&value);
+                self.store(by, object, value)?;
+                let value = Returned { size, inline, contains };
+                self.tell(LocalEvent::Yielded { executor: by, task, attempt, index, value });
+            }
+            FromExecutor::CreditWanted { task, wanted } => {
+                self.tell(LocalEvent::CreditWanted { executor: by, task, wanted });
+            }
+            FromExecutor::Consumed { task, owner, count } => {
+                self.check_job(by, task.stream())?;
+                self.tell(LocalEvent::Consumed { task, owner, count });
+            }
             FromExecutor::Put { object, value, contains } => {
                 self.check_job(by, object)?;
-                let (size, inline) = match &value {
-                    Value::Inline(bytes) => (bytes.len() as u64, true),
-                    Value::Block(block) => (block.len, false),
-                };
+                let (size, inline) = size_of(&value);
                 self.store(by, object, value)?;
                 self.tell(LocalEvent::Put { by, object, size, inline, contains });
             }
@@ -220,5 +235,13 @@ impl Dispatch {
         } else {
             self.free_block(surplus);
         }
+    }
+}
+
+/// Bytes of a value, and whether they ride in the message.
+fn size_of(value: &Value) -> (u64, bool) {
+    match value {
+        Value::Inline(bytes) => (bytes.len() as u64, true),
+        Value::Block(block) => (block.len, false),
     }
 }

@@ -130,6 +130,9 @@ impl Dispatch {
         for (object, bytes) in frame.values {
             let announced = match &frame.message {
                 PeerMessage::Finished { task, .. } => *task == object.task,
+                PeerMessage::Yielded { task, index, value, .. } => {
+                    value.inline && *index == object.index() && *task == object.task
+                }
                 PeerMessage::Located { object: located, place } => {
                     *located == object && *place == Place::Inline
                 }

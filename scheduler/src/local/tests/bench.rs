@@ -101,6 +101,11 @@ impl TaskBuilder {
         self
     }
 
+    pub(super) fn returns(mut self, returns: u32) -> Self {
+        self.spec.returns = returns;
+        self
+    }
+
     pub(super) fn child_of(mut self, parent: TaskId, index: u64) -> Self {
         (self.spec.id, self.spec.parent) = (parent.child(index), parent);
         self

@@ -12,3 +12,4 @@ mod plain;
 mod policy;
 mod random;
 mod scale;
+mod stream;

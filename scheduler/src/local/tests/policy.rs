@@ -182,16 +182,30 @@ fn whoever_refers_to_a_result_may_cancel_its_task_elsewhere() {
 }
 
 #[test]
-fn a_cancellation_that_overtakes_its_task_is_not_lost() {
-    let (mut bench, _, _) = Bench::with_pool(2.0);
+fn a_cancellation_that_overtakes_its_task_is_said_again() {
+    let (mut bench, driver, _) = Bench::with_pool(2.0);
     let mode = asked(false);
-    bench.peer_says(PEER, PeerMessage::Cancel { task: task(3), attempt: 1, mode });
+    let (task_there, attempt) = (task(3), 1);
+    bench.peer_says(PEER, PeerMessage::Cancel { task: task_there, attempt, mode });
+    bench.claim_send(PEER, PeerMessage::CancelMissed { task: task_there, attempt, mode });
+    // As the owner: until the task is there, or has ended there.
+    bench.submit(driver, TaskBuilder::new(1).cpus(9.0));
+    bench.claim_spilled();
+    bench.head_says(FromHead::Placed(vec![(task(1), 0, PEER)]));
+    bench.want(driver, mine(1));
+    bench.cancel(1, false);
+    let cancel = PeerMessage::Cancel { task: task(1), attempt: 0, mode };
+    for _ in 0..3 {
+        bench.claim_send(PEER, cancel.clone());
+        bench.peer_says(PEER, PeerMessage::CancelMissed { task: task(1), attempt: 0, mode });
+        bench.pass_time();
+    }
+    bench.claim_send(PEER, cancel);
+    let outcome = Outcome::Failed(TaskError { task: task(1), cause: Cause::Cancelled });
+    bench.peer_says(PEER, PeerMessage::Finished { task: task(1), attempt: 0, outcome });
+    assert_eq!(bench.claim_delivery(driver, 1).unwrap().cause, Cause::Cancelled);
+    bench.peer_says(PEER, PeerMessage::CancelMissed { task: task(1), attempt: 0, mode });
     bench.claim_nothing();
-    let assigned = TaskBuilder::new(3).assignment(1, PEER);
-    bench.head_says(FromHead::Assigned(vec![assigned]));
-    let outcome = Outcome::Failed(TaskError { task: task(3), cause: Cause::Cancelled });
-    bench.claim_send(PEER, PeerMessage::Finished { task: task(3), attempt: 1, outcome });
-    assert_eq!(bench.claim_head(), ToHead::Ended(vec![(task(3), 1)]));
 }
 
 #[test]

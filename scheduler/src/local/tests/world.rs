@@ -257,7 +257,7 @@ impl World {
                     });
                 }
             }
-            LocalAction::ActorFound { .. } => {}
+            LocalAction::ActorFound { .. } | LocalAction::Credit { .. } => {}
             LocalAction::RunAhead { .. } | LocalAction::Recall { .. } => {
                 unreachable!("here every run takes milliseconds")
             }

@@ -14,7 +14,7 @@ use rdist_scheduler::time::Timestamp;
 use super::{Event, MILLISECOND, Simulation, Worker};
 use crate::checker::Usage;
 use crate::executor::end::number;
-use crate::executor::{Command, Process, Stored};
+use crate::executor::{Command, Process, Run, Stored};
 use crate::network::Address;
 
 impl Worker {
@@ -122,7 +122,9 @@ impl Simulation {
                 let up = self.now + MILLISECOND + self.rng.below(20 * MILLISECOND);
                 self.agenda.at(up & !1, Event::ProcessUp(worker, executor));
             }
-            LocalAction::StopExecutor { executor, .. } => {
+            LocalAction::StopExecutor { executor, force } => {
+                // One that will not end takes along what runs beside it.
+                self.harm.executors_died |= force && self.options.faults.executors;
                 at.usage.end_executor(executor);
                 if let Some(process) = at.processes.get_mut(&executor) {
                     process.leaving = true;
@@ -170,8 +172,14 @@ impl Simulation {
             LocalAction::Cancel { executor, task } => {
                 self.order(worker, executor, Command::Cancel(task));
             }
+            LocalAction::Credit { executor, task, consumed } => {
+                self.order(worker, executor, Command::Credit(task, consumed));
+            }
             LocalAction::DropActor { executor, actor } => {
                 at.usage.end((executor, actor.0));
+                if let Some(process) = at.processes.get_mut(&executor) {
+                    process.dropped.insert(actor);
+                }
                 self.order(worker, executor, Command::DropActor(actor));
             }
             LocalAction::ActorFound { .. } => {}
@@ -203,7 +211,12 @@ impl Simulation {
         for (executor, process) in at.processes.iter().filter(|(_, process)| !process.leaving) {
             let viewed = process.views.contains(&object);
             assert!(!viewed, "{object:?} is freed while {executor} of {worker} reads it");
-            for run in process.runs.values() {
+            // The calls of an actor that was ended are cut off before their executor hears of it.
+            let is_cut_off = |run: &Run| {
+                matches!(run.spec.kind,
+                    TaskKind::ActorCall { actor, .. } if process.dropped.contains(&actor))
+            };
+            for run in process.runs.values().filter(|run| !is_cut_off(run)) {
                 let used = run.spec.dependencies.iter().any(|d| d.object == object);
                 assert!(!used, "{object:?} is freed under {:?} on {worker}", run.spec.id);
             }
@@ -257,6 +270,9 @@ impl Simulation {
             PeerMessage::Finished { task, outcome: Outcome::Returned(all), .. } => {
                 let inline = (0..).zip(all).filter(|(_, returned)| returned.inline);
                 inline.map(|(index, _)| value(task.object(index))).collect()
+            }
+            PeerMessage::Yielded { task, index, value: item, .. } if item.inline => {
+                vec![value(task.object(*index))]
             }
             PeerMessage::Located { object, place: Place::Inline } => vec![value(*object)],
             _ => Vec::new(),

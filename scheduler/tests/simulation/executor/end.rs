@@ -10,7 +10,7 @@ use rdist_scheduler::outcome::{Cause, Outcome, Returned, TaskError};
 use rdist_scheduler::spec::{Reference, TaskKind};
 
 use super::submit::is_unordered;
-use super::{Actor, At, Stored, Waiting, word};
+use super::{Actor, At, Stored, Waiting, stream::Reading, word};
 use crate::cluster::Simulation;
 use crate::workload::Op;
 
@@ -23,7 +23,7 @@ impl Simulation {
         let inline = spec.body.get(9).is_none_or(|inline| *inline == 1);
         let contains: Vec<Reference> =
             run.program.returns.iter().map(|slot| run.slots[*slot]).collect();
-        let (mut value, failed) = (run.read, run.failed);
+        let (mut value, failed, yielded) = (run.read, run.failed, run.yielded);
         let mut next_call = None;
         match &spec.kind {
             TaskKind::ActorCreate(_) => {
@@ -50,7 +50,13 @@ impl Simulation {
             _ => {}
         }
         let mut values = Vec::new();
-        let outcome = if failed && matches!(spec.kind, TaskKind::Plain) {
+        let is_plain = matches!(spec.kind, TaskKind::Plain);
+        let outcome = if is_plain && attempt < u32::from(spec.body[11]) {
+            let cause = Cause::Returned { message: "it failed as it should".to_owned() };
+            Outcome::Retryable(TaskError { task, cause })
+        } else if spec.stream().is_some() {
+            Outcome::Streamed(yielded)
+        } else if failed && matches!(spec.kind, TaskKind::Plain) {
             let cause = Cause::Returned { message: "a value that it read failed".to_owned() };
             Outcome::Failed(TaskError { task, cause })
         } else {
@@ -132,6 +138,10 @@ impl Simulation {
         if matches!(run.spec.kind, TaskKind::ActorCall { .. }) {
             return; // it is short, and ends by itself
         }
+        let hangs = run.attempt < u32::from(run.spec.body.get(12).copied().unwrap_or(0));
+        if hangs && run.spec.body[13] == 1 {
+            return; // it has to be killed
+        }
         let (attempt, is_turn) = (run.attempt, run.spec.takes_turns() && !run.blocked);
         self.say_cancelled(worker, executor, task, attempt);
         self.forget_run(At { worker, executor, run: number });
@@ -198,6 +208,9 @@ impl Simulation {
             for reference in run.wants {
                 self.let_go(at, reference.object);
             }
+        }
+        for object in run.stream.iter().flat_map(Reading::held) {
+            self.let_go(at, object);
         }
     }
 }

@@ -2,19 +2,21 @@
 
 use std::hash::{Hash, Hasher};
 use std::sync::Arc;
+use std::time::Duration;
 
 use rdist_scheduler::hash::{FastHasher, FastMap};
 use rdist_scheduler::id::{ActorId, GroupId, ObjectId, TaskId};
 use rdist_scheduler::local::LocalEvent;
 use rdist_scheduler::resource::{Amount, Resources};
 use rdist_scheduler::spec::{
-    ActorOptions, CallRules, GroupOptions, GroupStrategy, Reference, Strategy, TaskKind, TaskSpec,
+    ActorOptions, Backoff, CallRules, GroupOptions, GroupStrategy, Policy, Reference, Strategy,
+    TaskKind, TaskSpec,
 };
 
 use super::{At, Stored};
 use crate::cluster::Simulation;
 use crate::network::mix;
-use crate::workload::{Child, Placing, function_of};
+use crate::workload::{Child, Placing, Trouble, function_of};
 
 impl Simulation {
     pub(super) fn submit_task(&mut self, at: At, child: &Child) {
@@ -26,8 +28,6 @@ impl Simulation {
             .map(|slot| (*slot, run.slots[*slot].object))
             .collect();
         let of = |wanted: &[usize]| wanted.iter().map(|slot| run.slots[*slot]).collect();
-        let mut body = child.seed.to_le_bytes().to_vec();
-        body.extend([child.depth, u8::from(child.inline)]);
         let mut request = Resources::cpus(child.cpus);
         let is_grouped = matches!(strategy, Strategy::Group { .. });
         if child.seed.is_multiple_of(6) && !is_grouped {
@@ -43,11 +43,24 @@ impl Simulation {
             max_retries: 1_000,
             strategy,
             priority: child.priority,
-            ..self.spec(id, at, TaskKind::Plain, body)
+            policy: (child.trouble != Trouble::default())
+                .then(|| Box::new(self.policy(child.trouble))),
+            ..self.spec(id, at, TaskKind::Plain, child.body())
         };
         self.oracle.submit(id, child, |slot| known[&slot]);
         self.submitted += 1;
         self.submit_spec(at, spec);
+    }
+
+    pub(super) fn policy(&self, trouble: Trouble) -> Policy {
+        let (first, most) = (Duration::from_millis(5), Duration::from_millis(100));
+        Policy {
+            timeout: (trouble.hangs > 0).then_some(Duration::from_millis(50)),
+            timeout_retries: 1_000,
+            error_retries: 1_000,
+            backoff: Backoff { first, most },
+            ..Policy::DEFAULT
+        }
     }
 
     pub(super) fn strategy(&self, at: At, place: Placing) -> Strategy {

@@ -1,0 +1,174 @@
+//! Programs that yield, and programs that take what others yield.
+
+use rdist_scheduler::id::{ExecutorId, ObjectId, TaskId, WorkerId};
+use rdist_scheduler::local::LocalEvent;
+use rdist_scheduler::outcome::Returned;
+use rdist_scheduler::resource::Resources;
+use rdist_scheduler::spec::{Reference, StreamPolicy, TaskKind, TaskSpec};
+
+use super::{At, Stored};
+use crate::cluster::Simulation;
+use crate::network::mix;
+use crate::workload::Child;
+
+/// A stream that a run reads.
+#[derive(Debug)]
+pub struct Reading {
+    /// The object that stands for it.
+    whole: Reference,
+    /// Items that it has, and how many of them are wanted.
+    items: u32,
+    take: u32,
+    keep: bool,
+    next: u32,
+    /// The next one was asked for, and so read when nothing is wanted any longer.
+    asked: bool,
+}
+
+impl Reading {
+    /// What the run refers to on account of it.
+    pub(super) fn held(&self) -> impl Iterator<Item = ObjectId> {
+        let task = self.whole.object.task;
+        let item = self.asked.then(|| task.object(self.next));
+        [Some(self.whole.object), item].into_iter().flatten()
+    }
+}
+
+impl Simulation {
+    pub(super) fn open_stream(&mut self, at: At, child: &Child, take: u32, keep: bool) {
+        let strategy = self.strategy(at, child.place);
+        let Some(run) = self.running(at) else { return };
+        let id = run.root().child(run.children);
+        run.children += 1;
+        let whole = Reference { object: id.stream(), owner: at.worker };
+        let items = child.items;
+        run.stream = Some(Reading { whole, items, take, keep, next: 0, asked: false });
+        let window = 1 + (child.seed % 4) as u32;
+        let mut policy = self.policy(child.trouble);
+        policy.stream = Some(StreamPolicy::new(window));
+        let spec = TaskSpec {
+            request: Resources::cpus(child.cpus),
+            returns: 0,
+            strategy,
+            policy: Some(Box::new(policy)),
+            ..self.spec(id, at, TaskKind::Plain, child.body())
+        };
+        self.oracle.stream(id, child);
+        self.submitted += 1;
+        self.hold(at, whole, false);
+        self.submit_spec(at, spec);
+    }
+
+    /// Takes the item that was read, and asks for the next one, or drops the stream.
+    pub(super) fn read_on(&mut self, at: At) {
+        let Some(run) = self.running(at) else { return };
+        let Some(reading) = &mut run.stream else { return };
+        let (task, owner) = (reading.whole.object.task, reading.whole.owner);
+        if core::mem::take(&mut reading.asked) {
+            let taken = Reference { object: task.object(reading.next), owner };
+            reading.next += 1;
+            let (count, keep) = (reading.next, reading.keep);
+            if keep {
+                run.slots.push(taken);
+            } else {
+                self.let_go(at, taken.object);
+            }
+            let consumed = LocalEvent::Consumed { task, owner, count };
+            self.say(at.worker, at.executor, consumed, Vec::new());
+        }
+        let Some(run) = self.running(at) else { return };
+        let Some(reading) = &mut run.stream else { return };
+        if reading.next >= reading.take {
+            let whole = reading.whole.object;
+            run.stream = None;
+            return self.let_go(at, whole);
+        }
+        let reference = Reference { object: task.object(reading.next), owner };
+        reading.asked = true;
+        run.wants.push_back(reference);
+        run.inner = false;
+        self.hold(at, reference, false);
+    }
+
+    /// There is no further item: the stream has ended, or failed.
+    pub(super) fn stop_reading(&mut self, at: At, object: ObjectId, is_end: bool) {
+        self.let_go(at, object);
+        let Some(run) = self.running(at) else { return };
+        let Some(mut reading) = run.stream.take() else { return };
+        if is_end {
+            let (next, items) = (reading.next, reading.items);
+            assert_eq!(next, items, "{:?} ends after {next} items", object.task);
+        }
+        // Slots of items that will never come are of a failed one.
+        while reading.keep && reading.next < reading.take {
+            let failed = Reference { object: object.task.object(reading.next), ..reading.whole };
+            reading.next += 1;
+            run.slots.push(failed);
+        }
+        let whole = reading.whole.object;
+        self.let_go(at, whole);
+    }
+
+    /// Yields a value; false if it has to wait.
+    pub(super) fn yield_item(
+        &mut self,
+        at: At,
+        seed: u64,
+        inline: bool,
+        contains: &[usize],
+    ) -> bool {
+        let Some(run) = self.running(at) else { return false };
+        let (task, attempt, index) = (run.spec.id, run.attempt, run.yielded);
+        let Some(stream) = run.spec.stream().copied() else { panic!("{task:?} does not yield") };
+        if attempt < u32::from(run.spec.body[11]) && index >= u32::from(run.spec.body[10]) / 2 {
+            run.next = run.program.ops.len();
+            self.finish(at);
+            return false;
+        }
+        run.yielded += 1;
+        if index < stream.start {
+            return true;
+        }
+        if index - run.taken.min(index) >= stream.window {
+            run.yielded -= 1;
+            run.next -= 1;
+            let wanted = index - stream.window / 2;
+            run.credit = Some(wanted);
+            run.blocked = true;
+            let executor = at.executor;
+            self.say(at.worker, executor, LocalEvent::Blocked { executor, task }, Vec::new());
+            let event = LocalEvent::CreditWanted { executor, task, wanted };
+            self.say(at.worker, executor, event, Vec::new());
+            return false;
+        }
+        let contains: Vec<Reference> = contains.iter().map(|slot| run.slots[*slot]).collect();
+        let size = if inline { 100 } else { 1 << 20 };
+        let value = Returned { size, inline, contains: contains.clone() };
+        let stored = Stored { value: mix(seed, 2), contains };
+        let executor = at.executor;
+        let event = LocalEvent::Yielded { executor, task, attempt, index, value };
+        self.say(at.worker, executor, event, vec![(task.object(index), stored)]);
+        true
+    }
+
+    pub(super) fn credit(
+        &mut self,
+        worker: WorkerId,
+        executor: ExecutorId,
+        task: TaskId,
+        taken: u32,
+    ) {
+        let Some(process) = self.process(worker, executor) else { return };
+        let Some((number, run)) = process.runs.iter_mut().find(|(_, run)| run.spec.id == task)
+        else {
+            return;
+        };
+        run.taken = run.taken.max(taken);
+        if run.credit.is_some_and(|wanted| wanted <= run.taken) {
+            (run.credit, run.blocked) = (None, false);
+            let at = At { worker, executor, run: *number };
+            self.say(worker, executor, LocalEvent::Unblocked { executor, task }, Vec::new());
+            self.step_soon(at, 0);
+        }
+    }
+}
