@@ -42,6 +42,7 @@ mod dispatch;
 mod event;
 mod executors;
 mod explain;
+mod group_tasks;
 mod groups;
 mod head;
 mod history;
