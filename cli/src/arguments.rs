@@ -302,7 +302,12 @@ pub(crate) struct Submit {
     #[arg(short, long)]
     pub detach: bool,
     /// Get N times what other jobs get, where both want more.
-    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=1000))]
+    #[arg(
+        long,
+        value_name = "N",
+        default_value_t = 1,
+        value_parser = clap::value_parser!(u32).range(1..=1000)
+    )]
     pub weight: u32,
     /// Stop the job when it has not started after this long, for instance for want of workers.
     #[arg(long, value_name = "TIME", value_parser = units::duration, conflicts_with = "detach")]

@@ -1,4 +1,5 @@
-//! Work is where groups and labels say, and jobs share what there is. Groups: reserved whole, used, moved when a worker dies, and given back.
+//! Work is where groups and labels say, and jobs share what there is. Groups: reserved whole,
+//! used, moved when a worker dies, and given back.
 
 use crate::cluster::{Cluster, Running, example, kill, number, text, wait_until};
 

@@ -1,4 +1,5 @@
-//! Placement by groups and by labels, and jobs beside each other, for the end-to-end tests: where things run is told by their worker's process.
+//! Placement by groups and by labels, and jobs beside each other, for the end-to-end tests: where
+//! things run is told by their worker's process.
 
 #![allow(clippy::unwrap_used, missing_docs)]
 

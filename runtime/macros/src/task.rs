@@ -23,7 +23,8 @@ pub(crate) enum Returns {
 impl Parse for Returns {
     fn parse(input: ParseStream<'_>) -> Result<Self> {
         const OPTIONS: &str = "#[rdist::task] takes `returns = 3` for a tuple, `returns = each` \
-                               for a Vec or `stream` for an iterator; other options are given by square.with().cpus(2.0)";
+                               for a Vec or `stream` for an iterator; other options are given by \
+                               square.with().cpus(2.0)";
         if input.is_empty() {
             return Ok(Self::One);
         }

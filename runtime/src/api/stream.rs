@@ -50,7 +50,7 @@ const MAX_AHEAD: u32 = 8;
 /// # }
 /// ```
 /// Each item is an object like every other, which may be passed on and outlives the stream. The
-/// task waits while [`buffer`](DEFAULT_BUFFER) items are not taken. When it is lost it runs again,
+/// task waits while `buffer` items are not taken. When it is lost it runs again,
 /// and goes on with the first item that is missing; it must yield the same values again, as every
 /// task. An error, a panic or an item that is `Err` ends the stream with that error. To drop the
 /// stream is to cancel the task.

@@ -165,8 +165,8 @@ fn spawn(
     let (socket, parent) = (launch.socket.as_raw_fd(), std::process::id());
     let (doors, data_limit) = (lease.doors(), lease.data_limit());
     // SAFETY: between fork and exec only async-signal-safe calls are made: setsid, prctl,
-    // getppid, fcntl, write, setrlimit; nothing is allocated. `socket` stays open in the parent until the child has
-    // executed, since `launch` lives here.
+    // getppid, fcntl, write, setrlimit; nothing is allocated. `socket` stays open in the parent
+    // until the child has executed, since `launch` lives here.
     unsafe {
         command.pre_exec(move || {
             let failed = |result: i32| result == -1;

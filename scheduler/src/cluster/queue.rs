@@ -1,10 +1,10 @@
 //! Tasks that wait for room, by shape.
 //!
-//! Tasks of a job with the same request and strategy are one *shape*: either all of them fit somewhere or
-//! none does, so a decision looks at shapes, of which there are few, and never at the million
-//! tasks behind them. Within a shape the order is priority, then arrival; between shapes of a job
-//! the same, but a shape without room holds nobody up. Between jobs, the one that has the least of
-//! the cluster comes first ([`super::fairness`]).
+//! Tasks of a job with the same request and strategy are one *shape*: either all of them fit
+//! somewhere or none does, so a decision looks at shapes, of which there are few, and never at the
+//! million tasks behind them. Within a shape the order is priority, then arrival; between shapes of
+//! a job the same, but a shape without room holds nobody up. Between jobs, the one that has the
+//! least of the cluster comes first ([`super::fairness`]).
 
 use core::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};

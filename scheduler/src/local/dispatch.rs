@@ -169,7 +169,8 @@ impl LocalCore {
         self.head.load_changed = true;
     }
 
-    /// Something in a bundle, or in none, takes what it holds. A bundle's job has all of it already.
+    /// Something in a bundle, or in none, takes what it holds. A bundle's job has all of it
+    /// already.
     pub(super) fn take_from(&mut self, slot: Slot, job: JobId, request: &Resources) {
         self.ledger_of(slot).take(request);
         if !slot.is_some() {

@@ -22,7 +22,8 @@
 //! | `borrow` | references to other workers' objects, and messages that have to wait for them |
 //! | `broadcast` | who gets a copy from whom |
 //! | `recover` | lost copies, lost workers, lineage |
-//! | `groups`, `bundles` | placement groups: leading and using them; bundles that are reserved here |
+//! | `groups`, `group_tasks` | placement groups: leading them, and using them |
+//! | `bundles` | bundles of placement groups that are reserved here |
 //! | `actors`, `calls` | supervision and calls; `host`: actors that live here |
 //! | `checkpoint` | actors that save their state, whose calls count once |
 //! | `head` | spilling, load, names, a head that comes and goes |

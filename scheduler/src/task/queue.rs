@@ -1,8 +1,8 @@
 //! Tasks that wait for resources, grouped by their job and what they ask for: a choice looks at the
 //! front of each group, not at each task.
 //!
-//! The job with the least share first ([`crate::share`]); within a job higher priorities first, then
-//! first come, first served. A group whose front does not fit is
+//! The job with the least share first ([`crate::share`]); within a job higher priorities first,
+//! then first come, first served. A group whose front does not fit is
 //! passed by, so that a large request does not idle the worker; after [`MAX_PASSED_BY`] times it
 //! is its turn, and what comes after it waits until it fits. That holds only while waiting can
 //! help (what runs unblocked would make room): otherwise two tasks could wait for each other.

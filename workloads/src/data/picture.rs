@@ -298,7 +298,10 @@ pub(crate) mod tests {
 
     proptest::proptest! {
         #[test]
-        fn no_bytes_make_it_panic(kind in 0..2, flips in proptest::collection::vec((0..2_000_usize, 0..=255_u8), 1..8)) {
+        fn no_bytes_make_it_panic(
+            kind in 0..2,
+            flips in proptest::collection::vec((0..2_000_usize, 0..=255_u8), 1..8),
+        ) {
             let png = png_of(20, 20, |x, y| [x as u8 * 9, y as u8 * 9, 1]);
             let mut bytes = if kind == 0 { png } else { JPEG.to_vec() };
             for (at, value) in flips {
