@@ -254,8 +254,6 @@ pub struct ActorOptions {
     pub name: Option<String>,
     /// It saves its state, and is made again from what it saved.
     pub checkpoint: bool,
-    /// It outlives its job, until it is killed.
-    pub detached: bool,
 }
 
 /// Where a task should run.

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
-use crate::cluster::{Cluster, PATIENCE, example, kill, number, parent, text, wait_until};
+use crate::cluster::{Cluster, example, kill, number, parent, text, wait_until};
 
 /// How often an executor is killed.
 const EXECUTOR_EVERY: Duration = Duration::from_millis(200);
@@ -128,10 +128,10 @@ impl Chaos {
                 next_head = Instant::now() + HEAD_EVERY;
             }
         }
-        let patience = Instant::now() + PATIENCE;
-        while self.state() == "running" && Instant::now() < patience {
-            std::thread::sleep(Duration::from_millis(100));
-        }
+        wait_until("the job has ended", || match self.state().as_str() {
+            "running" => Err(self.job.clone()),
+            _ => Ok(()),
+        });
     }
 }
 

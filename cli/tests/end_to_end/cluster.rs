@@ -103,6 +103,15 @@ impl Cluster {
         self.processes().into_keys().filter(|pid| parent(*pid) == Some(daemon)).collect()
     }
 
+    /// Waits until a task of that function is listed; returns its id.
+    pub(crate) fn listed_task(&self, function: &str) -> String {
+        wait_until("the task is listed", || {
+            let tasks = self.run(&["list", "tasks", "--json"]).json_lines();
+            let found = tasks.iter().find(|task| task.to_string().contains(function));
+            found.map(|task| text(task, "task").to_owned()).ok_or_else(|| format!("{tasks:?}"))
+        })
+    }
+
     /// Waits until no process of this cluster is left.
     pub(crate) fn assert_all_gone(&self) {
         wait_until("all processes of the cluster are gone", || {

@@ -71,11 +71,7 @@ fn what_waits_for_room_says_so_as_a_task_and_as_an_object() {
     let cluster = Cluster::with_workers(&[1]);
     let job = cluster.start(&["submit", &faults(), "--json", "--", "gpus", "2"]);
     job.wait_for("that it runs", |line| line.contains("\"running\"").then_some(()));
-    let task = wait_until("the task is listed", || {
-        let tasks = cluster.run(&["list", "tasks", "--json"]).json_lines();
-        let waiting = tasks.iter().find(|task| task.to_string().contains("gpu_only"));
-        waiting.map(|task| text(task, "task").to_owned()).ok_or_else(|| format!("{tasks:?}"))
-    });
+    let task = cluster.listed_task("gpu_only");
     explained(&cluster, &format!("{task}/return/0"), &["needs 2 GPU", "kept for"]);
     explained(&cluster, "job-1", &["tasks spilled", "needs 2 GPU"]);
     cluster.run(&["stop", "job-1"]).assert_success();

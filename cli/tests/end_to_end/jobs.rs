@@ -117,11 +117,7 @@ fn what_cannot_run_is_explained() {
     let cluster = Cluster::with_workers(&[1]);
     let job = cluster.start(&["submit", &faults(), "--json", "--", "gpus", "2"]);
     job.wait_for("that it runs", |line| line.contains("\"running\"").then_some(()));
-    let task = wait_until("the task is listed", || {
-        let tasks = cluster.run(&["list", "tasks", "--json"]).json_lines();
-        let waiting = tasks.iter().find(|task| task.to_string().contains("gpu_only"));
-        waiting.map(|task| text(task, "task").to_owned()).ok_or_else(|| format!("{tasks:?}"))
-    });
+    let task = cluster.listed_task("gpu_only");
     let explained = wait_until("the reason is known", || {
         let explained = cluster.run(&["explain", &task]);
         explained.assert_success();

@@ -116,7 +116,6 @@ impl Simulation {
             checkpoint: saves_state(ActorId(id)),
             max_concurrency: 1,
             name,
-            ..ActorOptions::default()
         });
         let body = mix(1, id.job().0.into()).to_le_bytes().to_vec();
         let request = Resources::cpus(cpus);
