@@ -203,6 +203,9 @@ pub(crate) struct WorkerJoin {
     /// UDP address for other workers; port 0 takes a free one.
     #[arg(long, value_name = "HOST:PORT", default_value = "0.0.0.0:0")]
     pub listen: SocketAddr,
+    /// Where other workers reach this one, if not at --listen: behind a NAT or a forwarded port.
+    #[arg(long, value_name = "HOST:PORT", value_parser = units::host_port)]
+    pub advertise: Option<String>,
     /// CPUs to offer; by default, all that this process may use.
     #[arg(long, value_name = "N", value_parser = units::amount)]
     pub cpus: Option<f64>,

@@ -35,6 +35,15 @@ pub(crate) fn amount(text: &str) -> Result<f64, String> {
     }
 }
 
+/// `10.0.0.5:7421`, `machine.example:7421`.
+pub(crate) fn host_port(text: &str) -> Result<String, String> {
+    let port = |port: &str| port.parse::<u16>().is_ok_and(|port| port != 0);
+    match text.rsplit_once(':') {
+        Some((host, number)) if !host.is_empty() && port(number) => Ok(text.to_owned()),
+        _ => Err("write an address that others can dial, such as 10.0.0.5:7421".to_owned()),
+    }
+}
+
 /// `4GiB`, `500MB`, `1.5g`, `4096`. Letters alone and with `i` are powers of 1024; with `B`
 /// alone, of 1000.
 pub(crate) fn bytes(text: &str) -> Result<u64, String> {

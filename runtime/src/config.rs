@@ -130,6 +130,9 @@ pub struct WorkerConfig {
     pub token: Option<String>,
     /// UDP address for other workers; port 0 picks a free one.
     pub listen: SocketAddr,
+    /// `HOST:PORT` by which other workers reach it, where that is not `listen`: behind a NAT, a
+    /// forwarded port, a container's network.
+    pub advertise: Option<String>,
     /// What it offers.
     pub resources: Resources,
     /// Labels.

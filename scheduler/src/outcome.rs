@@ -121,6 +121,11 @@ pub enum Death {
         /// What happened, with figures in bytes.
         reason: String,
     },
+    /// It was killed because it had been stopped, by SIGSTOP or its like, for too long.
+    Stopped {
+        /// How long.
+        seconds: u64,
+    },
     /// It was killed because another task that ran in it had to be ended by force.
     Beside {
         /// The other task.
@@ -154,6 +159,10 @@ impl fmt::Display for Death {
             }
             Self::NotStarted { reason } => write!(f, "the process did not start: {reason}"),
             Self::OutOfMemory { reason } => write!(f, "the process ran out of memory: {reason}"),
+            Self::Stopped { seconds } => write!(
+                f,
+                "the process was stopped (by SIGSTOP or its like) for {seconds} s and then killed"
+            ),
             Self::Beside { task } => {
                 write!(f, "the process was killed to end {task}, which ran beside it")
             }

@@ -56,6 +56,7 @@ fn background_arguments(join: &WorkerJoin, token: bool) -> Vec<String> {
     };
     option("token", token.then(|| "-".to_owned()));
     option("listen", Some(join.listen.to_string()));
+    option("advertise", join.advertise.clone());
     option("cpus", join.cpus.map(|number| number.to_string()));
     option("gpus", join.gpus.map(|number| number.to_string()));
     option("memory", join.memory.map(|bytes| bytes.to_string()));
@@ -119,6 +120,7 @@ fn configure(join: &WorkerJoin, home: Home, token: Option<String>) -> anyhow::Re
         head,
         token,
         listen,
+        advertise: join.advertise.clone(),
         resources,
         labels,
         store_bytes,
@@ -138,6 +140,7 @@ fn serve(config: WorkerConfig) -> anyhow::Result<Serving> {
     });
     let handle = Worker::start(config).context("cannot join")?;
     ready["worker"] = handle.id().to_string().into();
+    ready["address"] = handle.address().to_string().into();
     let entry = LocalWorker::register(&home, handle.id().to_string())?;
     let stopper = handle.stopper();
     Ok(Serving {

@@ -270,6 +270,11 @@ impl Running {
         }
     }
 
+    /// What it has printed on standard output so far.
+    pub(crate) fn lines(&self) -> Vec<String> {
+        self.output.stdout.lock().unwrap().clone()
+    }
+
     /// Waits for its end.
     pub(crate) fn finish(mut self) -> Finished {
         let deadline = Instant::now() + PATIENCE;

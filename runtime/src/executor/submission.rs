@@ -182,6 +182,7 @@ impl EmbeddedCluster {
             head: None,
             token: None,
             listen: loopback,
+            advertise: None,
             resources,
             labels: Vec::new(),
             store_bytes,

@@ -21,6 +21,7 @@ use super::blobs::Blobs;
 use super::journal::{Books, JournalError, NameRecord};
 use super::query::PendingQuery;
 use super::record::Standing;
+use super::stalls::Stalls;
 use super::updates::{Origin, UpdateFile, Watcher};
 use super::workers::Session;
 use crate::config::Home;
@@ -103,6 +104,7 @@ pub(super) struct Daemon {
     pub(super) kept_jobs: usize,
     pub(super) epoch: u64,
     pub(super) started: Instant,
+    pub(super) stalls: Stalls,
     /// Workers without a connection, and when they are lost.
     pub(super) missing: BTreeMap<WorkerId, Instant>,
     pub(super) home_token: Option<u64>,
@@ -156,6 +158,7 @@ impl Daemon {
             kept_jobs: parts.kept_jobs,
             epoch: parts.epoch,
             started,
+            stalls: Stalls::new(started, parts.dead_after),
             missing,
             home_token: None,
         }
@@ -177,6 +180,7 @@ impl Daemon {
             let due = self.next_timeout();
             tokio::select! {
                 input = inputs.recv() => {
+                    self.notice_stall();
                     self.take(input.unwrap_or(Input::End));
                     for _ in 1..TURN_INPUTS {
                         let Ok(input) = inputs.try_recv() else { break };
@@ -189,7 +193,9 @@ impl Daemon {
                         None => core::future::pending().await,
                     }
                 } => {}
+                () = self.stalls.next_look() => {}
             }
+            self.notice_stall();
             self.timeouts();
         }
     }
@@ -225,6 +231,14 @@ impl Daemon {
             Input::Request { request, reply } => self.request(request, reply),
             Input::End => self.ending = Some(Ending::Clean),
             Input::Abort => self.ending = Some(Ending::Abort),
+        }
+    }
+
+    /// While this process did not run, nobody could be heard: everybody gets that time on top.
+    fn notice_stall(&mut self) {
+        if let Some(stall) = self.stalls.look(Instant::now()) {
+            tracing::warn!(?stall, "the head did not run for a while; workers are given time");
+            self.missing.values_mut().for_each(|at| *at += stall);
         }
     }
 

@@ -16,6 +16,7 @@ pub mod journal;
 mod query;
 pub mod record;
 mod request;
+mod stalls;
 mod updates;
 mod workers;
 

@@ -114,7 +114,8 @@ impl Daemon {
                     return;
                 }
                 tracing::info!(%worker, reason, "the connection to a worker broke");
-                if silent {
+                // A head that did not run has heard nobody; who lives calls again.
+                if silent && !self.stalls.is_recent(Instant::now()) {
                     let reason = format!("it was silent for {:?}", self.dead_after);
                     return self.worker_gone(worker, &reason, Standing::Gone);
                 }

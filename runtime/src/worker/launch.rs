@@ -25,6 +25,11 @@ use crate::wire::cluster::{JobInfo, Output};
 /// pipe open for ever.
 const OUTPUT_GRACE: Duration = Duration::from_millis(200);
 
+/// How often an executor's process is looked at, and how often in turn it may be found stopped:
+/// whoever waits for it learns within five seconds that it is lost.
+const STOPPED_EVERY: Duration = Duration::from_secs(1);
+const STOPPED_LOOKS: u32 = 3;
+
 /// How a program says that it was refused memory: Rust's words.
 const ALLOCATION_FAILED: &str = "memory allocation of";
 
@@ -95,9 +100,13 @@ pub(super) async fn run(
     });
     let (status, mut verdict) = tokio::select! {
         status = child.wait() => (status, None),
-        verdict = lease.watch(pid.unwrap_or_default()) => {
+        reason = lease.watch(pid.unwrap_or_default()) => {
             kill(processes, executor);
-            (child.wait().await, Some(verdict))
+            (child.wait().await, Some(Death::OutOfMemory { reason }))
+        }
+        seconds = stopped(pid.unwrap_or_default()) => {
+            kill(processes, executor);
+            (child.wait().await, Some(Death::Stopped { seconds }))
         }
     };
     if let Ok(mut processes) = processes.lock() {
@@ -115,15 +124,37 @@ pub(super) async fn run(
     }
     let death = death(status, tail.text());
     if let Death::Killed { signal: libc::SIGKILL, .. } = &death {
-        verdict = verdict.or_else(|| lease.kernel_verdict());
+        verdict =
+            verdict.or_else(|| lease.kernel_verdict().map(|reason| Death::OutOfMemory { reason }));
     }
     if let Death::Killed { signal: libc::SIGABRT, stderr } = &death
         && lease.data_limit().is_some()
         && stderr.contains(ALLOCATION_FAILED)
     {
-        verdict = Some(stderr.trim().to_owned());
+        verdict = Some(Death::OutOfMemory { reason: stderr.trim().to_owned() });
     }
-    verdict.map_or(death, |reason| Death::OutOfMemory { reason })
+    verdict.unwrap_or(death)
+}
+
+/// Ends when the process has been stopped for [`STOPPED_LOOKS`] looks in turn; says how long. One
+/// that a debugger holds does not count. Looks are counted, not time, so that a worker that was
+/// stopped itself blames nobody for it.
+async fn stopped(pid: u32) -> u64 {
+    let mut looks = 0;
+    loop {
+        tokio::time::sleep(STOPPED_EVERY).await;
+        looks = if is_stopped(pid) { looks + 1 } else { 0 };
+        if looks == STOPPED_LOOKS {
+            return STOPPED_EVERY.as_secs() * u64::from(looks);
+        }
+    }
+}
+
+fn is_stopped(pid: u32) -> bool {
+    let stat = std::fs::read(format!("/proc/{pid}/stat")).unwrap_or_default();
+    // The name stands in parentheses and may hold anything; then comes the state.
+    let state = stat.iter().rposition(|byte| *byte == b')').and_then(|end| stat.get(end + 2));
+    state == Some(&b'T')
 }
 
 async fn optional(work: Option<impl Future<Output = ()>>) {

@@ -21,6 +21,7 @@ mod query;
 mod spiller;
 
 use std::collections::HashMap;
+use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -75,6 +76,7 @@ pub struct Worker;
 #[derive(Debug)]
 pub struct WorkerHandle {
     id: WorkerId,
+    address: SocketAddr,
     inbox: inbox::Inbox,
     threads: Vec<JoinHandle<()>>,
 }
@@ -99,7 +101,7 @@ impl Worker {
         let (inbox, notes) = inbox::Inbox::new(bell.clone());
         let processes = Arc::new(Mutex::new(HashMap::new()));
         let (network, network_thread) = network::start(&config, inbox.clone(), processes.clone())?;
-        let id = network.worker();
+        let (id, address) = (network.worker(), network.address());
         let folder = config.spill_folder();
         let spill = Spill::open(&folder, &id.to_string()).map_err(WorkerError::Spill);
         let spiller = spill.and_then(|spill| {
@@ -126,7 +128,7 @@ impl Worker {
             inbox.tell(inbox::Note::Stop { drain: false });
             return Err(WorkerError::NotRegistered);
         }
-        Ok(WorkerHandle { id, inbox, threads: vec![dispatch, network_thread] })
+        Ok(WorkerHandle { id, address, inbox, threads: vec![dispatch, network_thread] })
     }
 }
 
@@ -134,6 +136,11 @@ impl WorkerHandle {
     /// The worker's id.
     pub fn id(&self) -> WorkerId {
         self.id
+    }
+
+    /// Where it listens.
+    pub fn address(&self) -> SocketAddr {
+        self.address
     }
 
     /// What ends it from another thread, while this one waits.

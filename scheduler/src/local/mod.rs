@@ -348,6 +348,11 @@ impl LocalCore {
         [stop, group, self.head.load_due()].into_iter().chain(timers).flatten().min()
     }
 
+    /// Whether the head has said that this worker is lost: what it still says counts for nothing.
+    pub fn has_lost(&self, worker: WorkerId) -> bool {
+        self.dead.contains(&worker)
+    }
+
     /// Whether nothing is owned, queued or running here.
     pub fn is_idle(&self) -> bool {
         self.tasks.is_empty()

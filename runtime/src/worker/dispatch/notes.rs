@@ -53,11 +53,12 @@ impl Dispatch {
     }
 
     fn register(&mut self, meeting: u64) {
+        let listens = || self.network.address().to_string();
         let registration = Registration {
             worker: self.worker,
             host: rustix::system::uname().nodename().to_string_lossy().into_owned(),
             pid: std::process::id(),
-            address: self.network.address().to_string(),
+            address: self.config.advertise.clone().unwrap_or_else(listens),
             total: self.config.resources.clone(),
             labels: self.config.labels.clone(),
             store_bytes: self.config.store_bytes,
@@ -125,8 +126,12 @@ impl Dispatch {
         self.end = End::Ended;
     }
 
-    /// Values that the message does not announce are not taken.
+    /// Values that the message does not announce are not taken, nor what a lost worker still says:
+    /// one that was stopped for a while does not know yet that its work was done elsewhere.
     fn peer_said(&mut self, from: WorkerId, frame: PeerFrame) {
+        if self.core.has_lost(from) {
+            return tracing::debug!(%from, "late words of a lost worker are dropped");
+        }
         for (object, bytes) in frame.values {
             let announced = match &frame.message {
                 PeerMessage::Finished { task, .. } => *task == object.task,

@@ -1,0 +1,210 @@
+//! Daemons that reach each other only through a network that damages what it carries.
+
+use std::fs;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+
+use crate::cluster::{Cluster, Finished, Running, example, number, text, wait_until};
+use crate::relay::{Damage, Relay};
+
+/// Within which everything goes on after the network has healed.
+const RECOVERY: Duration = Duration::from_secs(10);
+/// Within which a lost worker is known to be lost, with what a busy machine takes on top.
+const LOSS: Duration = Duration::from_secs(5);
+
+/// Workers behind a relay, and a job that works in waves across them.
+pub(crate) struct Network {
+    pub(crate) cluster: Cluster,
+    pub(crate) relay: Relay,
+    pub(crate) head: Value,
+    entrance: SocketAddr,
+}
+
+impl Network {
+    /// A head that workers reach through the relay.
+    pub(crate) fn start(seed: u64) -> Self {
+        let (cluster, relay) = (Cluster::new(), Relay::start(seed));
+        let head = cluster.start_head();
+        let (door, entrance) = relay.door();
+        relay.lead(door, address(&head));
+        Self { cluster, relay, head, entrance }
+    }
+
+    /// A worker that reaches the head, and is reached by others, through the relay.
+    pub(crate) fn join(&self, arguments: &[&str]) -> Value {
+        let (door, outside) = self.relay.door();
+        let token = fs::read_to_string(self.cluster.home().join("join.token")).unwrap();
+        let (entrance, outside) = (self.entrance.to_string(), outside.to_string());
+        let mut all = vec!["--json", "worker", "join", &entrance, "--token", token.trim()];
+        all.extend(["--listen", "127.0.0.1:0", "--advertise", &outside]);
+        all.extend(["--store-memory", "256MiB"]);
+        all.extend(arguments);
+        let mut join = self.cluster.rdist(&all);
+        // As if each were a machine of its own.
+        join.env("RDIST_SAME_HOST", "off");
+        let finished = Running::start(join).finish();
+        finished.assert_success();
+        let worker = finished.json_line("worker_ready");
+        self.relay.lead(door, address(&worker));
+        worker
+    }
+
+    /// Starts the program on a first worker, then joins others that have `spot`.
+    pub(crate) fn submit(&self, arguments: &[&str], spots: usize) -> (Running, Vec<Value>) {
+        let mut workers = vec![self.join(&["--cpus", "2"])];
+        let program = example("network");
+        let mut all = vec!["submit", program.to_str().unwrap(), "--"];
+        all.extend(arguments);
+        let running = self.cluster.start(&all);
+        running.wait_for("that the driver runs", |line| line.contains("driver-pid").then_some(()));
+        let spot = |_| self.join(&["--cpus", "1", "--resource", "spot=1"]);
+        workers.extend((0..spots).map(spot));
+        (running, workers)
+    }
+
+    /// The program's waves.
+    pub(crate) fn waves(&self, bytes: u64, retries: u32, spots: usize) -> Waves {
+        let (marks, stop) = (self.cluster.home().join("marks"), self.cluster.home().join("stop"));
+        let (bytes, retries) = (bytes.to_string(), retries.to_string());
+        let paths = [marks.to_str().unwrap(), stop.to_str().unwrap()];
+        let arguments = ["waves", paths[0], paths[1], &bytes, &retries];
+        let (running, workers) = self.submit(&arguments, spots);
+        let waves = Waves { running, workers, marks, stop };
+        waves.more(1);
+        waves
+    }
+
+    /// Waits until so many workers are listed; returns how long that took.
+    pub(crate) fn wait_for_workers(&self, count: usize) -> Duration {
+        let start = Instant::now();
+        wait_until("the workers are as they should be", || {
+            let workers = self.cluster.run(&["list", "workers", "--json"]).json_lines();
+            if workers.len() == count { Ok(()) } else { Err(format!("{workers:?}")) }
+        });
+        start.elapsed()
+    }
+}
+
+/// A job that works in waves.
+pub(crate) struct Waves {
+    pub(crate) running: Running,
+    pub(crate) workers: Vec<Value>,
+    marks: PathBuf,
+    stop: PathBuf,
+}
+
+impl Waves {
+    fn count(&self) -> usize {
+        self.running.lines().iter().filter(|line| line.contains("wave ")).count()
+    }
+
+    /// Waits for so many waves more than there are now; returns how long that took.
+    pub(crate) fn more(&self, waves: usize) -> Duration {
+        let (start, wanted) = (Instant::now(), self.count() + waves);
+        self.running.wait_for("further waves", |line| {
+            let (_, wave) = line.split_once("wave ")?;
+            wave.trim().parse().is_ok_and(|wave: usize| wave >= wanted).then_some(())
+        });
+        start.elapsed()
+    }
+
+    /// Lets the job come to its end. Returns how often each task has run.
+    pub(crate) fn end(self) -> Vec<usize> {
+        fs::write(&self.stop, "").unwrap();
+        let finished: Finished = self.running.finish();
+        finished.assert_success();
+        let right = finished.stdout.iter().find_map(|line| line.split_once("right: "));
+        let (_, right) = right.unwrap_or_else(|| panic!("nothing is right: {finished}"));
+        let tasks: usize = right.split(' ').next().unwrap().parse().unwrap();
+        let mut runs = vec![0; tasks];
+        for line in fs::read_to_string(&self.marks).unwrap().lines() {
+            runs[line.parse::<usize>().unwrap()] += 1;
+        }
+        runs
+    }
+}
+
+/// Where a daemon says that it listens.
+pub(crate) fn address(ready: &Value) -> SocketAddr {
+    text(ready, "address").parse().unwrap()
+}
+
+/// As the issue of networks goes: 5 % are lost, 50 ms to and fro, and some come out of order.
+fn damage() -> Damage {
+    Damage { lost: 50, doubled: 20, late: 50, delay: Duration::from_millis(25) }
+}
+
+/// A number that the environment sets, or this test's own.
+fn setting(name: &str, usual: u64) -> u64 {
+    std::env::var(name).ok().map_or(usual, |text| text.parse().unwrap())
+}
+
+#[test]
+fn a_damaged_network_spoils_nothing_and_does_nothing_twice() {
+    let network = Network::start(setting("NETWORK_SEED", 1));
+    let waves = network.waves(setting("NETWORK_BYTES", 1_000_000), 0, 2);
+    network.relay.damage(damage());
+    let damaged = waves.more(2);
+    // Shorter than the time after which workers are given up: nobody is.
+    network.relay.cut_all();
+    std::thread::sleep(Duration::from_secs(1));
+    network.relay.heal();
+    let recovery = waves.more(1);
+    println!("2 damaged waves: {damaged:?}; one after healing: {recovery:?}");
+    assert!(recovery < RECOVERY, "{recovery:?}");
+    network.relay.damage(Damage::default());
+    assert_eq!(network.wait_for_workers(3).as_secs() / 10, 0);
+    let runs = waves.end();
+    assert!(runs.iter().all(|runs| *runs == 1), "run twice or never: {runs:?}");
+    network.cluster.run(&["head", "stop"]).assert_success();
+    network.cluster.assert_all_gone();
+}
+
+#[test]
+fn a_worker_that_is_cut_off_is_replaced_and_ends_when_it_comes_back() {
+    let network = Network::start(2);
+    let waves = network.waves(100_000, 1_000, 2);
+    let cut = &waves.workers[1];
+    network.relay.cut(address(cut));
+    let lost = network.wait_for_workers(2);
+    assert!(lost < LOSS, "{lost:?}");
+    waves.more(2);
+    network.relay.heal();
+    let pid = number(cut, "pid");
+    wait_until("the worker that came back has ended", || {
+        let left = network.cluster.processes();
+        if left.contains_key(&pid) { Err(format!("{left:?}")) } else { Ok(()) }
+    });
+    waves.more(1);
+    let runs = waves.end();
+    assert!(runs.iter().all(|runs| *runs >= 1), "never run: {runs:?}");
+    network.cluster.run(&["head", "stop"]).assert_success();
+    network.cluster.assert_all_gone();
+}
+
+#[test]
+fn workers_whose_addresses_change_keep_their_connections_and_their_task() {
+    let network = Network::start(3);
+    let go = network.cluster.home().join("go");
+    let (running, workers) = network.submit(&["long", go.to_str().unwrap(), "0"], 1);
+    running.wait_for("that the task runs", |line| line.contains("task-pid").then_some(()));
+    for _ in 0..3 {
+        network.relay.change_ports();
+        // Long enough for everybody to say something by the new way.
+        let passed = network.relay.passed();
+        wait_until("datagrams pass", || match network.relay.passed() - passed {
+            0..40 => Err(String::from("few")),
+            _ => Ok(()),
+        });
+    }
+    fs::write(&go, "").unwrap();
+    let finished = running.finish();
+    finished.assert_success();
+    assert!(finished.stdout.iter().any(|line| line.ends_with("value 7")), "{finished}");
+    let logs = fs::read_dir(network.cluster.home().join("logs")).unwrap().flatten();
+    let logs: String = logs.map(|log| fs::read_to_string(log.path()).unwrap()).collect();
+    assert!(!logs.contains("out of reach") && !logs.contains("broke"), "{workers:?}\n{logs}");
+}

@@ -1,0 +1,128 @@
+//! Work between workers that checks itself, wave by wave, while somebody damages the network or
+//! stops processes. What is not for the driver's own worker needs the resource `spot`.
+//!
+//! - `waves MARKS STOP BYTES RETRIES`: until the file STOP is there; each task adds a line to the
+//!   file MARKS when it runs, and each wave moves a value of BYTES.
+//! - `long GO RETRIES`: one task, until the file GO is there.
+
+#![allow(clippy::unwrap_used, missing_docs)]
+
+use std::io::Write as _;
+use std::path::Path;
+use std::time::Duration;
+
+use rdist::prelude::*;
+
+/// In each wave.
+const TASKS: u64 = 40;
+const ITEMS: u64 = 20;
+
+struct Counter {
+    total: u64,
+}
+
+#[rdist::actor(checkpoint)]
+impl Counter {
+    fn new() -> Self {
+        Self { total: 0 }
+    }
+
+    fn add(&mut self, by: u64) -> u64 {
+        self.total += by;
+        self.total
+    }
+}
+
+impl Checkpoint for Counter {
+    type State = u64;
+
+    fn save(&self) -> u64 {
+        self.total
+    }
+
+    fn restore(total: u64) -> Self {
+        Self { total }
+    }
+}
+
+/// An effect that can be counted.
+#[rdist::task]
+fn mark(file: String, number: u64) -> u64 {
+    let mut file = std::fs::File::options().append(true).create(true).open(file).unwrap();
+    // One write: lines of several processes do not mix.
+    file.write_all(format!("{number}\n").as_bytes()).unwrap();
+    number * number
+}
+
+#[rdist::task(stream)]
+fn items(from: u64) -> impl Iterator<Item = u64> {
+    from..from + ITEMS
+}
+
+#[rdist::task]
+fn bulk(wave: u64, bytes: u64) -> Vec<u64> {
+    (0..bytes / 8).map(|index| index.wrapping_mul(wave | 1)).collect()
+}
+
+/// Says where it runs, and waits until the file is there.
+#[rdist::task]
+fn long(file: String) -> u64 {
+    println!("task-pid {}", std::process::id());
+    while !Path::new(&file).exists() {
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    7
+}
+
+async fn waves(cx: &Driver, marks: &str, stop: &str, bytes: u64, retries: u32) -> Result<()> {
+    let counter = Counter::with().resource("spot", 0.1).max_restarts(retries).spawn(cx).await?;
+    let mut wave = 0;
+    while !Path::new(stop).exists() {
+        let first = wave * TASKS;
+        let call = counter.add(1).submit();
+        let stream = items.with().resource("spot", 0.1).retries(retries).submit(cx, first);
+        let value = bulk.with().resource("spot", 0.1).retries(retries).submit(cx, wave, bytes);
+        let tasks: Vec<_> = (first..first + TASKS)
+            .map(|n| {
+                let task = mark.with().retries(retries);
+                let task = if n % 2 == 0 { task.resource("spot", 0.1) } else { task };
+                task.submit(cx, marks.to_owned(), n)
+            })
+            .collect();
+        for (n, task) in (first..).zip(tasks) {
+            assert_eq!(task.await?, n * n, "task {n} of wave {wave}");
+        }
+        let mut expected = first..first + ITEMS;
+        let mut stream = stream;
+        while let Some(item) = stream.next().await {
+            assert_eq!(Some(item?.await?), expected.next(), "an item of wave {wave}");
+        }
+        assert_eq!(expected.next(), None, "the stream of wave {wave} is short");
+        let value = value.await?;
+        assert_eq!(value.len() as u64, bytes / 8);
+        assert!((0..).zip(&value).all(|(index, n): (u64, _)| *n == index.wrapping_mul(wave | 1)));
+        wave += 1;
+        assert_eq!(call.await?, wave, "the counter in wave {wave}");
+        println!("wave {wave}");
+    }
+    println!("right: {} tasks, {wave} calls", wave * TASKS);
+    Ok(())
+}
+
+#[rdist::main]
+async fn main(cx: Driver) -> Result<()> {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    println!("driver-pid {}", std::process::id());
+    match words.as_slice() {
+        ["waves", marks, stop, bytes, retries] => {
+            waves(&cx, marks, stop, bytes.parse().unwrap(), retries.parse().unwrap()).await?;
+        }
+        ["long", go, retries] => {
+            let task = long.with().resource("spot", 0.1).retries(retries.parse().unwrap());
+            println!("value {}", task.submit(&cx, (*go).to_owned()).await?);
+        }
+        other => return Err(Error::Refused(format!("unknown arguments {other:?}"))),
+    }
+    Ok(())
+}
