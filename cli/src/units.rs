@@ -150,6 +150,14 @@ mod tests {
     }
 
     #[test]
+    fn addresses_to_dial_are_read() {
+        assert_eq!(host_port("a.example:7421").as_deref(), Ok("a.example:7421"));
+        for text in ["", "a.example", ":7421", "a:0", "a:70000", "a:b"] {
+            assert!(host_port(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
     fn times_are_read() {
         for (text, value) in
             [("5", 5_000), ("200ms", 200), ("1.5s", 1_500), ("2 m", 120_000), ("7d", 604_800_000)]

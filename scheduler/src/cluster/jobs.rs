@@ -82,7 +82,10 @@ impl ClusterCore {
         match outcome {
             Outcome::Returned(_) | Outcome::Streamed(_) => self.end_job(job, JobState::Succeeded),
             Outcome::Failed(error) | Outcome::Retryable(error) => match error.cause {
-                Cause::ExecutorDied(_) | Cause::WorkerDied { .. } => self.try_again(job, error),
+                // What a driver passes on as the error of one of its tasks is its own decision.
+                Cause::ExecutorDied(_) | Cause::WorkerDied { .. } if error.task == driver => {
+                    self.try_again(job, error);
+                }
                 _ => self.end_job(job, JobState::Failed(error)),
             },
         }

@@ -44,6 +44,18 @@ fn a_driver_that_dies_is_tried_again_within_its_retries() {
 }
 
 #[test]
+fn a_driver_that_passes_on_the_loss_of_its_task_is_not_tried_again() {
+    let mut bench = Bench::new();
+    bench.join(1, 1.0);
+    bench.event(ClusterEvent::JobSubmitted { job: JOB, driver: driver(1) });
+    bench.actions.clear();
+    let cause = Cause::ExecutorDied(Death::Stopped { seconds: 3 });
+    let error = TaskError { task: TaskId::driver(JOB).child(0), cause };
+    finish(&mut bench, 1, 0, Outcome::Failed(error.clone()));
+    assert!(bench.take_state(JobState::Failed(error)));
+}
+
+#[test]
 fn a_panic_is_not_tried_again() {
     let mut bench = Bench::with(&[1.0]);
     let cause = Cause::Panicked { message: "no".to_owned() };
