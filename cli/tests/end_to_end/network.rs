@@ -145,7 +145,7 @@ fn setting(name: &str, usual: u64) -> u64 {
 #[test]
 fn a_damaged_network_spoils_nothing_and_does_nothing_twice() {
     let network = Network::start(setting("NETWORK_SEED", 1));
-    let waves = network.waves(setting("NETWORK_BYTES", 1_000_000), 0, 2);
+    let waves = network.waves(setting("NETWORK_BYTES", 200_000), 0, 2);
     network.relay.damage(damage());
     let damaged = waves.more(2);
     // Shorter than the time after which workers are given up: nobody is.
