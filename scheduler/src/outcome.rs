@@ -6,7 +6,7 @@ use core::time::Duration;
 
 use rkyv::{Archive, Deserialize, Serialize};
 
-use crate::id::{ActorId, TaskId};
+use crate::id::{ActorId, JobId, TaskId};
 use crate::spec::Reference;
 
 /// How one attempt of a task ended. The values' bytes travel beside it, never inside.
@@ -140,6 +140,18 @@ pub enum Death {
     WorkerLost,
     /// It was ended on purpose: killed by a caller, or its job stopped.
     Ended,
+    /// It ended with its job, to which the caller does not belong.
+    JobEnded {
+        /// The job.
+        job: JobId,
+    },
+}
+
+impl Death {
+    /// Whether somebody wanted it, so that nothing is tried again.
+    pub fn is_wanted(&self) -> bool {
+        matches!(self, Self::Ended | Self::JobEnded { .. })
+    }
 }
 
 impl fmt::Display for Death {
@@ -169,6 +181,10 @@ impl fmt::Display for Death {
             Self::Misbehaved { reason } => write!(f, "the process broke the protocol: {reason}"),
             Self::WorkerLost => f.write_str("its worker was lost"),
             Self::Ended => f.write_str("it was ended on purpose"),
+            Self::JobEnded { job } => write!(
+                f,
+                "its job, {job}, has ended; an actor that is to outlive its job is made detached"
+            ),
         }
     }
 }

@@ -48,6 +48,22 @@ fn an_actor_works_in_the_name_of_another_job_that_calls_it() {
 }
 
 #[test]
+fn calls_of_another_jobs_actor_fail_when_that_job_is_stopped() {
+    let cluster = Cluster::with_workers(&[2, 2]);
+    let stop = cluster.home().join("never");
+    let job = cluster.start(&["submit", &actors(), "--", "serve", stop.to_str().unwrap()]);
+    job.wait_for("that it serves", |line| line.contains("serving").then_some(()));
+    let visitor = cluster.start(&["submit", &actors(), "--", "outlive"]);
+    visitor.wait_for("that it calls", |line| line.contains("calling").then_some(()));
+    cluster.run(&["stop", "job-1"]).assert_success();
+    let finished = visitor.finish();
+    finished.assert_success();
+    let failed = finished.stdout.iter().filter(|line| line.starts_with("failed: it"));
+    assert_eq!(failed.count(), 2, "{finished}");
+    assert!(finished.stdout.iter().any(|line| line.contains("job-1, has ended")), "{finished}");
+}
+
+#[test]
 fn a_pool_of_actors_works_off_calls() {
     let cluster = Cluster::with_workers(&[2]);
     runs(&cluster, &["pool"], "pooled");

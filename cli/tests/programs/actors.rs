@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use rdist::Spawning;
 use rdist::prelude::*;
-use rdist::scheduler::outcome::Cause;
+use rdist::scheduler::outcome::{Cause, TaskError};
 
 /// Counts calls, also those of its former lives.
 struct Counter {
@@ -158,6 +158,11 @@ impl Diary {
         self.lines.push(line);
     }
 
+    /// Takes longer than any test.
+    fn stall(&mut self) {
+        std::thread::sleep(Duration::from_secs(600));
+    }
+
     /// Works through others, so that it makes objects and tasks in the name of its caller.
     fn double(&mut self, cx: &Context, x: u64) -> Result<u64> {
         let put = cx.put(&x)?;
@@ -221,6 +226,23 @@ async fn visit() -> Result<()> {
     Ok(())
 }
 
+/// Calls of an actor whose job is stopped meanwhile: one that runs, and one that waits.
+async fn outlive() -> Result<()> {
+    let diary = named_actor::<Diary>("diary")?;
+    let calls = (diary.stall().submit(), diary.double(1).submit());
+    println!("calling");
+    let (Err(runs), Err(waits)) = (calls.0.await, calls.1.await) else { panic!("they returned") };
+    for error in [runs, waits] {
+        let Error::Task(TaskError { cause: Cause::ActorDied(death), .. }) = &error else {
+            panic!("{error}")
+        };
+        println!("failed: {death}");
+    }
+    let Err(error) = diary.double(1).call().await else { panic!("it is gone") };
+    println!("and then: {error}");
+    Ok(())
+}
+
 /// Waits as long as it is told, and counts.
 struct Sleeper;
 
@@ -272,6 +294,7 @@ async fn main(cx: Driver) -> Result<()> {
         ["lives", path] => lives(&cx, path).await,
         ["serve", stop] => serve(&cx, Path::new(stop)).await,
         ["visit"] => visit().await,
+        ["outlive"] => outlive().await,
         ["pool"] => pool(&cx).await,
         other => Err(Error::Refused(format!("unknown arguments {other:?}"))),
     }

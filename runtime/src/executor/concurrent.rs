@@ -86,7 +86,7 @@ impl Concurrent {
     }
 
     /// Adds a call; whether the mailbox is to be queued for a thread.
-    pub(super) fn deliver(&self, process: &Process, job: Box<Job>) -> bool {
+    pub(super) fn deliver(&self, process: &'static Process, job: Box<Job>) -> bool {
         let (how, group) = match process.registry.get(job.spec.function).map(|f| f.body) {
             Some(Body::Method(method)) => match method.body {
                 MethodBody::Exclusive(_) => (How::Alone, method.group),
@@ -98,6 +98,8 @@ impl Concurrent {
         };
         let mut calls = self.lock_calls();
         if calls.is_ended {
+            drop(calls);
+            run::cut_off(process, &job);
             return false;
         }
         // Another build of the program may have had more groups.
@@ -198,11 +200,14 @@ impl Concurrent {
                 let task = CallTask::new(process, mailbox.clone(), job, group, future);
                 // Before the first poll: who ends the actor must find it.
                 let mut calls = self.lock_calls();
-                if calls.is_ended {
-                    return;
+                let is_ended = calls.is_ended;
+                if !is_ended {
+                    calls.futures.insert(task.id(), task.clone());
                 }
-                calls.futures.insert(task.id(), task.clone());
                 drop(calls);
+                if is_ended {
+                    task.cut_off();
+                }
                 task.poll(process);
             }
             Err(ended) => {
@@ -221,14 +226,16 @@ impl Concurrent {
     }
 
     /// Cuts off calls that wait, and drops the state after those that run.
-    pub(super) fn end(&self) {
-        let futures = {
+    pub(super) fn end(&self, process: &'static Process) {
+        let (futures, waiting) = {
             let mut calls = self.lock_calls();
             calls.is_ended = true;
-            calls.groups.iter_mut().for_each(|group| group.waiting.clear());
-            std::mem::take(&mut calls.futures)
+            let take = |group: &mut Group| std::mem::take(&mut group.waiting);
+            let waiting: Vec<_> = calls.groups.iter_mut().flat_map(take).collect();
+            (std::mem::take(&mut calls.futures), waiting)
         };
         futures.into_values().for_each(|call| call.cut_off());
+        waiting.iter().for_each(|call| run::cut_off(process, &call.job));
         drop(self.lock_state().take());
     }
 

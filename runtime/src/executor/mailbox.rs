@@ -67,11 +67,12 @@ impl Mailbox {
         Self { id, kind }
     }
 
-    /// Drops the state, after the call that runs. Calls that wait are the worker's to answer.
-    pub(super) fn end(&self) {
+    /// Drops the state, after the call that runs. Of calls that wait it is said that they have
+    /// ended: the worker may have answered them, but keeps their arguments until then.
+    pub(super) fn end(&self, process: &'static Process) {
         let result = match &self.kind {
-            Kind::Serial(serial) => guarded(|| serial.end()),
-            Kind::Concurrent(concurrent) => guarded(|| concurrent.end()),
+            Kind::Serial(serial) => guarded(|| serial.end(process)),
+            Kind::Concurrent(concurrent) => guarded(|| concurrent.end(process)),
         };
         if result.is_err() {
             eprintln!("rdist: {} panicked while its state was dropped", self.id);
@@ -81,7 +82,7 @@ impl Mailbox {
     /// Ends the actor from inside, after the calls before.
     pub(super) fn terminate(&self, process: &'static Process, job: &Job) {
         self.flush(process);
-        self.end();
+        self.end(process);
         run::finish_call(process, job, process.encode(&()).map_err(|e| Ended::Failed(e.into())));
         if let TaskKind::ActorCall { actor, actor_owner: owner, .. } = job.spec.kind {
             process.outbox.send(&FromExecutor::KillActor { actor, owner });
@@ -127,7 +128,7 @@ impl Mailbox {
 /// Adds a call.
 pub(super) fn deliver(process: &'static Process, mailbox: &Arc<Mailbox>, job: Box<Job>) {
     let is_work = match &mailbox.kind {
-        Kind::Serial(serial) => serial.deliver(job),
+        Kind::Serial(serial) => serial.deliver(process, job),
         Kind::Concurrent(concurrent) => concurrent.deliver(process, job),
     };
     if is_work {
@@ -148,9 +149,11 @@ pub(super) fn serve(process: &'static Process, mailbox: &Arc<Mailbox>) {
 
 impl Serial {
     /// Adds a call; whether a thread is needed.
-    fn deliver(&self, job: Box<Job>) -> bool {
+    fn deliver(&self, process: &'static Process, job: Box<Job>) -> bool {
         let mut calls = self.lock_calls();
         if calls.is_ended {
+            drop(calls);
+            run::cut_off(process, &job);
             return false;
         }
         calls.waiting.push_back(job);
@@ -229,16 +232,17 @@ impl Serial {
         }
     }
 
-    fn end(&self) {
-        {
+    fn end(&self, process: &'static Process) {
+        let waiting = {
             let mut calls = self.lock_calls();
             calls.is_ended = true;
-            calls.waiting.clear();
-        }
+            std::mem::take(&mut calls.waiting)
+        };
         let state = self.lock_state().take();
         if let Some(saving) = &self.saving {
-            saving.forget();
+            saving.forget(process);
         }
+        waiting.iter().for_each(|job| run::cut_off(process, job));
         drop(state);
     }
 

@@ -6,7 +6,7 @@ use std::task::Wake;
 use std::time::Instant;
 
 use rdist_scheduler::id::{ActorId, ObjectId, TaskId};
-use rdist_scheduler::outcome::{Cause, Outcome, Returned, TaskError};
+use rdist_scheduler::outcome::{Cause, Death, Outcome, Returned, TaskError};
 use rdist_scheduler::resource::Resources;
 use rdist_scheduler::spec::{TaskKind, TaskSpec};
 
@@ -288,7 +288,7 @@ pub(super) fn work(process: &'static Process, work: Work) {
         }
         Work::Actor(mailbox) => mailbox::serve(process, &mailbox),
         Work::Poll(call) => call.poll(process),
-        Work::EndActor(mailbox) => mailbox.end(),
+        Work::EndActor(mailbox) => mailbox.end(process),
     }
 }
 
@@ -381,6 +381,13 @@ pub(super) fn finish(
 /// Says how a call ended. It takes no turns, so that nothing is next.
 pub(super) fn finish_call(process: &'static Process, job: &Job, result: Result<Encoded, Ended>) {
     let _ = finish(process, job, result);
+}
+
+/// Says of a call that its actor ended before it. The worker may have said so already.
+pub(super) fn cut_off(process: &'static Process, job: &Job) {
+    let cause = Cause::ActorDied(Death::Ended);
+    let error = Error::Task(TaskError { task: job.spec.id, cause });
+    finish_call(process, job, Err(Ended::Failed(Failure::Passed(error))));
 }
 
 /// How a job ended, with what its values refer to: it is held until the message is out.

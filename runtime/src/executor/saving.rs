@@ -98,9 +98,13 @@ impl Saving {
         (self.how.restore)(state)
     }
 
-    /// The actor has ended, and its calls were answered.
-    pub(super) fn forget(&self) {
-        *self.lock() = Unsent::default();
+    /// The actor has ended, and its calls were answered: that they have ended counts for nothing,
+    /// but that they read their arguments no longer.
+    pub(super) fn forget(&self, process: &Process) {
+        let unsent = std::mem::take(&mut *self.lock());
+        for CallEnd { task, attempt, outcome, values } in unsent.calls {
+            process.outbox.send(&FromExecutor::Finished { task, attempt, outcome, values });
+        }
     }
 
     fn lock(&self) -> MutexGuard<'_, Unsent> {

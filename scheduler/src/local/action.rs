@@ -110,7 +110,8 @@ pub enum LocalAction {
         /// How many.
         consumed: u32,
     },
-    /// End an actor that shares its executor with others.
+    /// End an actor that shares its executor with others. Its calls there are answered; they
+    /// keep their arguments until the executor says `Finished` of each, or dies.
     DropActor {
         /// Where it lives.
         executor: ExecutorId,

@@ -109,7 +109,7 @@ impl LocalCore {
             return;
         }
         entry.floor = life + 1;
-        let may_restart = life < supervised.max_restarts && !matches!(death, Death::Ended);
+        let may_restart = life < supervised.max_restarts && !death.is_wanted();
         if let ActorState::At { worker, .. } = entry.place {
             let cause = Cause::ActorDied(death.clone());
             self.history.trouble(actor.0, (life, worker, self.now), &cause, may_restart);

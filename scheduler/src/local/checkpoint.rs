@@ -87,8 +87,8 @@ impl LocalCore {
         let hosted = self.hosted.get_mut(&actor).filter(|hosted| hosted.executor == executor);
         let Some(hosted) = hosted else {
             // It was ended meanwhile, and its calls were answered.
-            for EndedCall { applied, .. } in calls {
-                self.discard_values(applied.call, &applied.outcome);
+            for EndedCall { attempt, applied } in calls {
+                self.ended_in_vain(executor, (applied.call, attempt), &applied.outcome);
             }
             return;
         };

@@ -11,7 +11,7 @@
 
 use super::ahead::Ahead;
 use super::{ExecutorRole, LocalAction, LocalCore};
-use crate::hash::FastSet;
+use crate::hash::{FastMap, FastSet};
 use crate::id::{ActorId, ExecutorId, JobId, ObjectId, TaskId};
 use crate::outcome::{Cause, Death, Outcome, TaskError};
 use crate::resource::Resources;
@@ -39,6 +39,9 @@ pub(super) struct Executor {
     pub(super) ahead: Ahead,
     /// Actors that live in it.
     pub(super) actors: FastSet<ActorId>,
+    /// What calls of ended actors refer to, which may still run in it: until it says how they
+    /// ended, although that counts for nothing.
+    pub(super) cut_off: FastMap<(TaskId, u32), Vec<ObjectId>>,
     /// It is killed for the sake of that task's end; what runs beside it is not to blame.
     pub(super) killed_for: Option<TaskId>,
 }
@@ -81,6 +84,7 @@ impl LocalCore {
             running: Vec::new(),
             ahead: Ahead::default(),
             actors: FastSet::default(),
+            cut_off: FastMap::default(),
             killed_for: None,
         };
         self.executors.insert(executor, process);
@@ -185,6 +189,7 @@ impl LocalCore {
             return;
         }
         let mut holds: Vec<ObjectId> = process.holds.drain().collect();
+        holds.extend(process.cut_off.drain().flat_map(|(_, held)| held));
         holds.sort_unstable();
         let mut actors: Vec<ActorId> = process.actors.drain().collect();
         actors.sort_unstable();

@@ -47,7 +47,10 @@ impl LocalCore {
     /// Calls `found` for every reference that this worker counts, in no particular order.
     pub(super) fn each_holder(&self, mut found: impl FnMut(ObjectId, Holder)) {
         for (executor, process) in &self.executors {
-            process.holds.iter().for_each(|object| found(*object, Holder::Executor(*executor)));
+            let cut_off = process.cut_off.values().flatten();
+            process.holds.iter().chain(cut_off).for_each(|object| {
+                found(*object, Holder::Executor(*executor));
+            });
         }
         for (_, entry) in self.tasks.iter() {
             let spec = &entry.spec;

@@ -2,10 +2,10 @@
 
 use std::sync::Arc;
 
-use super::{LocalAction, LocalCore, Unkept};
+use super::{LocalAction, LocalCore, Step, Unkept};
 use crate::actor::{Call, Hosted};
 use crate::hash::FastMap;
-use crate::id::{ActorId, ExecutorId, WorkerId};
+use crate::id::{ActorId, ExecutorId, ObjectId, TaskId, WorkerId};
 use crate::message::PeerMessage;
 use crate::outcome::{Cause, Death, Outcome, TaskError};
 use crate::spec::{Assignment, TaskKind};
@@ -149,11 +149,49 @@ impl LocalCore {
         }
         calls.sort_unstable_by_key(|key| self.tasks[*key].order);
         for key in calls {
+            if hosted.shared {
+                self.cut_off(key, executor, &hosted);
+            }
             let task = self.tasks[key].spec.id;
             let cause = Cause::ActorDied(death.clone());
             self.fail(key, TaskError { task, cause });
         }
         self.fail_mailboxes(hosted, &death);
+    }
+
+    /// A call is answered although it may still run, and read its arguments: they are held until
+    /// its executor says that it has ended.
+    fn cut_off(&mut self, key: TaskKey, executor: ExecutorId, hosted: &Hosted) {
+        let TaskState::Running { attempt, .. } = self.tasks[key].state else { return };
+        let spec = Arc::clone(&self.tasks[key].spec);
+        if hosted.unkept.calls().any(|call| call.applied.call == spec.id) {
+            return; // its executor has said so
+        }
+        let references = spec.dependencies.iter().chain(&spec.borrowed);
+        let held: Vec<ObjectId> = references.map(|reference| reference.object).collect();
+        if held.is_empty() {
+            return;
+        }
+        spec.dependencies.iter().chain(&spec.borrowed).for_each(|one| self.hold(*one));
+        if let Some(process) = self.executors.get_mut(&executor) {
+            process.cut_off.entry((spec.id, attempt)).or_default().extend(held);
+        }
+    }
+
+    /// A task has ended whose end counts for nothing any longer.
+    pub(super) fn ended_in_vain(
+        &mut self,
+        executor: ExecutorId,
+        of: (TaskId, u32),
+        outcome: &Outcome,
+    ) {
+        self.discard_values(of.0, outcome);
+        if let Some(process) = self.executors.get_mut(&executor)
+            && !process.cut_off.is_empty()
+        {
+            let held = process.cut_off.remove(&of).unwrap_or_default();
+            self.steps.extend(held.into_iter().map(Step::LetGo));
+        }
     }
 
     fn life_over(&mut self, actor: ActorId, hosted: &Hosted) {

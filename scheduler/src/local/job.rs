@@ -1,10 +1,13 @@
 //! The end of a job: everything of it goes, wherever it stands.
 
-use super::LocalCore;
+use super::{LocalCore, Step};
 use super::peers::What;
+use crate::actor::ActorState;
 use crate::group::Slot;
 use crate::id::{ActorId, ExecutorId, JobId, ObjectId};
-use crate::task::{TaskKey, TaskState};
+use crate::outcome::{Cause, Death, TaskError};
+use crate::spec::TaskKind;
+use crate::task::{TaskEntry, TaskKey, TaskState};
 
 impl LocalCore {
     /// Ends a job's executors and forgets its tasks, actors and objects. Other workers hear of it
@@ -14,6 +17,7 @@ impl LocalCore {
             // Nobody's turn comes any longer.
             process.ahead.tasks.clear();
         }
+        self.fail_calls_of_others(job);
         self.drop_job_tasks(job);
         let mut executors: Vec<ExecutorId> = self
             .executors
@@ -24,7 +28,13 @@ impl LocalCore {
         executors.sort_unstable();
         for executor in executors {
             if let Some(process) = self.executors.get_mut(&executor) {
-                process.holds.clear();
+                let held = process.holds.drain();
+                let held = held.chain(process.cut_off.drain().flat_map(|(_, held)| held));
+                // What other jobs called its actors with is theirs.
+                let of_others = held.filter(|object| object.task.job() != job);
+                let mut of_others: Vec<ObjectId> = of_others.collect();
+                of_others.sort_unstable();
+                self.steps.extend(of_others.into_iter().map(Step::LetGo));
                 process.actors.clear();
                 process.waiting.clear();
             }
@@ -44,6 +54,28 @@ impl LocalCore {
             What::Message { .. } => true,
         });
         self.flush_outbox();
+    }
+
+    /// Calls of the job's actors by other jobs fail. Those that run are the executors' to end.
+    fn fail_calls_of_others(&mut self, job: JobId) {
+        let waits = |entry: &TaskEntry| {
+            let TaskKind::ActorCall { actor, .. } = entry.spec.kind else { return false };
+            actor.0.job() == job
+                && entry.spec.id.job() != job
+                && matches!(entry.state, TaskState::Lane | TaskState::Mailbox)
+        };
+        let mut calls: Vec<(u64, TaskKey)> = self
+            .tasks
+            .iter()
+            .filter(|(_, entry)| waits(entry))
+            .map(|(key, entry)| (entry.order, key))
+            .collect();
+        calls.sort_unstable();
+        for (_, key) in calls {
+            let task = self.tasks[key].spec.id;
+            let cause = Cause::ActorDied(Death::JobEnded { job });
+            self.fail(key, TaskError { task, cause });
+        }
     }
 
     fn drop_job_tasks(&mut self, job: JobId) {
@@ -81,11 +113,17 @@ impl LocalCore {
                 }
             }
         }
-        self.actors.retain(|actor, _| actor.0.job() != job);
+        // And what is only known to be dead: who calls it again is told again.
+        self.actors.retain(|actor, entry| {
+            let is_news = !matches!(entry.place, ActorState::Dead(_))
+                || entry.supervised.is_some()
+                || entry.lanes.values().any(|lane| !lane.is_empty());
+            actor.0.job() != job && is_news
+        });
         self.drop_job_groups(job);
         self.checkpoints.forget_job(job, |_| false);
         self.steps.retain(|step| match step {
-            super::Step::LetGo(object) | super::Step::Recover(object) => object.task.job() != job,
+            Step::LetGo(object) | Step::Recover(object) => object.task.job() != job,
             _ => true,
         });
     }
@@ -114,6 +152,13 @@ impl LocalCore {
             {
                 self.free_value(object);
             }
+        }
+        // Actors of other jobs may hold what this one called them with.
+        for process in self.executors.values_mut() {
+            process.holds.retain(|object| object.task.job() != job);
+            process.cut_off.values_mut().for_each(|held| {
+                held.retain(|object| object.task.job() != job);
+            });
         }
         self.pinned.retain(|_, tasks| {
             tasks.retain(|task| task.job() != job);

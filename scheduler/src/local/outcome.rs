@@ -28,7 +28,7 @@ impl LocalCore {
                 TaskState::Running { executor: at, attempt: of, .. }
                     if at == executor && of == attempt)
         });
-        let Some(key) = key else { return self.discard_values(task, &outcome) };
+        let Some(key) = key else { return self.ended_in_vain(executor, (task, attempt), &outcome) };
         let outcome = self.ruled(key, outcome);
         let spec = Arc::clone(&self.tasks[key].spec);
         match (&spec.kind, &outcome) {

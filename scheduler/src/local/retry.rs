@@ -239,7 +239,7 @@ impl LocalCore {
 pub(super) fn is_loss(cause: &Cause) -> bool {
     match cause {
         Cause::WorkerDied { .. } => true,
-        Cause::ExecutorDied(death) | Cause::ActorDied(death) => !matches!(death, Death::Ended),
+        Cause::ExecutorDied(death) | Cause::ActorDied(death) => !death.is_wanted(),
         _ => false,
     }
 }

@@ -13,7 +13,7 @@ use rdist_scheduler::hash::{FastMap, FastSet};
 use rdist_scheduler::id::{ActorId, ExecutorId, JobId, ObjectId, TaskId, WorkerId};
 use rdist_scheduler::local::{LocalCore, LocalEvent};
 use rdist_scheduler::message::{FromHead, Held, PeerMessage, ToHead};
-use rdist_scheduler::outcome::{Death, TaskError};
+use rdist_scheduler::outcome::{Cause, Death, TaskError};
 use rdist_scheduler::spec::TaskSpec;
 
 use super::checker::{ActorLog, ExactCalls, Harm, Usage};
@@ -135,6 +135,10 @@ pub struct Simulation {
     pub oracle: Oracle,
     pub actors: ActorLog,
     pub calls: ExactCalls,
+    /// Actors that any job may call, and their supervisors.
+    pub served: Vec<(ActorId, WorkerId)>,
+    /// Calls of other jobs' actors, with those jobs.
+    pub foreign: FastMap<TaskId, JobId>,
     harm: Harm,
     ended: BTreeMap<JobId, JobState>,
     stopped: BTreeSet<JobId>,
@@ -169,6 +173,8 @@ impl Simulation {
             oracle: Oracle::default(),
             actors: ActorLog::default(),
             calls: ExactCalls::default(),
+            served: Vec::new(),
+            foreign: FastMap::default(),
             harm: Harm::default(),
             ended: BTreeMap::new(),
             stopped: BTreeSet::new(),
@@ -226,6 +232,12 @@ impl Simulation {
     /// What is left of a job that has ended may find anything lost.
     pub fn excuse(&self, task: TaskId, error: &TaskError) {
         let job = task.job();
+        if let Some(of) = self.foreign.get(&task)
+            && (self.stopped.contains(of) || self.ended.contains_key(of))
+            && matches!(error.cause, Cause::ActorDied(_) | Cause::OwnerDied)
+        {
+            return;
+        }
         if !self.stopped.contains(&job) && !self.ended.contains_key(&job) {
             self.harm.excuse(error);
             let is_exact = self.calls.contains(task) && !self.harm.workers_died;

@@ -50,8 +50,6 @@ pub struct Process {
     pub up: bool,
     /// Its job has ended, or it was told to go: what it holds counts no longer.
     pub leaving: bool,
-    /// Actors that are to end, of which it has not heard.
-    pub dropped: FastSet<ActorId>,
     pub runs: BTreeMap<u64, Run>,
     /// How many places in it refer to an object.
     holds: FastMap<ObjectId, u32>,
@@ -125,7 +123,6 @@ impl Process {
             role,
             up: false,
             leaving: false,
-            dropped: FastSet::default(),
             runs: BTreeMap::new(),
             holds: FastMap::default(),
             views: FastSet::default(),
@@ -181,14 +178,7 @@ impl Simulation {
             }
             Command::Cancel(task) => self.cancel(worker, executor, task),
             Command::Credit(task, taken) => self.credit(worker, executor, task, taken),
-            Command::DropActor(actor) => {
-                let Some(process) = self.process(worker, executor) else { return };
-                process.dropped.remove(&actor);
-                let calls = process.actors.remove(&actor).map(|actor| actor.calls);
-                for run in calls.into_iter().flatten() {
-                    self.forget_run(At { worker, executor, run });
-                }
-            }
+            Command::DropActor(actor) => self.drop_actor(worker, executor, actor),
             Command::Stop => self.exit(worker, executor),
         }
     }

@@ -11,7 +11,8 @@
 //! Checked from outside the cores: every value that a program reads is there and is right; a task
 //! starts only where its arguments are and its request fits, but for what unblocked tasks take
 //! back; nothing is freed while a program reads it; an actor's calls start in the order of each
-//! caller and count once, of actors that save their state also after a restart; a stream has its
+//! caller and count once, of actors that save their state also after a restart; calls of another
+//! job's actors end, at the latest with that job; a stream has its
 //! items in order and ends after the last; a task runs in a placement group only when every bundle
 //! of it is reserved, and together with others within what they hold; errors appear only when
 //! something died that explains them; when faults

@@ -1,11 +1,11 @@
 //! Actors: made, called, lost, made again, killed.
 
 use super::bench::*;
-use crate::id::{ActorId, ExecutorId, WorkerId};
+use crate::id::{ActorId, ExecutorId, JobId, TaskId, WorkerId};
 use crate::local::{ExecutorRole, LocalAction, LocalEvent};
 use crate::message::{ActorPlace, FromHead, PeerMessage, ToHead};
 use crate::outcome::{Cause, Death, Outcome};
-use crate::spec::ActorOptions;
+use crate::spec::{ActorOptions, Reference};
 
 fn actor() -> ActorId {
     ActorId(task(1))
@@ -238,4 +238,61 @@ fn a_taken_name_refuses_the_actor() {
     let error = bench.claim_delivery(driver, 1).unwrap();
     let by = ActorId(task(77));
     assert_eq!(error.cause, Cause::NameTaken { name: "counter".to_owned(), by });
+}
+
+#[test]
+fn a_call_that_is_cut_off_keeps_its_arguments_until_its_executor_says_that_it_ended() {
+    let (mut bench, driver, pool) = Bench::with_actor(ActorOptions::default());
+    bench.handle(LocalEvent::Put {
+        by: driver,
+        object: object(9),
+        size: 1 << 20,
+        inline: false,
+        contains: Vec::new(),
+    });
+    bench.submit(driver, call(2).after(&[mine(9)]));
+    assert_eq!(bench.claim_run(pool), (task(2), 0));
+    bench.release(driver, 9);
+    bench.want(driver, mine(2));
+    bench.handle(LocalEvent::ActorKillRequested { actor: actor(), owner: ME });
+    bench.claim_exactly(LocalAction::DropActor { executor: pool, actor: actor() });
+    let error = bench.claim_delivery(driver, 2).unwrap();
+    assert_eq!(error.cause, Cause::ActorDied(Death::Ended));
+    bench.claim_nothing();
+    bench.finish(pool, 2, inline());
+    bench.claim_free(2);
+    bench.claim_free(9);
+}
+
+#[test]
+fn calls_of_an_actor_fail_when_its_job_ends_and_theirs_does_not() {
+    let (mut bench, driver, pool) = Bench::with_actor(ActorOptions::default());
+    bench.submit(driver, TaskBuilder::new(9));
+    assert_eq!(bench.claim_run(pool), (task(9), 0));
+    bench.submit(driver, TaskBuilder::new(8).cpus(0.0).actor(ActorOptions::default()));
+    assert_eq!(bench.claim_run(pool), (task(8), 0));
+    let visitor = TaskId::driver(JobId(77));
+    let of_visitor = |index, actor| TaskBuilder::call(index, actor, ME).child_of(visitor, index);
+    // One waits for its actor to be made, one comes from another worker and waits for its
+    // argument.
+    bench.submit(driver, of_visitor(3, ActorId(task(8))));
+    let argument = Reference { object: visitor.child(5).object(0), owner: OTHER };
+    let call = of_visitor(4, actor()).after(&[argument]).assignment(0, OTHER);
+    bench.peer_says(OTHER, PeerMessage::Call(call));
+    bench.claim_send(OTHER, PeerMessage::Retain { object: argument.object });
+    bench.claim_send(OTHER, PeerMessage::Locate { object: argument.object, fetches: true });
+    bench.head_says(FromHead::JobEnded { job: JOB });
+    let mut failed = 0;
+    while bench.pending() > 0 {
+        if let LocalAction::Send { to: OTHER, message: PeerMessage::Finished { outcome, .. } } =
+            bench.claim()
+        {
+            let Outcome::Failed(error) = outcome else { panic!("it ran") };
+            assert_eq!(error.cause, Cause::ActorDied(Death::JobEnded { job: JOB }));
+            failed += 1;
+        }
+    }
+    assert_eq!(failed, 1);
+    let left = bench.core.tasks().filter(|view| view.task.job() != JOB).count();
+    assert_eq!(left, 0, "the one that waited for its actor failed, too");
 }

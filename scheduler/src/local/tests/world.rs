@@ -250,11 +250,16 @@ impl World {
                 }
             }
             LocalAction::DropActor { executor, actor } => {
-                if let Some(process) = self.worker(at).processes.get_mut(&executor) {
-                    process.running.retain(|running| {
-                        !matches!(running.spec.kind,
+                let Some(process) = self.worker(at).processes.get_mut(&executor) else { return };
+                let calls = process.running.extract_if(.., |running| {
+                    matches!(running.spec.kind,
                         TaskKind::ActorCall { actor: of, .. } if of == actor)
-                    });
+                });
+                for running in calls.collect::<Vec<_>>() {
+                    let (task, attempt) = (running.spec.id, running.attempt);
+                    let cause = Cause::ActorDied(Death::Ended);
+                    let outcome = Outcome::Failed(TaskError { task, cause });
+                    self.handle(at, LocalEvent::Finished { executor, task, attempt, outcome });
                 }
             }
             LocalAction::ActorFound { .. } | LocalAction::Credit { .. } => {}

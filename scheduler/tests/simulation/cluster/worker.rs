@@ -14,7 +14,7 @@ use rdist_scheduler::time::Timestamp;
 use super::{Event, MILLISECOND, Simulation, Worker};
 use crate::checker::Usage;
 use crate::executor::end::number;
-use crate::executor::{Command, Process, Run, Stored};
+use crate::executor::{Command, Process, Stored};
 use crate::network::Address;
 
 impl Worker {
@@ -177,9 +177,6 @@ impl Simulation {
             }
             LocalAction::DropActor { executor, actor } => {
                 at.usage.end((executor, actor.0));
-                if let Some(process) = at.processes.get_mut(&executor) {
-                    process.dropped.insert(actor);
-                }
                 self.order(worker, executor, Command::DropActor(actor));
             }
             LocalAction::ActorFound { .. } => {}
@@ -211,12 +208,7 @@ impl Simulation {
         for (executor, process) in at.processes.iter().filter(|(_, process)| !process.leaving) {
             let viewed = process.views.contains(&object);
             assert!(!viewed, "{object:?} is freed while {executor} of {worker} reads it");
-            // The calls of an actor that was ended are cut off before their executor hears of it.
-            let is_cut_off = |run: &Run| {
-                matches!(run.spec.kind,
-                    TaskKind::ActorCall { actor, .. } if process.dropped.contains(&actor))
-            };
-            for run in process.runs.values().filter(|run| !is_cut_off(run)) {
+            for run in process.runs.values() {
                 let used = run.spec.dependencies.iter().any(|d| d.object == object);
                 assert!(!used, "{object:?} is freed under {:?} on {worker}", run.spec.id);
             }

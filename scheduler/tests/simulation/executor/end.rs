@@ -127,6 +127,23 @@ impl Simulation {
         }
     }
 
+    /// An actor ends: of each call that it has, or that has ended and was not told, it is said so.
+    pub(super) fn drop_actor(&mut self, worker: WorkerId, executor: ExecutorId, actor: ActorId) {
+        let Some(process) = self.process(worker, executor) else { return };
+        let Some(actor) = process.actors.remove(&actor) else { return };
+        for EndedCall { attempt, applied } in actor.unsaved {
+            self.say_cancelled(worker, executor, applied.call, attempt);
+        }
+        for number in actor.calls {
+            let Some(run) = self.process(worker, executor).and_then(|p| p.runs.get(&number)) else {
+                continue;
+            };
+            let (call, attempt) = (run.spec.id, run.attempt);
+            self.forget_run(At { worker, executor, run: number });
+            self.say_cancelled(worker, executor, call, attempt);
+        }
+    }
+
     pub(super) fn cancel(&mut self, worker: WorkerId, executor: ExecutorId, task: TaskId) {
         let Some(process) = self.process(worker, executor) else { return };
         if let Some(waiting) = process.turns.waiting.iter_mut().find(|w| w.spec.id == task) {

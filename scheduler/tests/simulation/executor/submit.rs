@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use rdist_scheduler::hash::{FastHasher, FastMap};
-use rdist_scheduler::id::{ActorId, GroupId, ObjectId, TaskId};
+use rdist_scheduler::id::{ActorId, GroupId, ObjectId, TaskId, WorkerId};
 use rdist_scheduler::local::LocalEvent;
 use rdist_scheduler::resource::{Amount, Resources};
 use rdist_scheduler::spec::{
@@ -109,6 +109,9 @@ impl Simulation {
         let id = run.root().child(run.children);
         run.children += 1;
         run.actors.push(ActorId(id));
+        if !matches!(strategy, Strategy::Group { .. }) {
+            self.served.push((ActorId(id), at.worker));
+        }
         let name = named.then(|| format!("{id}"));
         let kind = TaskKind::ActorCreate(ActorOptions {
             max_restarts: 1_000,
@@ -130,6 +133,7 @@ impl Simulation {
         run.children += 1;
         let actor = run.actors[actor];
         let dependencies = dependencies.iter().map(|slot| run.slots[*slot]).collect();
+        let (actor, owner) = self.callee(id, actor, at.worker);
         let Some(process) = self.process(at.worker, at.executor) else { return };
         let number = process.call_numbers.entry(actor).or_default();
         *number += 1;
@@ -140,13 +144,29 @@ impl Simulation {
         }
         let exactly_once = saves_state(actor);
         let rules = CallRules { out_of_order: is_unordered(actor), exactly_once };
-        let kind = TaskKind::ActorCall { actor, actor_owner: at.worker, rules };
+        let kind = TaskKind::ActorCall { actor, actor_owner: owner, rules };
         let max_retries = if exactly_once { u32::MAX } else { 0 };
         if exactly_once {
-            self.calls.submitted(id, (actor, at.worker));
+            self.calls.submitted(id, (actor, owner));
         }
         let spec = TaskSpec { dependencies, max_retries, ..self.spec(id, at, kind, body) };
         self.submit_spec(at, spec);
+    }
+
+    /// Now and then a call is of another job's actor, as if that was found by its name.
+    fn callee(&mut self, call: TaskId, own: ActorId, worker: WorkerId) -> (ActorId, WorkerId) {
+        let mine = (own, worker);
+        if self.options.jobs.len() < 2 || !mix(5, hash_of(ActorId(call))).is_multiple_of(6) {
+            return mine;
+        }
+        let others = self.served.iter().filter(|(actor, _)| actor.0.job() != call.job());
+        let others: Vec<_> = others.copied().collect();
+        if others.is_empty() {
+            return mine;
+        }
+        let other = others[(mix(6, hash_of(ActorId(call))) % others.len() as u64) as usize];
+        self.foreign.insert(call, other.0.0.job());
+        other
     }
 
     pub(super) fn spec(&self, id: TaskId, at: At, kind: TaskKind, body: Vec<u8>) -> TaskSpec {
