@@ -227,7 +227,13 @@ impl LocalCore {
         let cause = match entry.spec.kind {
             _ if entry.cancelled => Cause::Cancelled,
             _ if entry.has_timed_out() => self.timed_out(key),
-            TaskKind::ActorCall { .. } => Cause::ActorDied(death.clone()),
+            TaskKind::ActorCall { actor, .. } => {
+                let job = actor.0.job();
+                // Ended in order, with a call that the end of its own job did not take along.
+                let is_visitor = *death == Death::Ended && task.job() != job;
+                let death = if is_visitor { Death::JobEnded { job } } else { death.clone() };
+                Cause::ActorDied(death)
+            }
             _ => Cause::ExecutorDied(death.clone()),
         };
         self.conclude(key, Outcome::Failed(TaskError { task, cause }));

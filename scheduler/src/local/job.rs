@@ -1,7 +1,7 @@
 //! The end of a job: everything of it goes, wherever it stands.
 
-use super::{LocalCore, Step};
 use super::peers::What;
+use super::{LocalCore, Step};
 use crate::actor::ActorState;
 use crate::group::Slot;
 use crate::id::{ActorId, ExecutorId, JobId, ObjectId};
