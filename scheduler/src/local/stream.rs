@@ -94,6 +94,8 @@ impl LocalCore {
         extra.spared += 1;
         entry.attempt += 1;
         (entry.assigned, entry.cancelled) = (false, false);
+        // What was to be said again to whoever had the cancelled try.
+        self.stop_timer(key);
         self.begin(key);
         true
     }

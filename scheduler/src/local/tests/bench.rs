@@ -254,11 +254,25 @@ impl Bench {
     pub(super) fn pass_time(&mut self) {
         assert!(self.actions.is_empty(), "unclaimed: {:?}", self.actions);
         while self.actions.is_empty() {
-            self.now = self.core.poll_timeout().expect("something is due");
-            self.core.handle_timeout(self.now);
-            self.take_actions();
-            self.actions.retain(|action| !matches!(action, LocalAction::SendHead(ToHead::Load(_))));
+            assert!(self.pass_some_time(), "something is due");
         }
+    }
+
+    /// Lets time pass until nothing is due: the core only reports its load.
+    pub(super) fn pass_idle_time(&mut self) {
+        while self.pass_some_time() {
+            self.claim_nothing();
+        }
+    }
+
+    /// Until something is due, if anything is.
+    fn pass_some_time(&mut self) -> bool {
+        let Some(due) = self.core.poll_timeout() else { return false };
+        self.now = due;
+        self.core.handle_timeout(due);
+        self.take_actions();
+        self.actions.retain(|action| !matches!(action, LocalAction::SendHead(ToHead::Load(_))));
+        true
     }
 
     pub(super) fn want(&mut self, by: ExecutorId, reference: Reference) {

@@ -3,7 +3,7 @@
 use super::bench::*;
 use crate::id::{ExecutorId, ObjectId};
 use crate::local::{LocalAction, LocalEvent};
-use crate::message::{FromHead, PeerMessage};
+use crate::message::{CancelMode, FromHead, PeerMessage};
 use crate::outcome::{Cause, Outcome, Returned, TaskError};
 use crate::spec::{Policy, Reference, StreamPolicy};
 
@@ -207,4 +207,25 @@ fn a_program_that_comes_again_reads_from_the_first_item() {
     assert_eq!(bench.claim_start_of_stream(pool, 1), (0, 0));
     bench.yield_item(pool, 1, 0);
     assert_eq!(bench.claim_item(driver, 0), None);
+}
+
+#[test]
+fn a_program_that_comes_again_is_not_cancelled_with_the_try_before() {
+    let (mut bench, driver, _) = Bench::with_pool(2.0);
+    bench.submit(driver, yields(1).cpus(9.0));
+    bench.claim_spilled();
+    bench.head_says(FromHead::Placed(vec![(task(1), 0, PEER)]));
+    let mode = CancelMode { force: false, children: true };
+    let cancel = PeerMessage::Cancel { task: task(1), attempt: 0, mode };
+    bench.release_object(driver, task(1).stream());
+    bench.claim_send(PEER, cancel.clone());
+    bench.submit(driver, yields(1).cpus(9.0));
+    bench.claim_send(PEER, cancel);
+    // It would be said again soon, had the try not ended meanwhile.
+    bench.peer_says(PEER, PeerMessage::CancelMissed { task: task(1), attempt: 0, mode });
+    let outcome = Outcome::Failed(TaskError { task: task(1), cause: Cause::Cancelled });
+    bench.peer_says(PEER, PeerMessage::Finished { task: task(1), attempt: 0, outcome });
+    bench.claim_spilled();
+    bench.head_says(FromHead::Placed(vec![(task(1), 1, PEER)]));
+    bench.pass_idle_time();
 }
