@@ -125,6 +125,7 @@ pub(crate) fn pack(arguments: Vec<Argument>, cx: &Context) -> Result<Packed, Err
         let text = format!("{} arguments; a function takes at most 256", arguments.len());
         return Err(Error::Refused(text));
     }
+    let told = |held: &Held| cx.process().told(held);
     let mut packed = Packed::default();
     if arguments.is_empty() {
         return Ok(packed);
@@ -140,7 +141,7 @@ pub(crate) fn pack(arguments: Vec<Argument>, cx: &Context) -> Result<Packed, Err
                     heads.push((KIND_HERE, bytes.len() as u32, 0));
                     data.extend_from_slice(&bytes);
                     data.resize(data.len().next_multiple_of(ALIGN), 0);
-                    packed.borrowed.extend(contains.iter().map(|held| held.reference));
+                    packed.borrowed.extend(contains.iter().map(told));
                     packed.held.extend(contains);
                     continue;
                 }
@@ -150,13 +151,13 @@ pub(crate) fn pack(arguments: Vec<Argument>, cx: &Context) -> Result<Packed, Err
             Passed::Reference(held) => held,
             Passed::References(held) => {
                 heads.push((KIND_ALL, held.len() as u32, packed.dependencies.len() as u32));
-                packed.dependencies.extend(held.iter().map(|held| held.reference));
+                packed.dependencies.extend(held.iter().map(told));
                 packed.held.extend(held);
                 continue;
             }
         };
         heads.push((KIND_DEPENDENCY, packed.dependencies.len() as u32, 0));
-        packed.dependencies.push(reference.reference);
+        packed.dependencies.push(told(&reference));
         packed.held.push(reference);
     }
     packed.body.reserve_exact(ALIGN * (count + 1) + data.len());

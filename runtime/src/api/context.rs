@@ -145,9 +145,6 @@ impl Context {
         let count = count.min(objects.len());
         let mut settled = settled(&objects, count);
         if settled.len() < count {
-            // What is settled already need not be fetched for this.
-            let open = objects.iter().filter(|object| !object.is_settled());
-            open.for_each(|object| self.process().want(object.held()));
             self.wait_for(&objects, count, timeout)?;
             settled = self::settled(&objects, count);
         }
@@ -167,20 +164,22 @@ impl Context {
         count: usize,
         timeout: Option<Duration>,
     ) -> Result<(), Error> {
-        let waker = thread_waker();
-        let mut open: Vec<_> =
-            objects.iter().filter(|object| object.held().register(&waker)).collect();
-        let limit = objects.len() - count;
+        let (process, waker) = (self.process(), thread_waker());
+        // What is settled already need not be fetched for this.
+        let open = objects.iter().filter(|object| !object.is_settled());
+        process.watch(&waker, open.map(ObjectRef::held));
         let deadline = timeout.and_then(|timeout| Instant::now().checked_add(timeout));
-        let result = if open.len() > limit {
-            self.0.wait(deadline, || {
-                open.retain(|object| !object.is_settled());
-                open.len() <= limit
-            })
-        } else {
-            Ok(true)
-        };
-        open.iter().for_each(|object| object.held().unregister(&waker));
+        // What was settled stays so: the first place that is not moves on only.
+        let (mut passed, mut found) = (0, 0);
+        let result = self.0.wait(deadline, || {
+            while objects.get(passed).is_some_and(ObjectRef::is_settled) {
+                (passed, found) = (passed + 1, found + 1);
+            }
+            let missing = count.saturating_sub(found);
+            let further = objects[passed..].iter().filter(|object| object.is_settled());
+            further.take(missing).count() == missing
+        });
+        process.unwatch(&waker);
         result.map(drop)
     }
 

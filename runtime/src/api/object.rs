@@ -6,6 +6,7 @@ use std::future::{Future, IntoFuture};
 use std::marker::PhantomData;
 use std::pin::Pin;
 use std::ptr::NonNull;
+use std::sync::Arc;
 use std::task::{Poll, Waker};
 use std::time::{Duration, Instant};
 
@@ -19,8 +20,10 @@ use super::context::Context;
 use super::error::Error;
 use super::value::{self, Value};
 use super::view::View;
-use crate::executor::objects::{Bytes, Entry, Held};
+use crate::executor::cover;
+use crate::executor::objects::{Entry, Held};
 use crate::executor::process::Process;
+use crate::executor::settled::Bytes;
 use crate::executor::wait::thread_waker;
 
 /// A value that exists somewhere in the cluster, or will. Cheap to clone, and itself a value:
@@ -95,7 +98,10 @@ impl<T: Value> ObjectRef<T> {
 }
 
 /// Waits until an object can be read, or is known to have failed.
-pub(crate) fn wait_readable(entry: &Entry, deadline: Option<Instant>) -> Result<Bytes<'_>, Error> {
+pub(crate) fn wait_readable(
+    entry: &Arc<Entry>,
+    deadline: Option<Instant>,
+) -> Result<Bytes<'_>, Error> {
     if let Some(bytes) = entry.bytes() {
         return bytes.map_err(Error::Task);
     }
@@ -136,8 +142,9 @@ fn root<'a, T: Value>(entry: &Entry, bytes: &'a Bytes<'_>) -> Result<&'a T::Arch
     Ok(root)
 }
 
-fn revive<T: Value>(entry: &Entry, bytes: &Bytes<'_>) -> Result<T, Error> {
-    value::revive(root::<T>(entry, bytes)?, || entry.reference.object.to_string())
+fn revive<T: Value>(held: &Held, bytes: &Bytes<'_>) -> Result<T, Error> {
+    let root = root::<T>(held, bytes)?;
+    cover::reading(held, bytes.len(), || value::revive(root, || held.reference.object.to_string()))
 }
 
 /// The future of a value; see [`ObjectRef`].
@@ -298,7 +305,7 @@ where
     fn deserialize(&self, deserializer: &mut D) -> Result<ObjectRef<T>, D::Error> {
         let reference = self.reference.deserialize(deserializer)?;
         match Process::current() {
-            Ok(process) => Ok(ObjectRef::of(process.retain(reference))),
+            Ok(process) => Ok(ObjectRef::of(process.retain_inside(reference))),
             Err(error) => Err(D::Error::new(error)),
         }
     }

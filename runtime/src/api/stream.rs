@@ -239,7 +239,7 @@ pub fn yield_all<I: IntoIterator, T: Value>(
         if index >= stream.start {
             running.wait_for_room(index)?;
             let Encoded { value, contains, .. } = process.encode(&value)?;
-            let references = contains.iter().map(|held| held.reference).collect();
+            let references = contains.iter().map(|held| process.told(held)).collect();
             process.send(&FromExecutor::Yielded {
                 task,
                 attempt,

@@ -5,6 +5,7 @@
 //! the arena of exactly the measured size: no growing buffer, no copy.
 
 use std::cell::{Cell, RefCell};
+use std::collections::HashSet;
 
 use rkyv::api::high::{HighDeserializer, HighSerializer, HighValidator};
 use rkyv::bytecheck::CheckBytes;
@@ -120,9 +121,7 @@ thread_local! {
 /// Notes a reference inside the value that is being archived; called by references themselves.
 pub(crate) fn note_contained(held: &Held) {
     CONTAINS.with_borrow_mut(|contains| {
-        if let Some(contains) = contains
-            && !contains.iter().any(|other| other.reference == held.reference)
-        {
+        if let Some(contains) = contains {
             contains.push(held.clone());
         }
     });
@@ -150,7 +149,11 @@ pub(crate) fn archive<T: Value, B: AsMut<[u8]>>(
         scratch
     });
     let measured = write(value, &mut scratch);
-    let contains = CONTAINS.replace(outer).unwrap_or_default();
+    let mut contains = CONTAINS.replace(outer).unwrap_or_default();
+    if contains.len() > 1 {
+        let mut seen = HashSet::with_capacity(contains.len());
+        contains.retain(|held| seen.insert(held.reference.object));
+    }
     let archived = measured.and_then(|len| {
         if len <= MAX_INLINE_BYTES {
             let mut inline = AlignedVec::with_capacity(len);

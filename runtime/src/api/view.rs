@@ -9,7 +9,8 @@ use rdist_scheduler::spec::Reference;
 
 use super::error::Error;
 use super::value::{self, Aligned, Value};
-use crate::executor::objects::{Bytes, Content, Held, Kept};
+use crate::executor::objects::{Held, Kept};
+use crate::executor::settled::{Bytes, Content};
 use crate::store;
 
 /// A value read in place, without a copy: in the object store's shared memory, or in the message

@@ -22,6 +22,7 @@
 
 pub(crate) mod call_task;
 pub(crate) mod concurrent;
+pub(crate) mod cover;
 pub(crate) mod launch;
 pub(crate) mod mailbox;
 pub(crate) mod objects;
@@ -32,6 +33,7 @@ pub(crate) mod process;
 pub(crate) mod registry;
 pub(crate) mod run;
 pub(crate) mod saving;
+pub(crate) mod settled;
 pub(crate) mod slots;
 pub(crate) mod submission;
 pub(crate) mod turns;

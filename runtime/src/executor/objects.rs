@@ -4,7 +4,8 @@
 //! (absent) ──1── held ──2── held, wanted ──3── held, settled ──4── (absent)
 //!                  └────────────────4─────────────────────────────────┘
 //! ```
-//! 1. the process submits, puts, or reads a reference out of a value (which sends `Retained`)
+//! 1. the process submits, puts, or reads a reference out of a value (which sends `Retained`, but
+//!    for what the value covers)
 //! 2. somebody waits: `Wanted` is sent, once
 //! 3. `Ready` or `Failed` came, or the process put the value itself
 //! 4. the last reference was dropped: `Released` is sent
@@ -13,11 +14,14 @@
 //! nobody here reads it (`give_up`). Whoever wants to read it then asks again (step 2).
 //!
 //! **OB-1** The worker counts this process as one holder of an object exactly while the entry is in
-//! the map. Steps 1 and 4 change the map and send their message under the lock of the map's shard,
-//! so the messages leave in the order of the changes.
+//! the map and *told*. Steps 1 and 4 change the map and send their message under the lock of the
+//! map's shard, so the messages leave in the order of the changes.
 //! **OB-2** An entry that waits for its answer stays in the map without references until the answer
 //! is there. Otherwise an old answer could be taken for a new one, and name a block whose space
 //! already holds another object.
+//! **OB-3** An entry that is not told is covered: it was read out of a value that this process
+//! holds, and whose owner, this worker, keeps what is inside for as long. It is told before a
+//! message names it, and before the value that covers it is released ([`cover`]).
 
 use std::any::TypeId;
 use std::hash::{BuildHasherDefault, Hasher};
@@ -31,119 +35,11 @@ use rdist_scheduler::id::ObjectId;
 use rdist_scheduler::outcome::TaskError;
 use rdist_scheduler::spec::Reference;
 
+use super::cover::Covered;
 use super::outbox::Outbox;
 use super::process::Process;
-use crate::api::value::Aligned;
-use crate::store;
+use super::settled::{Bytes, Settled};
 use crate::wire::executor::FromExecutor;
-
-/// What became of an object.
-#[derive(Debug)]
-pub(crate) enum Settled {
-    /// Its value is here.
-    Inline(Aligned),
-    /// Its value lies in the store, or on the worker's disk.
-    Block(InStore),
-    /// It will never have one.
-    Failed(TaskError),
-}
-
-impl Settled {
-    /// A value in the store, which can be read until it is given up or released.
-    pub(crate) fn block(view: store::View) -> Self {
-        let content = Content { bytes: ContentBytes::Block(view), checked: OnceLock::new() };
-        Self::Block(InStore(Mutex::new(Presence::Here {
-            content: Arc::new(content),
-            is_fresh: true,
-        })))
-    }
-
-    /// A value in the store that this process does not read.
-    pub(crate) fn away() -> Self {
-        Self::Block(InStore(Mutex::new(Presence::Away)))
-    }
-}
-
-/// A value in the store, as this process sees it.
-#[derive(Debug)]
-pub(crate) struct InStore(Mutex<Presence>);
-
-#[derive(Debug)]
-enum Presence {
-    /// The worker has to be asked for it.
-    Away,
-    /// It can be read: the worker counts this process as a reader. `is_fresh`: it has not been
-    /// read since it came, nor was it to be given up.
-    Here { content: Arc<Content>, is_fresh: bool },
-    /// It was lost while it was away.
-    Lost(TaskError),
-}
-
-impl InStore {
-    fn lock(&self) -> MutexGuard<'_, Presence> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// The answer to a second question.
-    fn fill(&self, settled: Settled) {
-        *self.lock() = match settled {
-            Settled::Block(other) => other.0.into_inner().unwrap_or_else(PoisonError::into_inner),
-            Settled::Failed(error) => Presence::Lost(error),
-            // Made again, it became smaller.
-            Settled::Inline(bytes) => {
-                let bytes = ContentBytes::Inline(bytes);
-                let content = Arc::new(Content { bytes, checked: OnceLock::new() });
-                Presence::Here { content, is_fresh: true }
-            }
-        };
-    }
-}
-
-/// Bytes that do not move, and what is known of them.
-#[derive(Debug)]
-pub(crate) struct Content {
-    bytes: ContentBytes,
-    checked: OnceLock<TypeId>,
-}
-
-#[derive(Debug)]
-enum ContentBytes {
-    Inline(Aligned),
-    Block(store::View),
-}
-
-/// The bytes of a value, for a reader: they stay where they are while this and its entry live.
-#[derive(Debug)]
-pub(crate) enum Bytes<'a> {
-    /// In the entry.
-    Inline(&'a Aligned, &'a OnceLock<TypeId>),
-    /// In the store, mostly.
-    Shared(Arc<Content>),
-}
-
-impl Bytes<'_> {
-    /// The type that the bytes were checked for; reading as this type needs no second check.
-    pub(crate) fn checked(&self) -> &OnceLock<TypeId> {
-        match self {
-            Self::Inline(_, checked) => checked,
-            Self::Shared(content) => &content.checked,
-        }
-    }
-}
-
-impl std::ops::Deref for Bytes<'_> {
-    type Target = [u8];
-
-    fn deref(&self) -> &[u8] {
-        match self {
-            Self::Inline(bytes, _) => bytes,
-            Self::Shared(content) => match &content.bytes {
-                ContentBytes::Inline(bytes) => bytes,
-                ContentBytes::Block(view) => view,
-            },
-        }
-    }
-}
 
 /// One object that this process refers to.
 #[derive(Debug)]
@@ -152,9 +48,16 @@ pub(crate) struct Entry {
     pub(crate) reference: Reference,
     /// References to it in this process.
     references: AtomicUsize,
+    /// Whether the worker knows that this process refers to it; changes under the lock of the
+    /// map's shard.
+    told: AtomicBool,
+    /// Entries that were read out of its value.
+    pub(super) covered: Covered,
     wanted: AtomicBool,
     settled: OnceLock<Settled>,
     waiters: Mutex<Vec<Waker>>,
+    /// Whether those who wait for some of many want to hear of it; changes under `waiters`.
+    watched: AtomicBool,
     /// Views that came another way, and that this entry keeps from being given up.
     views: AtomicUsize,
     /// The type that inline bytes were checked for.
@@ -162,13 +65,16 @@ pub(crate) struct Entry {
 }
 
 impl Entry {
-    fn new(reference: Reference) -> Self {
+    fn new(reference: Reference, told: bool) -> Self {
         Self {
             reference,
             references: AtomicUsize::new(1),
+            told: AtomicBool::new(told),
+            covered: Covered::default(),
             wanted: AtomicBool::new(false),
             settled: OnceLock::new(),
             waiters: Mutex::new(Vec::new()),
+            watched: AtomicBool::new(false),
             views: AtomicUsize::new(0),
             checked: OnceLock::new(),
         }
@@ -186,14 +92,7 @@ impl Entry {
         match self.settled.get()? {
             Settled::Inline(bytes) => Some(Ok(Bytes::Inline(bytes, &self.checked))),
             Settled::Failed(error) => Some(Err(error.clone())),
-            Settled::Block(value) => match &mut *value.lock() {
-                Presence::Away => None,
-                Presence::Here { content, is_fresh } => {
-                    *is_fresh = false;
-                    Some(Ok(Bytes::Shared(content.clone())))
-                }
-                Presence::Lost(error) => Some(Err(error.clone())),
-            },
+            Settled::Block(value) => value.bytes(),
         }
     }
 
@@ -201,7 +100,7 @@ impl Entry {
     pub(crate) fn has_bytes(&self) -> bool {
         match self.settled.get() {
             None => false,
-            Some(Settled::Block(value)) => !matches!(*value.lock(), Presence::Away),
+            Some(Settled::Block(value)) => !value.is_away(),
             Some(_) => true,
         }
     }
@@ -210,16 +109,7 @@ impl Entry {
     /// just come for a reader are spared once.
     fn give_up(&self) -> bool {
         let Some(Settled::Block(value)) = self.settled.get() else { return false };
-        let mut presence = value.lock();
-        let Presence::Here { content, is_fresh } = &mut *presence else { return false };
-        let is_block = matches!(content.bytes, ContentBytes::Block(_));
-        let is_viewed = self.views.load(Ordering::SeqCst) > 0;
-        if !is_block || is_viewed || std::mem::take(is_fresh) || Arc::strong_count(content) > 1 {
-            return false;
-        }
-        *presence = Presence::Away;
-        self.wanted.store(false, Ordering::SeqCst);
-        true
+        value.give_up(|| self.views.load(Ordering::SeqCst) > 0, &self.wanted)
     }
 
     /// The error in the value's place, if that is known.
@@ -257,17 +147,35 @@ impl Entry {
         waiters.retain(|other| !other.will_wake(waker));
     }
 
-    fn settle(&self, settled: Settled) {
+    /// The worker is told by `tell`, unless it was before; under the lock of the map's shard.
+    fn tell(&self, tell: impl FnOnce()) {
+        if !self.told.load(Ordering::Acquire) {
+            tell();
+            self.told.store(true, Ordering::Release);
+        }
+    }
+
+    /// Makes its end known to those who wait for some of many.
+    fn watch(&self) {
+        if !self.watched.load(Ordering::Acquire) {
+            let _waiters = self.waiters.lock().unwrap_or_else(PoisonError::into_inner);
+            self.watched.store(true, Ordering::Release);
+        }
+    }
+
+    /// Whether those who wait for some of many are to be woken.
+    fn settle(&self, settled: Settled) -> bool {
         if let Err(settled) = self.settled.set(settled)
             && let Some(Settled::Block(value)) = self.settled.get()
         {
             value.fill(settled);
         }
-        let waiters = {
+        let (waiters, watched) = {
             let mut waiters = self.waiters.lock().unwrap_or_else(PoisonError::into_inner);
-            std::mem::take(&mut *waiters)
+            (std::mem::take(&mut *waiters), self.watched.load(Ordering::Relaxed))
         };
         waiters.into_iter().for_each(Waker::wake);
+        watched
     }
 }
 
@@ -322,6 +230,8 @@ impl Drop for Kept {
 #[derive(Debug, Default)]
 pub(crate) struct Objects {
     entries: DashMap<ObjectId, Arc<Entry>, BuildHasherDefault<IdHasher>>,
+    /// Threads that wait for some of many objects.
+    watchers: Mutex<Vec<Waker>>,
 }
 
 impl Objects {
@@ -333,7 +243,7 @@ impl Objects {
 
     /// A reference to something that was never sent: in no map, known to no worker.
     pub(crate) fn failed(reference: Reference, error: TaskError) -> Held {
-        let entry = Entry::new(reference);
+        let entry = Entry::new(reference, false);
         entry.settle(Settled::Failed(error));
         Held(Arc::new(entry))
     }
@@ -343,19 +253,50 @@ impl Objects {
         self.reference(reference, || outbox.send(&FromExecutor::Retained(reference)))
     }
 
-    fn reference(&self, reference: Reference, first: impl FnOnce()) -> Held {
+    /// A reference that the worker is told of: by `tell`, if it was not before.
+    fn reference(&self, reference: Reference, tell: impl FnOnce()) -> Held {
+        match self.entries.entry(reference.object) {
+            Slot::Occupied(slot) => {
+                slot.get().references.fetch_add(1, Ordering::SeqCst);
+                let held = Held(slot.get().clone());
+                held.tell(tell);
+                held
+            }
+            Slot::Vacant(slot) => {
+                let entry = Arc::new(Entry::new(reference, true));
+                slot.insert(entry.clone());
+                tell();
+                Held(entry)
+            }
+        }
+    }
+
+    /// A reference out of the value of `container`, which is held, and which this worker owns: it
+    /// needs no message as long as nothing is done with it (OB-3).
+    pub(super) fn covered(&self, reference: Reference, container: &Entry) -> Held {
         match self.entries.entry(reference.object) {
             Slot::Occupied(slot) => {
                 slot.get().references.fetch_add(1, Ordering::SeqCst);
                 Held(slot.get().clone())
             }
             Slot::Vacant(slot) => {
-                let entry = Arc::new(Entry::new(reference));
+                let entry = Arc::new(Entry::new(reference, false));
                 slot.insert(entry.clone());
-                first();
+                container.covered.push(&entry);
                 Held(entry)
             }
         }
+    }
+
+    /// The reference, for a message that names it.
+    pub(crate) fn told(&self, entry: &Arc<Entry>, outbox: &Outbox) -> Reference {
+        if !entry.told.load(Ordering::Acquire) {
+            let slot = self.entries.get_mut(&entry.reference.object);
+            if slot.is_some_and(|current| Arc::ptr_eq(&current, entry)) {
+                entry.tell(|| outbox.send(&FromExecutor::Retained(entry.reference)));
+            }
+        }
+        entry.reference
     }
 
     /// One reference fewer.
@@ -366,19 +307,48 @@ impl Objects {
     }
 
     /// Asks the worker for the value, unless that was done, or is of no use.
-    pub(crate) fn want(&self, entry: &Entry, outbox: &Outbox) {
-        if !entry.has_bytes() && !entry.wanted.swap(true, Ordering::SeqCst) {
-            outbox.send(&FromExecutor::Wanted(entry.reference));
+    pub(crate) fn want(&self, entry: &Arc<Entry>, outbox: &Outbox) {
+        let is_wanted = || entry.wanted.load(Ordering::SeqCst);
+        if !is_wanted() && !entry.has_bytes() && !entry.wanted.swap(true, Ordering::SeqCst) {
+            outbox.send(&FromExecutor::Wanted(self.told(entry, outbox)));
         }
     }
 
     /// The worker's answer, or a value made here.
     pub(crate) fn settle(&self, object: ObjectId, settled: Settled, outbox: &Outbox) {
         let Some(entry) = self.entries.get(&object).map(|entry| entry.clone()) else { return };
-        entry.settle(settled);
+        if entry.settle(settled) {
+            self.watchers().iter().for_each(Waker::wake_by_ref);
+        }
         if entry.references.load(Ordering::SeqCst) == 0 {
             self.retire(&entry, outbox);
         }
+    }
+
+    /// Wakes `waker` whenever one of `open` is settled, until [`unwatch`](Self::unwatch).
+    pub(crate) fn watch<'a>(
+        &self,
+        waker: &Waker,
+        open: impl Iterator<Item = &'a Arc<Entry>>,
+        outbox: &Outbox,
+    ) {
+        self.watchers().push(waker.clone());
+        for entry in open {
+            self.want(entry, outbox);
+            entry.watch();
+        }
+    }
+
+    /// Ends one [`watch`](Self::watch).
+    pub(crate) fn unwatch(&self, waker: &Waker) {
+        let mut watchers = self.watchers();
+        if let Some(place) = watchers.iter().position(|other| other.will_wake(waker)) {
+            watchers.swap_remove(place);
+        }
+    }
+
+    fn watchers(&self) -> MutexGuard<'_, Vec<Waker>> {
+        self.watchers.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Gives up what nobody reads among `objects`; the worker is told which these are.
@@ -390,12 +360,16 @@ impl Objects {
 
     fn retire(&self, entry: &Arc<Entry>, outbox: &Outbox) {
         let object = entry.reference.object;
+        for covered in entry.covered.take() {
+            self.told(&covered, outbox);
+        }
         self.entries.remove_if(&object, |_, current| {
-            // Somebody may have found it again meanwhile, or retired it (OB-1).
+            // Somebody may have found it again meanwhile, read it, or retired it (OB-1, OB-3).
             let is_unused = Arc::ptr_eq(current, entry)
                 && current.references.load(Ordering::SeqCst) == 0
-                && (!current.wanted.load(Ordering::SeqCst) || current.has_bytes());
-            if is_unused {
+                && (!current.wanted.load(Ordering::SeqCst) || current.has_bytes())
+                && current.covered.is_empty();
+            if is_unused && current.told.load(Ordering::Acquire) {
                 outbox.send(&FromExecutor::Released(object));
             }
             is_unused

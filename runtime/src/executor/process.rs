@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::os::fd::{AsFd, FromRawFd, OwnedFd};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, TryLockError};
+use std::task::Waker;
 use std::time::{Duration, Instant};
 
 use dashmap::DashMap;
@@ -12,10 +13,11 @@ use rdist_scheduler::outcome::TaskError;
 use rdist_scheduler::spec::{Reference, TaskSpec};
 
 use super::mailbox::Mailbox;
-use super::objects::{Entry, Held, Kept, Objects, Settled};
+use super::objects::{Entry, Held, Kept, Objects};
 use super::outbox::Outbox;
 use super::registry::{Body, Registry, RegistryError};
 use super::run::Running;
+use super::settled::Settled;
 use super::slots::{Slots, Work};
 use super::turns::Turns;
 use super::wait::{Parker, Watch, Why};
@@ -333,7 +335,7 @@ impl Process {
             Value::Block(_) => Settled::away(),
         };
         self.objects.settle(object, settled, &self.outbox);
-        let contains = encoded.references();
+        let contains = encoded.references(self);
         self.send(&FromExecutor::Put { object, value: encoded.value, contains });
         entry
     }
@@ -379,14 +381,29 @@ impl Process {
         self.objects.retained(reference, &self.outbox)
     }
 
+    /// A reference, for a message that names it: the worker knows that this process has it.
+    pub(crate) fn told(&self, held: &Held) -> Reference {
+        self.objects.told(held, &self.outbox)
+    }
+
     /// Keeps a value in place for views of it.
     pub(crate) fn keep(&self, reference: Reference) -> Kept {
         Kept::new(self.retain(reference), &self.outbox, &self.objects)
     }
 
     /// Asks the worker for a value, unless that was done.
-    pub(crate) fn want(&self, entry: &Entry) {
+    pub(crate) fn want(&self, entry: &Arc<Entry>) {
         self.objects.want(entry, &self.outbox);
+    }
+
+    /// Wakes `waker` whenever one of `open` is settled, until [`unwatch`](Self::unwatch).
+    pub(crate) fn watch<'a>(&self, waker: &Waker, open: impl Iterator<Item = &'a Held>) {
+        self.objects.watch(waker, open.map(|held| &**held), &self.outbox);
+    }
+
+    /// Ends one [`watch`](Self::watch).
+    pub(crate) fn unwatch(&self, waker: &Waker) {
+        self.objects.unwatch(waker);
     }
 
     /// What the program has under that id.
@@ -434,8 +451,8 @@ impl Encoded {
     }
 
     /// What the worker is told about the references inside.
-    pub(crate) fn references(&self) -> Vec<Reference> {
-        self.contains.iter().map(|held| held.reference).collect()
+    pub(crate) fn references(&self, process: &Process) -> Vec<Reference> {
+        self.contains.iter().map(|held| process.told(held)).collect()
     }
 
     pub(crate) fn len(&self) -> u64 {

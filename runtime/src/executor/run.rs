@@ -413,7 +413,7 @@ pub(super) fn end_of(
                 returned.push(Returned {
                     size: encoded.len(),
                     inline: matches!(encoded.value, Value::Inline(_)),
-                    contains: encoded.references(),
+                    contains: encoded.references(process),
                 });
                 held.extend(encoded.contains);
                 values.push(encoded.value);

@@ -47,6 +47,12 @@ fn references_travel_inside_values() {
 }
 
 #[test]
+fn references_inside_a_value_that_is_held_need_no_message() {
+    let report = passes("covered_references");
+    assert!(report.retained < program::LEAVES as usize, "{} were told", report.retained);
+}
+
+#[test]
 fn actors_keep_state_and_order() {
     passes("actors");
 }

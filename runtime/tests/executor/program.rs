@@ -17,6 +17,7 @@ pub(crate) fn main_of_scenario(cx: Driver) -> std::result::Result<(), Failure> {
         "errors" => errors(&cx),
         "large" => large(&cx)?,
         "nested_references" => nested_references(&cx)?,
+        "covered_references" => covered_references(&cx)?,
         "actors" => drive(&cx, actors(&cx))??,
         "threaded" => concurrency::threaded(&cx)?,
         "futures" => drive(&cx, concurrency::futures(&cx))??,
@@ -234,6 +235,44 @@ fn nested_references(cx: &Context) -> Result<()> {
     // Inside an argument, and nowhere else.
     let tree = Tree { label: String::new(), leaves: vec![square.submit(cx, 5)] };
     assert_eq!(harvest.submit(cx, tree).get()?, 25);
+    Ok(())
+}
+
+/// Leaves in the tree that is read again and again.
+pub(crate) const LEAVES: u64 = 500;
+
+fn covered_references(cx: &Context) -> Result<()> {
+    let tree = grow.submit(cx, LEAVES);
+    for _ in 0..20 {
+        assert_eq!(tree.get()?.leaves.len(), LEAVES as usize);
+    }
+    // Those that are used, passed on, put, and kept beyond the tree.
+    let mut leaves = tree.get()?.leaves;
+    assert_eq!(leaves[7].get()?, 49);
+    assert_eq!(add.submit(cx, &leaves[2], &leaves[3]).get()?, 13);
+    let put = cx.put(&leaves[4])?;
+    let again = tree.get()?.leaves;
+    assert_eq!(again[7], leaves[7]);
+    drop(again);
+    let kept = leaves.split_off(LEAVES as usize - 2);
+    drop((leaves, tree));
+    assert_eq!(put.get()?.get()?, 16);
+    let last = LEAVES - 1;
+    assert_eq!(cx.get_all(&kept)?, [(last - 1) * (last - 1), last * last]);
+    // The same from several threads at once, each of which lets go of the tree when it likes.
+    let tree = grow.submit(cx, 50);
+    std::thread::scope(|scope| {
+        for leaf in 0..8_u64 {
+            let (tree, cx) = (tree.clone(), cx.clone());
+            scope.spawn(move || {
+                let mut leaves = tree.get().unwrap().leaves;
+                drop(tree);
+                let leaf_ref = leaves.swap_remove(leaf as usize);
+                drop(leaves);
+                assert_eq!(square.submit(&cx, &leaf_ref).get().unwrap(), leaf.pow(4));
+            });
+        }
+    });
     Ok(())
 }
 

@@ -32,6 +32,8 @@ pub(crate) struct Report {
     pub(crate) events: Vec<String>,
     pub(crate) blocked: u32,
     pub(crate) unblocked: u32,
+    /// References of which a process said that it has them.
+    pub(crate) retained: usize,
     /// Puts and returns that are still held at the end.
     pub(crate) leaked: Vec<ObjectId>,
 }
@@ -111,6 +113,7 @@ struct FakeWorker {
     events: Vec<String>,
     blocked: u32,
     unblocked: u32,
+    retained: usize,
 }
 
 impl FakeWorker {
@@ -134,6 +137,7 @@ impl FakeWorker {
             events: Vec::new(),
             blocked: 0,
             unblocked: 0,
+            retained: 0,
         }
     }
 
@@ -188,6 +192,7 @@ impl FakeWorker {
             events: std::mem::take(&mut self.events),
             blocked: self.blocked,
             unblocked: self.unblocked,
+            retained: self.retained,
             leaked: self.held.iter().map(|(_, object)| *object).collect(),
         }
     }
@@ -259,6 +264,7 @@ impl FakeWorker {
             FromExecutor::Retained(reference) => {
                 self.check_alive(by, &[reference]);
                 assert!(self.held.insert((by, reference.object)), "retained while held");
+                self.retained += 1;
             }
             FromExecutor::Released(object) => {
                 assert!(self.held.remove(&(by, object)), "{object} released, not held");
