@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::cluster::{Cluster, example, kill, parent, wait_until};
+use crate::cluster::{Cluster, example, kill, number, parent, wait_until};
 
 fn actors() -> String {
     example("actors").to_str().unwrap().to_owned()
@@ -61,6 +61,44 @@ fn calls_of_another_jobs_actor_fail_when_that_job_is_stopped() {
     let failed = finished.stdout.iter().filter(|line| line.starts_with("failed: it"));
     assert_eq!(failed.count(), 2, "{finished}");
     assert!(finished.stdout.iter().any(|line| line.contains("job-1, has ended")), "{finished}");
+}
+
+#[test]
+fn a_detached_actor_outlives_its_job_its_process_and_the_head_until_it_is_killed() {
+    let cluster = Cluster::new();
+    let head = cluster.start_head();
+    cluster.join(&["--cpus", "2"]);
+    cluster.join(&["--cpus", "2"]);
+    runs(&cluster, &["leave"], "left with 5");
+    let listed = cluster.run(&["list", "actors", "--json"]).json_lines();
+    assert!(listed.iter().any(|actor| actor["name"] == "ledger"), "{listed:?}");
+    let job = || {
+        let jobs = cluster.run(&["jobs", "--json"]).json_lines();
+        jobs.into_iter().find(|job| job["name"] == "actor ledger").unwrap()
+    };
+    assert_eq!(job()["state"], "running");
+    // It saves its state: what was counted before its process dies is there after.
+    let come_back = |expected: u64| {
+        let found = cluster.run(&["submit", &actors(), "--", "come-back"]);
+        found.assert_success();
+        assert!(found.stdout.contains(&format!("found {expected}")), "{found}");
+        let process = found.stdout.iter().find_map(|line| line.strip_prefix("process "));
+        process.unwrap().parse::<i32>().unwrap()
+    };
+    kill(come_back(6));
+    come_back(7);
+    kill(number(&head, "pid"));
+    cluster.start_head();
+    come_back(8);
+    let ended = cluster.run(&["submit", &actors(), "--", "make-an-end"]);
+    ended.assert_success();
+    assert!(ended.stdout.iter().any(|line| line.contains("ended on purpose")), "{ended}");
+    wait_until("its job has ended, too", || {
+        let job = job();
+        if job["state"] == "succeeded" { Ok(()) } else { Err(job.to_string()) }
+    });
+    cluster.run(&["head", "stop"]).assert_success();
+    cluster.assert_all_gone();
 }
 
 #[test]

@@ -213,3 +213,21 @@ fn a_lost_value_is_made_again_from_its_grandparents() {
     finished.assert_success();
     assert!(finished.stdout.iter().any(|line| line.ends_with("made again")), "{finished}");
 }
+
+#[test]
+fn references_inside_values_and_actors_keep_what_they_refer_to_and_let_go() {
+    let cluster = Cluster::with_workers(&[1]);
+    let go = cluster.home().join("go");
+    let running = cluster.start(&["submit", &program(), "--", "borrowed", go.to_str().unwrap()]);
+    running.wait_for("that the driver runs", |line| line.ends_with("here").then_some(()));
+    cluster.join(&["--cpus", "1", "--resource", "spot=1"]);
+    running.wait_for("that all is let go of", |line| line.ends_with("let go").then_some(()));
+    wait_until("no large object is left", || {
+        let listed = cluster.run(&["--json", "list", "objects"]);
+        let rows = listed.json_lines();
+        let large = rows.iter().filter(|row| row["bytes"].as_u64() >= Some(1_000_000)).count();
+        if large == 0 { Ok(()) } else { Err(format!("{listed}")) }
+    });
+    fs::write(&go, "").unwrap();
+    running.finish().assert_success();
+}

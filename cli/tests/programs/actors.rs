@@ -25,6 +25,10 @@ impl Counter {
         self.total
     }
 
+    fn process(&mut self) -> u32 {
+        std::process::id()
+    }
+
     /// Adds what another actor answers, which it waits for.
     fn add_total_of(&mut self, other: ActorHandle<Counter>) -> Result<u64> {
         self.total += other.add(0).call().get()?;
@@ -226,6 +230,43 @@ async fn visit() -> Result<()> {
     Ok(())
 }
 
+fn detached(cx: &Context) -> Spawning<Counter> {
+    Counter::with().name("ledger").detached().max_restarts(3).get_if_exists().spawn(cx)
+}
+
+/// Makes a detached actor, uses it, and ends.
+async fn leave(cx: &Driver) -> Result<()> {
+    let unnamed = Counter::with().detached().spawn(cx).await;
+    assert!(unnamed.unwrap_err().to_string().contains("name"), "how would it be found?");
+    let given = cx.put(&String::new())?;
+    let bound = Diary::with().name("bound").detached().spawn(cx, &given).await;
+    assert!(bound.unwrap_err().to_string().contains("objects"), "what it is made of would go");
+    let ledger = detached(cx).await?;
+    assert_ne!(ledger.id().0.job(), cx.job_id(), "it is no part of this job");
+    println!("left with {}", ledger.add(5).call().await?);
+    Ok(())
+}
+
+/// Comes back to it from another job, by its name; kills its process.
+async fn come_back(cx: &Driver) -> Result<()> {
+    let ledger = detached(cx).await?;
+    assert_eq!(ledger, named_actor::<Counter>("ledger")?);
+    println!("found {}", ledger.add(1).call().await?);
+    println!("process {}", ledger.process().call().await?);
+    Ok(())
+}
+
+/// Ends it for good.
+async fn make_an_end() -> Result<()> {
+    let ledger = named_actor::<Counter>("ledger")?;
+    println!("in the end {}", ledger.add(0).call().await?);
+    ledger.kill()?;
+    while named_actor::<Counter>("ledger").is_ok() {}
+    let Err(Error::Task(error)) = ledger.add(1).call().await else { panic!("it was killed") };
+    println!("then {error}");
+    Ok(())
+}
+
 /// Calls of an actor whose job is stopped meanwhile: one that runs, and one that waits.
 async fn outlive() -> Result<()> {
     let diary = named_actor::<Diary>("diary")?;
@@ -295,6 +336,9 @@ async fn main(cx: Driver) -> Result<()> {
         ["serve", stop] => serve(&cx, Path::new(stop)).await,
         ["visit"] => visit().await,
         ["outlive"] => outlive().await,
+        ["leave"] => leave(&cx).await,
+        ["come-back"] => come_back(&cx).await,
+        ["make-an-end"] => make_an_end().await,
         ["pool"] => pool(&cx).await,
         other => Err(Error::Refused(format!("unknown arguments {other:?}"))),
     }

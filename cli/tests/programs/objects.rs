@@ -177,6 +177,52 @@ fn wait_for(file: &str) {
     }
 }
 
+/// Keeps references in its state.
+struct Keeper(Vec<ObjectRef<Vec<u8>>>);
+
+#[rdist::actor]
+impl Keeper {
+    fn new() -> Self {
+        Self(Vec::new())
+    }
+
+    fn keep(&mut self, more: Vec<ObjectRef<Vec<u8>>>) {
+        self.0.extend(more);
+    }
+
+    fn read(&self, at: u64) -> Result<Vec<u8>> {
+        self.0[at as usize].get()
+    }
+
+    fn forget(&mut self) {
+        self.0.clear();
+    }
+}
+
+/// References inside values and inside an actor keep what they refer to, and let go of it.
+async fn borrowed(cx: &Driver, file: &str) -> Result<()> {
+    const BYTES: u64 = 1_000_000;
+    println!("here");
+    let keeper = Keeper::with().own_process().resource("spot", 1.0).spawn(cx).await?;
+    let kept = cx.put(&value(1, BYTES))?;
+    keeper.keep(vec![kept.clone()]).call().await?;
+    let inside = cx.put(&value(2, BYTES))?;
+    let around = cx.put(&vec![cx.put(&vec![inside.clone()])?])?;
+    drop((kept, inside));
+    for index in 0..100 {
+        same("churn", index, BYTES, &cx.put(&value(index, BYTES))?.get()?);
+    }
+    same("kept", 1, BYTES, &keeper.read(0).call().await?);
+    same("inside", 2, BYTES, &around.get()?[0].get()?[0].get()?);
+    keeper.forget().call().await?;
+    drop(around);
+    // Word of what was dropped goes with the next message.
+    process.submit(cx).await?;
+    println!("let go");
+    wait_for(file);
+    Ok(())
+}
+
 /// Who takes more than it asked for ends alone.
 async fn eaters(cx: &Driver) -> Result<()> {
     let before = process.submit(cx).await?;
@@ -221,6 +267,7 @@ async fn main(cx: Driver) -> Result<()> {
             println!("{} are right", kept.len());
         }
         ["generations", file] => generations(&cx, file).await?,
+        ["borrowed", file] => borrowed(&cx, file).await?,
         ["broadcast", workers, bytes] => broadcast(&cx, number(workers), number(bytes)).await?,
         ["eaters"] => eaters(&cx).await?,
         // Waits until the file is there before it reads what it made.

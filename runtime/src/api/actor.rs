@@ -19,6 +19,7 @@ use super::error::Error;
 use super::object::{ObjectFuture, ObjectRef};
 use super::options::TaskOptions;
 use super::value::Value;
+use crate::executor::detached::READY;
 use crate::executor::process::Process;
 use crate::executor::registry::TERMINATE;
 use crate::wire::executor::FromExecutor;
@@ -59,6 +60,16 @@ pub struct RawActor {
 }
 
 impl RawActor {
+    pub(crate) fn of(id: ActorId, owner: WorkerId) -> Self {
+        Self { id, owner, retries: None }
+    }
+
+    /// A call of no method, which is made again whenever it is lost.
+    pub(crate) fn call_hidden(self, function: u64) -> ObjectRef<()> {
+        let rules = CallRules { out_of_order: false, exactly_once: false, retries: 0 };
+        self.call::<()>(function, rules, |_| Vec::new()).retries(u32::MAX).submit()
+    }
+
     /// Makes a call; the macros' methods do.
     pub fn call<R>(
         self,
@@ -83,7 +94,7 @@ impl RawActor {
 
 /// A handle of an actor, with the actor's methods. Cheap to clone, and itself a value: tasks and
 /// other actors can take it and keep it. The actor lives until it is [killed](Self::kill) or its
-/// job ends.
+/// job ends; a detached one is a job of its own.
 pub struct ActorHandle<A: Actor> {
     raw: RawActor,
     methods: A::Methods,
@@ -273,10 +284,39 @@ impl<A: Actor> Spawning<A> {
         arguments: Vec<Argument>,
     ) -> Self {
         let (retries, get_if_exists) = (options.call_retries, options.get_if_exists);
+        if options.detached {
+            return Self::detached(cx, function, options, arguments);
+        }
         let kind = TaskKind::ActorCreate(std::mem::take(&mut options.actor));
         let created = ObjectRef::of(cx.submit(function, kind, options, arguments));
         let id = ActorId(created.id().task);
         let raw = RawActor { id, owner: cx.process().worker, retries };
+        Self { created, raw, get_if_exists, marker: PhantomData }
+    }
+
+    /// A job of its own makes it; the name is had, or refused, when this returns.
+    fn detached(
+        cx: &Context,
+        function: u64,
+        mut options: TaskOptions,
+        arguments: Vec<Argument>,
+    ) -> Self {
+        let (retries, get_if_exists) = (options.call_retries, options.get_if_exists);
+        let kind = TaskKind::ActorCreate(std::mem::take(&mut options.actor));
+        let process = cx.process();
+        let made = cx
+            .request((function, kind, 1), options, arguments)
+            .and_then(|(spec, _held)| process.detach(spec).map_err(|error| (error.task, error)));
+        let (raw, created) = match made {
+            Ok((id, owner)) => {
+                let raw = RawActor { id, owner, retries };
+                (raw, raw.call_hidden(READY))
+            }
+            Err((task, error)) => {
+                let raw = RawActor { id: ActorId(task), owner: process.worker, retries };
+                (raw, ObjectRef::of(process.failed(task.object(0), error)))
+            }
+        };
         Self { created, raw, get_if_exists, marker: PhantomData }
     }
 

@@ -10,7 +10,7 @@
 
 use std::sync::{Arc, OnceLock};
 
-use rdist_scheduler::spec::{Reference, TaskSpec};
+use rdist_scheduler::spec::{Reference, TaskKind, TaskSpec};
 
 use super::context::Context;
 use super::error::{Error, Failure};
@@ -271,9 +271,11 @@ impl<'a> Arguments<'a> {
                 dependencies.len()
             ));
         }
-        let places = unpack(&spec.body, dependencies.len())
+        // A driver has none; that of a detached actor is told there what to make.
+        let packed = if spec.kind == TaskKind::Driver { &[][..] } else { &spec.body };
+        let places = unpack(packed, dependencies.len())
             .map_err(|reason| format!("malformed arguments: {reason}"))?;
-        let (body, references, lent) = (align(&spec.body), &*spec.dependencies, Vec::new());
+        let (body, references, lent) = (align(packed), &*spec.dependencies, Vec::new());
         Ok(Self { process, places, next: 0, body, references, dependencies, lent })
     }
 

@@ -325,7 +325,7 @@ impl Context {
 
     /// What is sent to submit a task, with what must be held until then; or its id, and why it
     /// cannot be sent.
-    fn request(
+    pub(crate) fn request(
         &self,
         (function, kind, returns): (u64, TaskKind, u32),
         options: TaskOptions,

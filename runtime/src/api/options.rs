@@ -29,6 +29,8 @@ pub struct TaskOptions {
     pub(crate) call_retries: Option<u32>,
     /// The actor that has the name already is as good.
     pub(crate) get_if_exists: bool,
+    /// The actor outlives its job.
+    pub(crate) detached: bool,
 }
 
 impl TaskOptions {
@@ -49,6 +51,7 @@ impl TaskOptions {
             actor: ActorOptions::default(),
             call_retries: None,
             get_if_exists: false,
+            detached: false,
         }
     }
 
@@ -157,6 +160,11 @@ impl TaskOptions {
     /// Whether an actor that has the name is as good.
     pub fn get_if_exists(&mut self) {
         self.get_if_exists = true;
+    }
+
+    /// Outlives its job.
+    pub fn detached(&mut self) {
+        self.detached = true;
     }
 
     /// Calls in flight.
@@ -389,6 +397,19 @@ macro_rules! __actor_option_methods {
         #[must_use]
         pub fn name(mut self, name: &str) -> Self {
             self.options.name(name);
+            self
+        }
+
+        /// With a [`name`](Self::name): the actor outlives the job that makes it. It is a job of
+        /// its own, with the same program, environment and files: other jobs find it by its name,
+        /// it is made again after losses as often as [`max_restarts`](Self::max_restarts) says
+        /// (with its worker, also what it saved is lost), and it ends when it is
+        /// [killed](::rdist::ActorHandle::kill) or [terminated](::rdist::ActorHandle::terminate),
+        /// when `rdist stop` stops that job, or with the head. Its arguments are values, not
+        /// objects. `spawn` waits until it has its name.
+        #[must_use]
+        pub fn detached(mut self) -> Self {
+            self.options.detached();
             self
         }
 

@@ -12,6 +12,7 @@ use rdist_scheduler::id::ActorId;
 use rdist_scheduler::spec::TaskKind;
 
 use super::concurrent::Concurrent;
+use super::detached::{READY, WATCH};
 use super::panic::guarded;
 use super::process::Process;
 use super::registry::{Body, Class, MethodBody, State, TERMINATE};
@@ -29,6 +30,8 @@ pub(super) const CALLS_PER_TURN: usize = 64;
 pub(crate) struct Mailbox {
     pub(super) id: ActorId,
     kind: Kind,
+    /// Calls that are never answered, but by its end.
+    watches: Mutex<Vec<Job>>,
 }
 
 #[derive(Debug)]
@@ -64,7 +67,7 @@ impl Mailbox {
                 Kind::Serial(Serial { saving: how.map(Saving::new), ..Serial::default() })
             }
         };
-        Self { id, kind }
+        Self { id, kind, watches: Mutex::default() }
     }
 
     /// Drops the state, after the call that runs. Of calls that wait it is said that they have
@@ -74,9 +77,15 @@ impl Mailbox {
             Kind::Serial(serial) => guarded(|| serial.end(process)),
             Kind::Concurrent(concurrent) => guarded(|| concurrent.end(process)),
         };
+        let watches = std::mem::take(&mut *self.lock_watches());
+        watches.iter().for_each(|job| run::cut_off(process, job));
         if result.is_err() {
             eprintln!("rdist: {} panicked while its state was dropped", self.id);
         }
+    }
+
+    fn lock_watches(&self) -> MutexGuard<'_, Vec<Job>> {
+        self.watches.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Ends the actor from inside, after the calls before.
@@ -127,6 +136,17 @@ impl Mailbox {
 
 /// Adds a call.
 pub(super) fn deliver(process: &'static Process, mailbox: &Arc<Mailbox>, job: Box<Job>) {
+    match job.spec.function {
+        READY => {
+            return run::finish_call(
+                process,
+                &job,
+                process.encode(&()).map_err(|e| Ended::Failed(e.into())),
+            );
+        }
+        WATCH => return mailbox.lock_watches().push(*job),
+        _ => {}
+    }
     let is_work = match &mailbox.kind {
         Kind::Serial(serial) => serial.deliver(process, job),
         Kind::Concurrent(concurrent) => concurrent.deliver(process, job),

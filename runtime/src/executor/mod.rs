@@ -23,6 +23,7 @@
 pub(crate) mod call_task;
 pub(crate) mod concurrent;
 pub(crate) mod cover;
+pub(crate) mod detached;
 pub(crate) mod launch;
 pub(crate) mod mailbox;
 pub(crate) mod objects;

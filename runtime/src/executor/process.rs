@@ -12,6 +12,7 @@ use rdist_scheduler::id::{ActorId, ObjectId, TaskId, WorkerId};
 use rdist_scheduler::outcome::TaskError;
 use rdist_scheduler::spec::{Reference, TaskSpec};
 
+use super::detached::Detaching;
 use super::mailbox::Mailbox;
 use super::objects::{Entry, Held, Kept, Objects};
 use super::outbox::Outbox;
@@ -82,6 +83,7 @@ pub(crate) struct Process {
     /// Saved states of actors that are made next.
     pub(super) restores: DashMap<ActorId, Vec<u8>>,
     look_ups: Mutex<HashMap<u64, LookUp>>,
+    pub(super) detaching: Detaching,
     next_request: AtomicU64,
 }
 
@@ -156,6 +158,7 @@ impl Process {
             actors: DashMap::new(),
             restores: DashMap::new(),
             look_ups: Mutex::default(),
+            detaching: Detaching::default(),
             next_request: AtomicU64::new(0),
         })
     }
@@ -251,6 +254,7 @@ impl Process {
                     parker.notify();
                 }
             }
+            ToExecutor::Detached { task, answer } => self.detaching.answered(task, answer),
             ToExecutor::Reclaim(blocks) => self.writer.reclaim(blocks),
             ToExecutor::MemoryWanted { objects } => {
                 let objects = self.objects.give_up(objects);

@@ -276,6 +276,10 @@ pub(super) fn work(process: &'static Process, work: Work) {
             while let Some(job) = next {
                 next = run(process, &job, |body, arguments, cx| match body {
                     Some(Body::Task(body)) => body(arguments, cx),
+                    None if !job.spec.body.is_empty() => {
+                        super::detached::serve(cx, &job.spec.body)?;
+                        Ok(process.encode(&())?)
+                    }
                     None => {
                         drive(cx)?;
                         Ok(process.encode(&())?)

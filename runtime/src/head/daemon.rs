@@ -12,7 +12,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use rdist_scheduler::cluster::{ClusterAction, ClusterConfig, ClusterCore, ClusterEvent};
-use rdist_scheduler::id::{JobId, WorkerId};
+use rdist_scheduler::id::{JobId, TaskId, WorkerId};
 use rdist_scheduler::time::Timestamp;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
@@ -98,6 +98,8 @@ pub(super) struct Daemon {
     pub(super) updates_folder: PathBuf,
     pub(super) queries: BTreeMap<u64, PendingQuery>,
     pub(super) next_query: u64,
+    /// Detached actors without a name, by their jobs: who asked, and by which task.
+    pub(super) detaching: HashMap<JobId, (WorkerId, TaskId)>,
     pub(super) outbox: Vec<Outgoing>,
     pub(super) ending: Option<Ending>,
     pub(super) dead_after: Duration,
@@ -152,6 +154,7 @@ impl Daemon {
             updates: HashMap::new(),
             queries: BTreeMap::new(),
             next_query: 1,
+            detaching: HashMap::new(),
             outbox: Vec::new(),
             ending: None,
             dead_after: parts.dead_after,
@@ -281,6 +284,9 @@ impl Daemon {
                 ClusterAction::NameChanged { name, actor } => {
                     let record = actor.map(|(actor, owner)| NameRecord { actor, owner });
                     self.books.set_name(name, record);
+                    if let Some((actor, owner)) = actor {
+                        self.detached_named(actor, owner);
+                    }
                 }
             }
         }

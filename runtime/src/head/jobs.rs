@@ -2,6 +2,7 @@
 
 use rdist_scheduler::cluster::{ClusterEvent, JobState};
 use rdist_scheduler::id::JobId;
+use rdist_scheduler::spec::TaskSpec;
 
 use super::daemon::{Daemon, Outgoing, now_ms};
 use super::record::JobRecord;
@@ -35,6 +36,13 @@ impl Daemon {
             files: submission.files,
             weight: submission.weight.max(1),
         };
+        self.begin_job(info, None);
+        ClientReply::Submitted(job)
+    }
+
+    /// A new job, in the books and in the core. `detached`: it is that actor.
+    pub(super) fn begin_job(&mut self, info: JobInfo, detached: Option<Box<TaskSpec>>) {
+        let job = info.job;
         let record = JobRecord {
             info,
             state: JobProgress::Waiting { reason: "it was just submitted".to_owned() },
@@ -44,6 +52,7 @@ impl Daemon {
             finished_at: None,
             metrics: None,
             notes: Vec::new(),
+            detached,
         };
         let (driver, weight) = (record.driver(), record.info.weight);
         tracing::info!(%job, name = record.info.name, "a job was submitted");
@@ -52,7 +61,6 @@ impl Daemon {
             self.tell(ClusterEvent::JobWeighed { job, weight });
         }
         self.tell(ClusterEvent::JobSubmitted { job, driver });
-        ClientReply::Submitted(job)
     }
 
     pub(super) fn stop_job(&mut self, job: JobId) -> ClientReply {
@@ -107,6 +115,9 @@ impl Daemon {
         record.attempt = attempt;
         if durable {
             self.books.keep_job(job);
+        }
+        if ended {
+            self.detached_ended(job, &state);
         }
         tracing::info!(%job, state = state.word(), attempt, "a job changed");
         let update = JobUpdate::State { at: now, attempt, state };

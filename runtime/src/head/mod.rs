@@ -11,6 +11,7 @@
 
 mod blobs;
 mod daemon;
+mod detached;
 mod jobs;
 pub mod journal;
 mod query;

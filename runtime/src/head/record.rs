@@ -31,12 +31,19 @@ pub struct JobRecord {
     pub metrics: Option<String>,
     /// Why each try of its driver was followed by another one; the first few.
     pub notes: Vec<String>,
+    /// Where the job is a detached actor: the task of another job that asked for it, which its
+    /// driver submits in the name of this one.
+    pub detached: Option<Box<TaskSpec>>,
 }
 
 impl JobRecord {
     /// The task that runs its main function.
     pub fn driver(&self) -> TaskSpec {
         let id = TaskId::driver(self.info.job);
+        let (body, restarts) = match &self.detached {
+            None => (Vec::new(), 0),
+            Some(spec) => (crate::wire::encode(&**spec).into_vec(), restarts(spec)),
+        };
         TaskSpec {
             id,
             parent: id,
@@ -46,11 +53,11 @@ impl JobRecord {
             dependencies: Vec::new(),
             borrowed: Vec::new(),
             returns: 1,
-            max_retries: DRIVER_RETRIES,
+            max_retries: DRIVER_RETRIES.saturating_add(restarts),
             strategy: Strategy::Default,
             priority: 0,
             policy: None,
-            body: Vec::new(),
+            body,
         }
     }
 
@@ -66,6 +73,14 @@ impl JobRecord {
             finished_at: self.finished_at,
             metrics: self.metrics.clone(),
         }
+    }
+}
+
+/// How often an actor may be made again.
+fn restarts(spec: &TaskSpec) -> u32 {
+    match &spec.kind {
+        TaskKind::ActorCreate(options) => options.max_restarts,
+        _ => 0,
     }
 }
 

@@ -163,6 +163,7 @@ impl Daemon {
             }
             WorkerToHead::JobWanted(job) => self.send_job(worker, job),
             WorkerToHead::Said { number, said } => self.told_by(Origin { worker, number }, said),
+            WorkerToHead::Detach { spec } => self.detach(worker, spec),
             WorkerToHead::Answer { request, json } => self.query_answered(worker, request, &json),
             WorkerToHead::Usage(usage) => {
                 if let Some(session) = self.sessions.get_mut(&worker) {

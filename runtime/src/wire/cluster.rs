@@ -9,8 +9,10 @@
 use rdist_scheduler::id::{JobId, ObjectId, TaskId, WorkerId};
 use rdist_scheduler::message::{FromHead, Held, PeerMessage, ToHead};
 use rdist_scheduler::resource::Resources;
+use rdist_scheduler::spec::TaskSpec;
 use rkyv::{Archive, Deserialize, Serialize};
 
+use super::executor::Detached;
 use super::files::{BlobHash, JobFiles};
 
 /// Largest link frame.
@@ -34,6 +36,12 @@ pub enum WorkerToHead {
         number: u64,
         /// What.
         said: Said,
+    },
+    /// A program wants a detached actor; answered by `Detached`. A repeated task is a no-op that
+    /// is answered again.
+    Detach {
+        /// The task that makes it, of the job whose program it is.
+        spec: TaskSpec,
     },
     /// Answer to a `Query`: JSON text.
     Answer {
@@ -133,6 +141,13 @@ pub enum HeadToWorker {
     },
     /// Answer to `JobWanted`; sent also unasked before the first task of the job.
     Job(JobInfo),
+    /// Answer to a `Detach`.
+    Detached {
+        /// The task that it named.
+        task: TaskId,
+        /// What became of it.
+        answer: Detached,
+    },
     /// Something that a person asks; answered by `Answer`.
     Query {
         /// Echoed in the answer.

@@ -57,6 +57,28 @@ pub enum Value {
     Block(Block),
 }
 
+/// What becomes of a detached actor.
+#[derive(Debug, Clone, PartialEq, Eq, Archive, Serialize, Deserialize)]
+pub enum Detached {
+    /// It has its name, and is made or being made.
+    Named {
+        /// The actor.
+        actor: ActorId,
+        /// Its supervisor.
+        owner: WorkerId,
+    },
+    /// Another one has the name.
+    NameTaken {
+        /// Who.
+        by: ActorId,
+    },
+    /// It will not be made.
+    Refused {
+        /// Why.
+        reason: String,
+    },
+}
+
 /// The end of a call, told with the state that it left.
 #[derive(Debug, Clone, PartialEq, Archive, Serialize, Deserialize)]
 pub struct CallEnd {
@@ -166,6 +188,9 @@ pub enum FromExecutor {
         /// Its supervisor.
         owner: WorkerId,
     },
+    /// Makes a detached actor: the task that makes it, with a name and without objects, becomes
+    /// a job of its own. Answered by `Detached`.
+    Detach(TaskSpec),
     /// Gives a placement group back.
     RemoveGroup {
         /// The group.
@@ -252,6 +277,13 @@ pub enum ToExecutor {
         request: u64,
         /// `None`: nobody has the name.
         actor: Option<(ActorId, WorkerId)>,
+    },
+    /// Answer to a `Detach`.
+    Detached {
+        /// The task that it named.
+        task: TaskId,
+        /// What became of it.
+        answer: Detached,
     },
     /// Blocks of this executor's segments that nobody needs any longer: use them again.
     Reclaim(Vec<Block>),

@@ -17,9 +17,10 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, mpsc};
 use std::time::{Duration, Instant};
 
-use rdist_scheduler::id::{ExecutorId, JobId, WorkerId};
+use rdist_scheduler::id::{ExecutorId, JobId, TaskId, WorkerId};
 use rdist_scheduler::local::{LocalConfig, LocalCore, LocalEvent};
 use rdist_scheduler::message::ToHead;
+use rdist_scheduler::spec::TaskSpec;
 use rdist_scheduler::time::Timestamp;
 
 use super::executor::Executor;
@@ -73,6 +74,8 @@ struct Launches {
     waiting: Vec<launch::Launch>,
     /// What the head is told when a driver's process has ended.
     farewells: HashMap<ExecutorId, ToHead>,
+    /// Detached actors that the head has not answered for: who asked, and for what.
+    detaching: BTreeMap<TaskId, (ExecutorId, TaskSpec)>,
     /// Blocks to give back to the executors that wrote them.
     reclaim: HashMap<ExecutorId, Vec<Block>>,
 }

@@ -290,6 +290,7 @@ impl FakeWorker {
                 let actor = self.names.get(&name).map(|actor| (*actor, ME));
                 self.send(by, &ToExecutor::ActorFound { request, actor });
             }
+            FromExecutor::Detach(_) => panic!("no program here detaches an actor"),
             FromExecutor::RemoveGroup { .. } => panic!("no program here reserves groups"),
             FromExecutor::SegmentWanted { len: 0 } => {}
             FromExecutor::SegmentWanted { len } => self.grant(by, len),

@@ -11,7 +11,7 @@ use rdist_scheduler::spec::{Strategy, TaskKind, TaskSpec};
 
 use super::Dispatch;
 use crate::store::Stored;
-use crate::wire::cluster::Said;
+use crate::wire::cluster::{Said, WorkerToHead};
 use crate::wire::decode;
 use crate::wire::executor::{
     CallEnd, FromExecutor, MAX_BODY_BYTES, MAX_DEPENDENCIES, MAX_INLINE_BYTES, MAX_RETURNS,
@@ -93,6 +93,14 @@ impl Dispatch {
             }
             FromExecutor::KillActor { actor, owner } => {
                 self.tell(LocalEvent::ActorKillRequested { actor, owner });
+            }
+            FromExecutor::Detach(spec) => {
+                self.check_job(by, spec.id.object(0))?;
+                if spec.body.len() > MAX_BODY_BYTES {
+                    return Err(format!("{} has a body of {} bytes", spec.id, spec.body.len()));
+                }
+                self.network.to_head(&WorkerToHead::Detach { spec: spec.clone() });
+                self.launches.detaching.insert(spec.id, (by, spec));
             }
             FromExecutor::RemoveGroup { group, owner } => {
                 self.check_job(by, group.0.object(0))?;

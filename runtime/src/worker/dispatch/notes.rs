@@ -9,7 +9,7 @@ use super::{Dispatch, End};
 use crate::store::{Incoming, Stored};
 use crate::wire::cluster::{HeadToWorker, PeerFrame, Registration, WorkerToHead};
 use crate::wire::encode;
-use crate::wire::executor::MAX_INLINE_BYTES;
+use crate::wire::executor::{MAX_INLINE_BYTES, ToExecutor};
 use crate::worker::inbox::{Note, Served};
 use crate::worker::network::Command;
 
@@ -47,6 +47,7 @@ impl Dispatch {
             self.end_reader(id);
             self.arena.executor_died(id);
         }
+        self.launches.detaching.retain(|_, (by, _)| *by != id);
         if let Some(farewell) = self.launches.farewells.remove(&id) {
             self.network.to_head(&WorkerToHead::Core(farewell));
         }
@@ -74,6 +75,11 @@ impl Dispatch {
                 let fresh = self.head_epoch.replace(epoch) != Some(epoch);
                 self.reported.forget();
                 self.tell(LocalEvent::HeadFound { fresh });
+                if fresh {
+                    for (_, spec) in self.launches.detaching.values() {
+                        self.network.to_head(&WorkerToHead::Detach { spec: spec.clone() });
+                    }
+                }
                 if let Some(waiting) = self.registered.take() {
                     // Whoever started this worker may have stopped waiting.
                     let _ = waiting.send(());
@@ -103,6 +109,11 @@ impl Dispatch {
                     self.network.command(Command::Launch(launch, info.clone()));
                 }
                 self.jobs.insert(info.job, info);
+            }
+            HeadToWorker::Detached { task, answer } => {
+                if let Some((executor, _)) = self.launches.detaching.remove(&task) {
+                    self.send(executor, &ToExecutor::Detached { task, answer });
+                }
             }
             HeadToWorker::Query { request, query } => {
                 let here = |object| self.here(object);
