@@ -1,29 +1,77 @@
-//! What the machine itself can do, measured in the same run: no row of bytes can be faster.
+//! What the machine itself can do, measured in the same run: no row of bytes can be faster, and no
+//! round trip shorter.
 
 use std::hint::black_box;
 
 use super::measure::{Measured, Pace, measure};
 use super::network;
 use super::round_trip::Peer;
+use super::row::Unit;
 
 /// Larger than the caches.
 const BYTES: usize = 256 << 20;
 
-/// A limit's name and its figures. No other thread may run in this process yet.
-pub(super) fn all(pace: Pace) -> anyhow::Result<Vec<(&'static str, Measured)>> {
-    let round_trips = Peer::start()?.round_trips(pace);
-    let folder = std::env::temp_dir().join(format!("rdist-bench-limits-{}", std::process::id()));
-    std::fs::create_dir_all(&folder)?;
-    let quic = network::quic(pace, &folder);
-    // In the system's temporary place, at worst left to the system.
-    let _ = std::fs::remove_dir_all(&folder);
-    Ok(vec![
-        ("limit: round trip of two processes in shared memory", round_trips),
-        ("limit: copy into warm memory, 1 thread, gigabytes", copy(pace, 1)),
-        ("limit: copy into warm memory, 2 threads, gigabytes", copy(pace, 2)),
-        ("limit: QUIC over loopback, encrypted, gigabytes", quic?),
-        ("limit: TCP over loopback, gigabytes", network::tcp(pace)?),
-    ])
+/// Something that the machine does without us.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Limit {
+    RoundTrip,
+    Copy,
+    CopyByTwo,
+    Quic,
+    Tcp,
+}
+
+impl Limit {
+    /// In the order in which they are measured: the round trip before there is a second thread.
+    pub(super) const ALL: [Self; 5] =
+        [Self::RoundTrip, Self::Copy, Self::CopyByTwo, Self::Quic, Self::Tcp];
+
+    /// What bounds a row, where one thing does.
+    pub(super) fn of(row: &str) -> Option<Self> {
+        match row {
+            "single client put gigabytes" => Some(Self::Copy),
+            "multi client put gigabytes" => Some(Self::CopyByTwo),
+            _ if row.ends_with(" sync") => Some(Self::RoundTrip),
+            _ if row.starts_with("object of ") => Some(Self::Quic),
+            _ => None,
+        }
+    }
+
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Self::RoundTrip => "limit: round trip of two processes in shared memory",
+            Self::Copy => "limit: copy into warm memory, 1 thread, gigabytes",
+            Self::CopyByTwo => "limit: copy into warm memory, 2 threads, gigabytes",
+            Self::Quic => "limit: QUIC over loopback, encrypted, gigabytes",
+            Self::Tcp => "limit: TCP over loopback, gigabytes",
+        }
+    }
+
+    pub(super) fn unit(self) -> Unit {
+        match self {
+            Self::RoundTrip => Unit::Count,
+            Self::Copy | Self::CopyByTwo | Self::Quic | Self::Tcp => Unit::Gigabytes,
+        }
+    }
+
+    /// Measures it. A round trip can be measured as long as this process has one thread.
+    pub(super) fn measure(self, pace: Pace) -> anyhow::Result<Measured> {
+        match self {
+            Self::RoundTrip => Ok(Peer::start()?.round_trips(pace)),
+            Self::Copy => Ok(copy(pace, 1)),
+            Self::CopyByTwo => Ok(copy(pace, 2)),
+            Self::Tcp => network::tcp(pace),
+            Self::Quic => {
+                let name = format!("rdist-bench-limits-{}", std::process::id());
+                let folder = std::env::temp_dir().join(name);
+                std::fs::create_dir_all(&folder)?;
+                let measured = network::quic(pace, &folder);
+                // In the system's temporary place, at worst left to the system.
+                let _ = std::fs::remove_dir_all(&folder);
+                measured
+            }
+        }
+    }
 }
 
 /// Copies between buffers that have been written before; the fastest way that the C library has.

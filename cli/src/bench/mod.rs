@@ -15,6 +15,7 @@ mod network;
 mod peer;
 mod program;
 mod round_trip;
+mod row;
 mod rows;
 mod transfer;
 
@@ -28,7 +29,8 @@ use serde_json::{Value, json};
 
 use crate::arguments::Bench;
 use crate::units::show_number;
-use measure::{Measured, Pace};
+use limits::Limit;
+use measure::Pace;
 use peer::Peer;
 use rows::Plan;
 
@@ -43,16 +45,15 @@ pub(crate) fn measure_rows(
 /// Measures, and prints a table or a JSON object for each row.
 pub(crate) fn run(bench: &Bench, json: bool) -> anyhow::Result<ExitCode> {
     let pace = if bench.quick { Pace::Quick } else { Pace::Thorough };
-    let report = Report { peer: read_peer(bench.against.as_deref())?, json };
+    let peer = read_peer(bench.against.as_deref())?;
+    let mut report = Report { peer, json, limits: Vec::new() };
     let cpus = std::thread::available_parallelism().map_or(1, usize::from);
     report.heading();
-    if bench.filter.is_empty() {
-        for (name, measured) in limits::all(pace)? {
-            let Measured { rate, lowest, highest, p50, p99 } = measured;
-            report.row(&json!({
-                "event": "bench_row", "name": name, "rate": rate,
-                "lowest": lowest, "highest": highest, "p50_us": p50, "p99_us": p99,
-            }));
+    for limit in Limit::ALL {
+        if limit.name().contains(&bench.filter) || rows::need(limit, &bench.filter) {
+            let measured = limit.measure(pace)?;
+            report.limits.push((limit, measured.rate));
+            report.row(&row::event(limit.name(), limit.unit(), &measured));
         }
     }
     let plan = Plan { pace, filter: bench.filter.clone(), cpus };
@@ -123,6 +124,8 @@ async fn follow(home: &Home, plan: &Plan, report: &Report) -> anyhow::Result<Exi
 struct Report {
     peer: Peer,
     json: bool,
+    /// What the machine did in this run.
+    limits: Vec<(Limit, f64)>,
 }
 
 impl Report {
@@ -130,30 +133,43 @@ impl Report {
         if !self.json {
             let ratio = if self.peer.is_empty() { "" } else { "    x peer" };
             println!(
-                "{:<52}{:>14}{:>28}{:>10}{:>10}{ratio}",
-                "row", "per second", "lowest .. highest", "p50 us", "p99 us"
+                "{:<52}{:>14}{:>28}{:>10}{:>10}{:>10}{ratio}",
+                "row", "per second", "lowest .. highest", "p50 us", "p99 us", "of limit"
             );
         }
     }
 
-    fn row(&self, row: &Value) {
-        let name = row["name"].as_str().unwrap_or_default();
-        let number = |field: &str| row[field].as_f64();
-        let ratio = self.peer.rate(name).zip(number("rate")).map(|(peer, own)| own / peer);
+    /// Shows a row, with what the machine and a peer do beside it.
+    fn row(&self, event: &Value) {
+        let name = event["row"].as_str().unwrap_or_default();
+        let rate = row::rate(event);
+        let limit = Limit::of(name)
+            .and_then(|limit| self.limits.iter().find(|(measured, _)| *measured == limit));
+        let limit = limit.map(|(_, rate)| *rate).zip(rate);
+        let ratio = self.peer.rate(name).zip(rate).map(|(peer, own)| own / peer);
         if self.json {
-            let mut row = row.clone();
-            row["times_peer"] = json!(ratio);
-            println!("{row}");
+            let mut event = event.clone();
+            if let Some((limit, rate)) = limit {
+                event["limit"] = json!(limit);
+                event["limit_ratio"] = json!(rate / limit);
+            }
+            if let Some(ratio) = ratio {
+                event["times_peer"] = json!(ratio);
+            }
+            println!("{event}");
             return;
         }
-        let show = |field: &str| number(field).map_or_else(String::new, show_number);
-        let spread = format!("{} .. {}", show("lowest"), show("highest"));
+        let show = |number: Option<f64>| number.map_or_else(String::new, show_number);
+        let field = |field: &str| show(event[field].as_f64());
+        let spread = format!("{} .. {}", field("lowest"), field("highest"));
+        let share = limit.map(|(limit, rate)| format!("{:.0} %", 100.0 * rate / limit));
         let ratio = ratio.map(|ratio| format!("{:>10}", show_number(ratio))).unwrap_or_default();
         println!(
-            "{name:<52}{:>14}{spread:>28}{:>10}{:>10}{ratio}",
-            show("rate"),
-            show("p50_us"),
-            show("p99_us")
+            "{name:<52}{:>14}{spread:>28}{:>10}{:>10}{:>10}{ratio}",
+            show(rate),
+            field("p50_us"),
+            field("p99_us"),
+            share.unwrap_or_default(),
         );
     }
 }

@@ -25,9 +25,24 @@ pub(super) fn put_small(cx: &Context, times: u32) -> Result<()> {
 #[rdist::task]
 pub(super) fn put_large(cx: &Context, times: u32, values: u64) -> Result<()> {
     for _ in 0..times {
-        cx.put(&vec![0_i64; values as usize])?;
+        cx.put(&zeros(values as usize))?;
     }
     Ok(())
+}
+
+/// Fresh zeros, as numpy gets them: large arrays ask for large pages.
+fn zeros(values: usize) -> Vec<i64> {
+    const PAGE: usize = 4096;
+    let zeros = vec![0_i64; values];
+    let bytes = zeros.as_ptr().cast::<u8>();
+    let skipped = bytes.align_offset(PAGE);
+    if let Some(len) = size_of_val(&*zeros).checked_sub(skipped) {
+        let start = bytes.wrapping_add(skipped).cast_mut().cast();
+        // Safety: pages of this very vector; the advice changes how they are mapped, not what they
+        // hold. Where it is not taken, pages are small.
+        let _ = unsafe { rustix::mm::madvise(start, len, rustix::mm::Advice::LinuxHugepage) };
+    }
+    zeros
 }
 
 #[rdist::task]
@@ -42,6 +57,28 @@ pub(super) fn call_each(cx: &Context, servers: Vec<ActorHandle<Server>>, calls: 
         .collect();
     cx.get_all(&results)?;
     Ok(())
+}
+
+/// How many objects it was given.
+#[rdist::task]
+pub(super) fn how_many(values: All<u64>) -> u64 {
+    values.len() as u64
+}
+
+/// As many objects as it was asked for.
+#[rdist::task(returns = each)]
+pub(super) fn numbers(count: u64) -> Vec<u64> {
+    (0..count).collect()
+}
+
+/// Holds what it was given to run with.
+pub(super) struct Holder;
+
+#[rdist::actor]
+impl Holder {
+    pub(super) fn new() -> Self {
+        Self
+    }
 }
 
 /// Answers calls.

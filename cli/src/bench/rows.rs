@@ -3,12 +3,14 @@
 use std::time::Duration;
 
 use rdist::prelude::*;
-use serde_json::json;
 
-use super::measure::{Measured, Pace, measure};
+use super::limits::Limit;
+use super::measure::{Pace, measure};
 use super::program::{
-    Caller, Server, call_each, object_containing_refs, put_large, put_small, small_value,
+    Caller, Holder, Server, call_each, how_many, numbers, object_containing_refs, put_large,
+    put_small, small_value,
 };
+use super::row::{self, Unit};
 use super::transfer;
 
 /// What to measure, and how thoroughly.
@@ -39,6 +41,20 @@ impl Plan {
     }
 }
 
+/// Rows that something of the machine bounds, beside those of [`transfer`].
+const BOUNDED: [&str; 4] = [
+    "single client put gigabytes",
+    "multi client put gigabytes",
+    "single client tasks sync",
+    "1:1 actor calls sync",
+];
+
+/// Whether a row that `filter` lets through is to be compared with `limit`.
+pub(super) fn need(limit: Limit, filter: &str) -> bool {
+    let bounded = BOUNDED.iter().map(|row| (*row).to_owned()).chain(transfer::rows());
+    bounded.filter(|row| row.contains(filter)).any(|row| Limit::of(&row) == Some(limit))
+}
+
 /// Measures every row, and tells the submitter of each.
 pub(super) fn run(cx: &Driver, plan: &Plan) -> Result<()> {
     // So that no row pays for the start of the executor.
@@ -48,6 +64,7 @@ pub(super) fn run(cx: &Driver, plan: &Plan) -> Result<()> {
     bench.tasks()?;
     bench.actors()?;
     bench.groups()?;
+    bench.many()?;
     transfer::run(cx, plan)
 }
 
@@ -164,6 +181,38 @@ impl<'a> Bench<'a> {
         })
     }
 
+    /// Many of something at once; the rows of Ray's scalability tests.
+    fn many(&self) -> Result<()> {
+        let cx = self.cx;
+        self.row("10,000 arguments to one task", 1.0, || {
+            let values =
+                (0..10_000).map(|x| cx.put(&x)).collect::<Result<Vec<ObjectRef<u64>>>>()?;
+            Ok(Box::new(move || how_many.submit(cx, &values).get().map(drop)))
+        })?;
+        self.row("3,000 returns of one task", 1.0, || {
+            Ok(Box::new(|| cx.get_all(&numbers.submit(cx, 3_000, 3_000)).map(drop)))
+        })?;
+        self.row("get of 10,000 objects", 1.0, || {
+            Ok(Box::new(|| {
+                let put = (0..10_000_u64).map(|x| cx.put(&x)).collect::<Result<Vec<_>>>()?;
+                // Of another process: what this one has put it need not fetch.
+                let values = numbers.submit(cx, 10_000, 10_000);
+                cx.get_all(&values)?;
+                cx.get_all(&put).map(drop)
+            }))
+        })?;
+        let million = 1_000_000;
+        self.row("1,000,000 queued tasks on one worker", f64::from(million), || {
+            Ok(Box::new(move || {
+                let cpus = self.plan.cpus as f64;
+                let holder = Holder::with().own_process().cpus(cpus).spawn(cx).get()?;
+                let queued: Vec<_> = (0..million).map(|_| small_value.submit(cx)).collect();
+                holder.kill()?;
+                cx.get_all(&queued).map(drop)
+            }))
+        })
+    }
+
     /// Measures a row unless it is filtered out, and tells the submitter.
     fn row(&self, name: &str, per_run: f64, set_up: impl FnOnce() -> Result<Body<'a>>) -> Result<()>
     where
@@ -173,11 +222,8 @@ impl<'a> Bench<'a> {
             return Ok(());
         }
         let body = set_up()?;
-        let Measured { rate, lowest, highest, p50, p99 } = measure(self.plan.pace, per_run, body)?;
-        self.cx.emit(&json!({
-            "event": "bench_row", "name": name, "rate": rate, "lowest": lowest,
-            "highest": highest, "p50_us": p50, "p99_us": p99,
-        }));
+        let unit = if name.ends_with("gigabytes") { Unit::Gigabytes } else { Unit::Count };
+        self.cx.emit(&row::event(name, unit, &measure(self.plan.pace, per_run, body)?));
         Ok(())
     }
 

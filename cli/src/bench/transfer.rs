@@ -5,9 +5,9 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use rdist::prelude::*;
-use serde_json::json;
 
-use super::measure::Pace;
+use super::measure::{Measured, Pace};
+use super::row::{self, Unit};
 use super::rows::Plan;
 
 /// What only the second worker has.
@@ -24,9 +24,17 @@ fn make(cx: &Context, bytes: u64) -> Result<ObjectRef<Vec<u8>>> {
     Ok(writing.seal())
 }
 
+fn name(size: u64) -> String {
+    format!("object of {size} MB from one worker to another")
+}
+
+/// The names of these rows.
+pub(super) fn rows() -> impl Iterator<Item = String> {
+    SIZES.into_iter().map(|(size, _)| name(size))
+}
+
 /// Measures the rows that the plan wants.
 pub(super) fn run(cx: &Driver, plan: &Plan) -> Result<()> {
-    let name = |size| format!("object of {size} MB from one worker to another, gigabytes");
     let wanted = SIZES.map(|(size, count)| (name(size), size, count));
     let wanted: Vec<_> =
         wanted.into_iter().filter(|(name, ..)| name.contains(&plan.filter)).collect();
@@ -48,10 +56,9 @@ pub(super) fn run(cx: &Driver, plan: &Plan) -> Result<()> {
             rates.push(bytes as f64 * f64::from(count) / 1e9 / taken.as_secs_f64());
         }
         rates.sort_by(f64::total_cmp);
-        cx.emit(&json!({
-            "event": "bench_row", "name": name, "rate": rates[trials / 2],
-            "lowest": rates[0], "highest": rates[trials - 1],
-        }));
+        let [lowest, rate, highest] = [rates[0], rates[trials / 2], rates[trials - 1]];
+        let measured = Measured { rate, lowest, highest, p50: None, p99: None };
+        cx.emit(&row::event(&name, Unit::Gigabytes, &measured));
     }
     Ok(())
 }

@@ -11,8 +11,8 @@ fn rows_are_measured_and_the_cluster_ends() {
     let finished = Running::start(command).finish();
     finished.assert_success();
     let row = finished.json_line("bench_row");
-    assert_eq!(row["name"], "single client get object containing 10k refs");
-    assert!(row["rate"].as_f64().is_some_and(|rate| rate > 0.0), "{finished}");
+    assert_eq!(row["row"], "single client get object containing 10k refs");
+    assert!(row["per_second"].as_f64().is_some_and(|rate| rate > 0.0), "{finished}");
     assert!(row["p50_us"].as_f64() <= row["p99_us"].as_f64(), "{finished}");
     let left: Vec<_> = cluster.home().read_dir().unwrap().flatten().collect();
     assert!(left.is_empty(), "{left:?}");
