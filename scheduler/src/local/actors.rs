@@ -108,7 +108,7 @@ impl LocalCore {
         if life != supervised.life || !matches!(entry.place, ActorState::At { .. }) {
             return;
         }
-        entry.floor = life + 1;
+        entry.floor = life.saturating_add(1);
         let may_restart = life < supervised.max_restarts && !death.is_wanted();
         if let ActorState::At { worker, .. } = entry.place {
             let cause = Cause::ActorDied(death.clone());
@@ -122,7 +122,7 @@ impl LocalCore {
         let spec = Arc::clone(&supervised.spec);
         self.tell_subscribers(actor);
         if self.tasks.find(actor.0, self.me).is_none() {
-            let key = self.insert_task(spec, self.me, life + 1, ExecutorId(0));
+            let key = self.insert_task(spec, self.me, life.saturating_add(1), ExecutorId(0));
             self.begin(key);
         }
     }
@@ -216,7 +216,7 @@ impl LocalCore {
             && at == worker
         {
             // The supervisor will tell what becomes of it.
-            entry.floor = life + 1;
+            entry.floor = life.saturating_add(1);
             entry.place = ActorState::Pending;
         }
     }

@@ -9,6 +9,7 @@
 use core::time::Duration;
 
 use super::{LocalAction, LocalCore};
+use crate::hash::FastSet;
 use crate::id::{ExecutorId, TaskId, WorkerId};
 use crate::message::{CancelMode, PeerMessage};
 use crate::outcome::{Cause, TaskError};
@@ -74,9 +75,12 @@ impl LocalCore {
 
     pub(super) fn cancel(&mut self, key: TaskKey, mode: CancelMode) {
         let mut open = vec![(key, self.tasks[key].stamp)];
+        // Who a task's parent is, its program says: they may well go round in a circle.
+        let mut parents = FastSet::default();
         while let Some((key, stamp)) = open.pop() {
             let Some(entry) = self.tasks.current(key, stamp) else { continue };
-            if mode.children && matches!(entry.state, TaskState::Running { .. }) {
+            let is_running = matches!(entry.state, TaskState::Running { .. });
+            if mode.children && is_running && parents.insert(entry.spec.id) {
                 open.extend(self.children_of(entry.spec.id));
             }
             self.cancel_alone(key, mode);

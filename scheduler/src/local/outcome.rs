@@ -115,19 +115,20 @@ impl LocalCore {
 
     /// The outcome of an own task's current attempt, which ran on `runner`.
     pub(super) fn settle_outcome(&mut self, key: TaskKey, outcome: Outcome, runner: WorkerId) {
+        let id = self.tasks[key].spec.id;
+        // It may have ended again by then.
         if self.begins_anew(key) {
-            return self.discard_values(self.tasks[key].spec.id, &outcome);
+            return self.discard_values(id, &outcome);
         }
         let mut outcome = self.complete(key, outcome);
         let is_retryable = matches!(outcome, Outcome::Retryable(_));
         if let TaskState::Placed { worker } | TaskState::Called { worker, .. } =
             self.tasks[key].state
         {
-            let id = self.tasks[key].spec.id;
             self.peer(worker).placed.remove(&id);
         }
         if let Outcome::Failed(error) | Outcome::Retryable(error) = &mut outcome {
-            let (id, attempt) = (self.tasks[key].spec.id, self.tasks[key].attempt);
+            let attempt = self.tasks[key].attempt;
             let again = self.runs_again(key, error, is_retryable);
             // The error of another task, on which this one depends, is told of that one.
             if error.task == id {
@@ -143,6 +144,7 @@ impl LocalCore {
         }
         let spec = Arc::clone(&self.tasks[key].spec);
         let tries = self.tasks[key].tries();
+        let has_failed = matches!(outcome, Outcome::Failed(_) | Outcome::Retryable(_));
         match outcome {
             outcome if spec.stream().is_some() => self.stream_ended(&spec, tries, outcome),
             Outcome::Streamed(_) => self.store_results(&spec, tries, Vec::new(), runner),
@@ -168,7 +170,10 @@ impl LocalCore {
             }
         }
         self.call_settled(&spec);
-        self.drop_task(key);
+        // A program may have put a group, or an actor, into what ends with it: it is gone by now.
+        if !has_failed || self.tasks.find(spec.id, self.me) == Some(key) {
+            self.drop_task(key);
+        }
     }
 
     /// The values of an own task exist now.

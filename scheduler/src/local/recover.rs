@@ -168,7 +168,7 @@ impl LocalCore {
             return self.set_failed(object, &error);
         };
         let (spec, tries) = (Arc::clone(&record.spec), record.tries);
-        let key = self.insert_task(spec, self.me, tries.attempt + 1, ExecutorId(0));
+        let key = self.insert_task(spec, self.me, tries.attempt.saturating_add(1), ExecutorId(0));
         if tries.spared > 0 {
             self.tasks[key].extra().spared = tries.spared;
         }

@@ -134,7 +134,7 @@ impl LocalCore {
         let TaskKind::ActorCall { actor, .. } = self.tasks[key].spec.kind else { return };
         let TaskState::Called { life, .. } = self.tasks[key].state else { return };
         if let Some(entry) = self.actors.get_mut(&actor) {
-            entry.floor = entry.floor.max(life + 1);
+            entry.floor = entry.floor.max(life.saturating_add(1));
             if matches!(entry.place, ActorState::At { life: at, .. } if at <= life) {
                 entry.place = ActorState::Pending;
             }

@@ -27,7 +27,7 @@ impl LocalCore {
         }
         // An actor that is dead is made anew when its maker runs again, as a further life.
         let key = match self.last_life(&spec) {
-            Some(life) => self.insert_task(spec, self.me, life + 1, by),
+            Some(life) => self.insert_task(spec, self.me, life.saturating_add(1), by),
             None => self.insert_new(spec, by),
         };
         self.begin(key);
