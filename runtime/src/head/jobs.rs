@@ -26,6 +26,11 @@ impl Daemon {
             return ClientReply::Refused(ClientRefusal::HeadFailed(reason));
         };
         let job = JobId(number);
+        // A job of which nothing could be read later is not taken.
+        if let Err(error) = self.file(job) {
+            let reason = format!("what the job says cannot be kept: {error}");
+            return ClientReply::Refused(ClientRefusal::HeadFailed(reason));
+        }
         let info = JobInfo {
             job,
             name: submission.name,
@@ -230,9 +235,9 @@ impl Daemon {
         first.push(b'\n');
         if record.state.is_ended() {
             let path = path_of(&self.updates_folder, job);
-            return Ok(Watcher::ended(path, from_start, first));
+            return Watcher::ended(&path, from_start, first).map_err(|error| failed(&error));
         }
-        let file = self.file(job).map_err(|error| failed(&error))?;
-        Ok(file.watch(from_start, first))
+        let watcher = self.file(job).and_then(|file| file.watch(from_start, first));
+        watcher.map_err(|error| failed(&error))
     }
 }

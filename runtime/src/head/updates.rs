@@ -125,11 +125,12 @@ impl UpdateFile {
     }
 
     /// A reader of all updates, or of those that come after `first`.
-    pub(super) fn watch(&self, from_start: bool, first: Vec<u8>) -> Watcher {
+    pub(super) fn watch(&self, from_start: bool, first: Vec<u8>) -> io::Result<Watcher> {
         let progress = self.progress.subscribe();
         let at = if from_start { 0 } else { progress.borrow().len };
         let first = if from_start { Vec::new() } else { first };
-        Watcher { path: self.path.clone(), at, first, progress: Some(progress) }
+        let file = Some(File::open(&self.path)?);
+        Ok(Watcher { file, at, first, progress: Some(progress) })
     }
 }
 
@@ -164,7 +165,8 @@ fn whole_lines(file: &mut File) -> io::Result<u64> {
 /// The reading end.
 #[derive(Debug)]
 pub(super) struct Watcher {
-    path: PathBuf,
+    /// `None`: a job whose file was never made has said nothing.
+    file: Option<File>,
     at: u64,
     first: Vec<u8>,
     /// `None`: the job has ended, and its file with it.
@@ -173,20 +175,20 @@ pub(super) struct Watcher {
 
 impl Watcher {
     /// Of a job that has ended.
-    pub(super) fn ended(path: PathBuf, from_start: bool, first: Vec<u8>) -> Self {
+    pub(super) fn ended(path: &Path, from_start: bool, first: Vec<u8>) -> io::Result<Self> {
         let (at, first) = if from_start { (0, Vec::new()) } else { (u64::MAX, first) };
-        Self { path, at, first, progress: None }
+        let file = match File::open(path) {
+            Ok(file) => Some(file),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => None,
+            Err(error) => return Err(error),
+        };
+        Ok(Self { file, at, first, progress: None })
     }
 
     /// Writes all updates to the stream until the job has ended or the client is gone.
     pub(super) async fn run(mut self, stream: &mut quinn::SendStream) -> io::Result<()> {
         stream.write_all(&self.first).await?;
-        let mut file = match File::open(&self.path) {
-            Ok(file) => file,
-            // A job whose file was never made has said nothing.
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
-            Err(error) => return Err(error),
-        };
+        let Some(mut file) = self.file.take() else { return Ok(()) };
         let mut piece = vec![0; PIECE_BYTES];
         loop {
             let (end, ended) = match &mut self.progress {
