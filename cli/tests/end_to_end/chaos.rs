@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 
 use crate::cluster::{Cluster, example, kill, number, parent, text, wait_until};
+use crate::dice::Dice;
 
 /// How often an executor is killed.
 const EXECUTOR_EVERY: Duration = Duration::from_millis(200);
@@ -15,20 +16,6 @@ const WORKER_EVERY: Duration = Duration::from_secs(4);
 const HEAD_EVERY: Duration = Duration::from_secs(9);
 /// Most time that the head is away.
 const HEAD_AWAY: Duration = Duration::from_secs(2);
-
-/// What is killed when, from a seed.
-struct Dice(u64);
-
-impl Dice {
-    fn below(&mut self, limit: usize) -> usize {
-        // A step of SplitMix64.
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut word = self.0;
-        word = (word ^ word >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        word = (word ^ word >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
-        ((word ^ word >> 31) % limit as u64) as usize
-    }
-}
 
 /// A number that `cargo xtask chaos` sets, or this test's own.
 fn setting(name: &str, usual: u64) -> u64 {

@@ -18,12 +18,19 @@ pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 /// A state folder and all processes that use it. Dropping it kills them.
 pub(crate) struct Cluster {
     home: TempDir,
+    environment: Vec<(String, String)>,
 }
 
 impl Cluster {
     /// No process yet.
     pub(crate) fn new() -> Self {
-        Self { home: tempfile::Builder::new().prefix("rdist-test-").tempdir().unwrap() }
+        let home = tempfile::Builder::new().prefix("rdist-test-").tempdir().unwrap();
+        Self { home, environment: Vec::new() }
+    }
+
+    /// All processes that are started from now on have this variable.
+    pub(crate) fn set_variable(&mut self, name: &str, value: &str) {
+        self.environment.push((name.to_owned(), value.to_owned()));
     }
 
     /// A head, and workers with so many CPUs each.
@@ -48,6 +55,7 @@ impl Cluster {
         for name in ["RDIST_HEAD", "RDIST_TOKEN", "RDIST_DATA", "NO_COLOR"] {
             command.env_remove(name);
         }
+        command.envs(self.environment.iter().map(|(name, value)| (name, value)));
         command
     }
 

@@ -26,7 +26,12 @@ pub(crate) struct Network {
 impl Network {
     /// A head that workers reach through the relay.
     pub(crate) fn start(seed: u64) -> Self {
-        let (cluster, relay) = (Cluster::new(), Relay::start(seed));
+        Self::of(Cluster::new(), seed)
+    }
+
+    /// The same, of a cluster that was prepared.
+    pub(crate) fn of(cluster: Cluster, seed: u64) -> Self {
+        let relay = Relay::start(seed);
         let head = cluster.start_head();
         let (door, entrance) = relay.door();
         relay.lead(door, address(&head));

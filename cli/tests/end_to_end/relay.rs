@@ -12,6 +12,7 @@ use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use crate::dice::Dice;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 /// Larger than every datagram.
@@ -22,10 +23,10 @@ const NAP: Duration = Duration::from_millis(20);
 /// What happens to datagrams, each on its own. Shares are of 1,000.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Damage {
-    pub(crate) lost: u64,
-    pub(crate) doubled: u64,
+    pub(crate) lost: usize,
+    pub(crate) doubled: usize,
     /// These come later than what was sent after them.
-    pub(crate) late: u64,
+    pub(crate) late: usize,
     /// On the way in each direction.
     pub(crate) delay: Duration,
 }
@@ -37,14 +38,13 @@ struct Door {
     flows: BTreeMap<SocketAddr, Arc<UdpSocket>>,
 }
 
-#[derive(Default)]
 struct State {
     doors: Vec<Door>,
     damage: Damage,
     /// Whose datagrams do not pass, neither from nor to them; or nobody's do.
     cut: BTreeSet<SocketAddr>,
     all_cut: bool,
-    dice: u64,
+    dice: Dice,
 }
 
 /// The network. Ends with the value.
@@ -66,7 +66,13 @@ struct Flying {
 impl Relay {
     /// A network without damage.
     pub(crate) fn start(seed: u64) -> Self {
-        let state = Arc::new(Mutex::new(State { dice: seed, ..State::default() }));
+        let state = Arc::new(Mutex::new(State {
+            doors: Vec::new(),
+            damage: Damage::default(),
+            cut: BTreeSet::new(),
+            all_cut: false,
+            dice: Dice(seed),
+        }));
         let (passed, stop) = (Arc::<AtomicU64>::default(), Arc::<AtomicBool>::default());
         let carrier =
             Carrier { state: state.clone(), passed: passed.clone(), air: BTreeMap::new(), next: 0 };
@@ -146,17 +152,8 @@ fn socket() -> Arc<UdpSocket> {
 }
 
 impl State {
-    /// A step of SplitMix64.
-    fn below(&mut self, limit: u64) -> u64 {
-        self.dice = self.dice.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut word = self.dice;
-        word = (word ^ word >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        word = (word ^ word >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
-        (word ^ word >> 31) % limit
-    }
-
-    fn happens(&mut self, share: u64) -> bool {
-        share > 0 && self.below(1_000) < share
+    fn happens(&mut self, share: usize) -> bool {
+        share > 0 && self.dice.below(1_000) < share
     }
 }
 

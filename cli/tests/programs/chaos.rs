@@ -1,5 +1,5 @@
 //! Work that checks itself, for as long as it is told, while somebody kills the processes that it
-//! runs in: short, slow and nested tasks, large values, and counters whose state is saved.
+//! runs in: short, slow and nested tasks, large values, a stream, and counters whose state is saved.
 //!
 //! `chaos SECONDS TASKS COUNTERS`: rounds of so many tasks, and a call of each counter.
 
@@ -13,6 +13,9 @@ use rdist::prelude::*;
 const ALWAYS: u32 = 1_000_000;
 /// Numbers in a large value: too many to travel inside of a message.
 const LARGE: u64 = 8_000;
+/// Items of each round's stream, of which so many are made ahead.
+const ITEMS: u64 = 100;
+const BUFFER: u32 = 16;
 
 struct Counter {
     total: u64,
@@ -63,6 +66,11 @@ fn sum(values: Vec<u64>) -> u64 {
     values.iter().sum()
 }
 
+#[rdist::task(stream)]
+fn items(from: u64) -> impl Iterator<Item = u64> {
+    (from..from + ITEMS).inspect(|_| std::thread::sleep(Duration::from_millis(5)))
+}
+
 #[rdist::task]
 fn square_of_sum(cx: &Context, x: u64) -> Result<u64> {
     let parts: Vec<_> = (0..3).map(|n| square.with().retries(ALWAYS).submit(cx, x + n)).collect();
@@ -100,12 +108,20 @@ async fn main(cx: Driver) -> Result<()> {
     while round == 0 || started.elapsed() < Duration::from_secs(seconds) {
         round += 1;
         let calls: Vec<_> = actors.iter().map(|actor| actor.add(round).submit()).collect();
+        let stream = items.with().retries(ALWAYS).buffer(BUFFER).submit(&cx, round);
         let submitted: Vec<_> = (0..tasks).map(|n| submit(&cx, round * tasks + n)).collect();
         for (n, (object, expected)) in (0..).zip(submitted) {
             let value = object.await?;
             assert_eq!(value, expected, "task {n} of round {round}");
             done += 1;
         }
+        let mut stream = stream;
+        let mut item = round;
+        while let Some(found) = stream.next().await {
+            assert_eq!(found?.await?, item, "an item of the stream of round {round}");
+            item += 1;
+        }
+        assert_eq!(item, round + ITEMS, "the stream of round {round} is short");
         let total = round * (round + 1) / 2;
         for (n, call) in calls.into_iter().enumerate() {
             assert_eq!(call.await?, total, "counter {n} in round {round}");

@@ -44,6 +44,57 @@ fn prints(cx: &Context, times: u64) {
     }
 }
 
+/// Where shared memory of that name is mapped writable.
+fn mapped(name: &str) -> std::ops::Range<usize> {
+    let maps = std::fs::read_to_string("/proc/self/maps").unwrap();
+    let line = maps.lines().find(|line| line.contains(name) && line.contains(" rw-s ")).unwrap();
+    let (from, to) = line.split_once(' ').unwrap().0.split_once('-').unwrap();
+    let number = |text| usize::from_str_radix(text, 16).unwrap();
+    number(from)..number(to)
+}
+
+/// Fills memory with noise, as a wild pointer does.
+fn spoil(place: std::ops::Range<usize>, seed: u64) {
+    let mut word = seed;
+    for at in place.step_by(8) {
+        word = (word ^ word >> 30).wrapping_add(0x9e37_79b9_7f4a_7c15).rotate_left(17);
+        // SAFETY: the range is mapped, writable and aligned. That others read there meanwhile is
+        // what this program is for: nobody else runs in this process but the library, whose
+        // reads there are of atomics and bytes.
+        unsafe { (at as *mut u64).write_volatile(word) };
+    }
+}
+
+/// Writes noise where its worker reads what it says, until it is killed for that.
+#[rdist::task]
+fn spoils_its_ring(cx: &Context, what: String, seed: u64) -> Result<u64> {
+    let both = mapped("rdist-rings");
+    // The second ring leads to the worker: a page with the indices, then frames.
+    let second = both.start + both.len() / 2;
+    let place = if what == "tail" { second..second + 8 } else { second + 4096..both.end };
+    let end = std::time::Instant::now() + std::time::Duration::from_secs(20);
+    std::thread::spawn(move || {
+        for round in 0.. {
+            spoil(place.clone(), seed + round);
+        }
+    });
+    let mut said = 0;
+    while std::time::Instant::now() < end {
+        said += cx.put(&seed)?.get()?;
+    }
+    Ok(said)
+}
+
+/// Values of which nothing is left but noise.
+#[rdist::task]
+fn spoils_its_values(cx: &Context, seed: u64) -> Result<Vec<ObjectRef<Vec<String>>>> {
+    let values: Vec<_> = (0..4)
+        .map(|_| cx.put(&vec!["text that is long enough to lie apart".repeat(9); 100]))
+        .collect::<Result<_>>()?;
+    spoil(mapped("rdist-segment"), seed);
+    Ok(values)
+}
+
 /// The text of a file in the folder where it runs, and that folder.
 #[rdist::task]
 fn reads(file: String) -> Result<(String, String), std::io::Error> {
@@ -95,6 +146,27 @@ async fn main(cx: Driver) -> Result<()> {
                 let task = reads.with().strategy(placement);
                 let (text, folder) = task.submit(&cx, (*file).to_owned()).await?;
                 println!("{folder}: {}", text.trim());
+            }
+        }
+        ["spoil", "values", times] => {
+            for seed in 0..times.parse().unwrap() {
+                // Whether one is noise or no value at all, reading it is safe.
+                for value in spoils_its_values.submit(&cx, seed).await? {
+                    match value.get() {
+                        Ok(texts) => println!("{} texts", texts.len()),
+                        Err(error) => println!("no value: {error}"),
+                    }
+                }
+            }
+        }
+        ["spoil", what, times] => {
+            for seed in 0..times.parse().unwrap() {
+                let task = spoils_its_ring.with().retries(0);
+                match task.submit(&cx, (*what).to_owned(), seed).await {
+                    Ok(said) => println!("nobody minded: {said}"),
+                    Err(error) => println!("{error}"),
+                }
+                assert_eq!(square.submit(&cx, 3).await?, 9);
             }
         }
         ["gpus", n] => {

@@ -1,0 +1,60 @@
+//! What was acknowledged outlives every process.
+
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use crate::cluster::{Cluster, faults, kill, number, text, wait_until};
+use crate::dice::Dice;
+
+/// How often everything is killed.
+const KILLS: usize = 4;
+
+#[test]
+fn every_acknowledged_submit_is_there_after_everything_was_killed() {
+    let cluster = Cluster::new();
+    let mut daemons = vec![cluster.start_head(), cluster.join(&["--cpus", "1"])];
+    // The program is large, and travels once.
+    cluster.run(&["submit", &faults(), "--", "squares", "3"]).assert_success();
+    let (acknowledged, done) = (Mutex::new(Vec::new()), AtomicBool::new(false));
+    std::thread::scope(|scope| {
+        for submitter in 0..2 {
+            let (cluster, acknowledged, done) = (&cluster, &acknowledged, &done);
+            scope.spawn(move || {
+                let names = (0..).map(|number| format!("{submitter}-{number}"));
+                for name in names.take_while(|_| !done.load(Ordering::Relaxed)) {
+                    let submit = ["submit", "--detach", "--name", &name, &faults(), "--"];
+                    let finished = cluster.run(&[&submit[..], &["squares", "3"]].concat());
+                    if finished.status.success() {
+                        acknowledged.lock().unwrap().push(name);
+                    }
+                }
+            });
+        }
+        let mut dice = Dice(1);
+        for kills in 0..KILLS {
+            wait_until("submits are acknowledged", || {
+                let count = acknowledged.lock().unwrap().len();
+                if count > kills { Ok(()) } else { Err(format!("{count} so far")) }
+            });
+            // The moment is what the test is about.
+            std::thread::sleep(Duration::from_millis(dice.below(400) as u64));
+            daemons.iter().for_each(|daemon| kill(number(daemon, "pid")));
+            daemons = vec![cluster.start_head(), cluster.join(&["--cpus", "1"])];
+        }
+        done.store(true, Ordering::Relaxed);
+    });
+    let acknowledged = acknowledged.into_inner().unwrap();
+    println!("{} submits were acknowledged", acknowledged.len());
+    wait_until("all jobs have ended well", || {
+        let jobs = cluster.run(&["jobs", "--json"]).json_lines();
+        let left: Vec<_> = acknowledged
+            .iter()
+            .filter(|name| {
+                let job = jobs.iter().find(|job| text(job, "name") == *name);
+                job.is_none_or(|job| text(job, "state") != "succeeded")
+            })
+            .collect();
+        if left.is_empty() { Ok(()) } else { Err(format!("{left:?} of {jobs:#?}")) }
+    });
+}
