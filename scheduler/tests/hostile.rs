@@ -197,7 +197,7 @@ impl Liar {
     }
 
     /// What an executor may say, as the daemon lets it through: of its own job only.
-    fn from_executor(&mut self) -> LocalEvent {
+    fn executor_says(&mut self) -> LocalEvent {
         let by = self.executor();
         let (executor, task, attempt) = (by, self.task(), self.attempt());
         match self.below(20) {
@@ -317,7 +317,7 @@ impl Liar {
         }
     }
 
-    fn from_head(&mut self) -> FromHead {
+    fn head_says(&mut self) -> FromHead {
         match self.below(4) {
             0 => {
                 let (owner, attempt) = (self.worker(), self.attempt());
@@ -397,8 +397,8 @@ fn run(count: u64, peers_lie: bool) {
                     liar.ends(&mut core, now, executor);
                     continue;
                 }
-                ..8 => liar.from_executor(),
-                8 => LocalEvent::FromHead(liar.from_head()),
+                1..8 => liar.executor_says(),
+                8 => LocalEvent::FromHead(liar.head_says()),
                 _ => LocalEvent::FromPeer { from: liar.peer(), message: liar.peer_message() },
             };
             if setting("SIM_SEED").is_some() {
