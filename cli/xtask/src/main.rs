@@ -7,6 +7,7 @@ mod cluster;
 mod demo;
 mod interrupt;
 mod libtorch;
+mod s3;
 mod step;
 mod test;
 #[cfg(test)]
@@ -37,6 +38,9 @@ enum Command {
     /// Kill executors, workers and heads at random while a job checks its results.
     #[command(after_help = "Example:\n  cargo xtask chaos --minutes 5 --seed 1")]
     Chaos(chaos::Options),
+    /// Run an S3 server on a free port, with MNIST in it, until it is stopped.
+    #[command(after_help = "Example:\n  cargo xtask s3 --data ~/data")]
+    S3(s3::Options),
     /// Fetch libtorch, unless it is there already, and say where it is.
     #[command(after_help = "Example:\n  eval \"$(cargo xtask libtorch --export)\"\n  \
                             cargo clippy --workspace --all-targets")]
@@ -52,6 +56,7 @@ fn main() -> ExitCode {
         Command::Demo(options) => demo::run(&options),
         Command::Test(options) => test::run(&options),
         Command::Chaos(options) => chaos::run(&options),
+        Command::S3(options) => s3::run(&options),
         Command::Libtorch { export } => print_libtorch(export),
     };
     match outcome {
