@@ -3,7 +3,10 @@
 //! A driver reports progress with an event that has an object `progress`:
 //! `{"event": ..., "progress": {"what": "reading", "done": 300, "total": 1000, "unit": "images"}}`,
 //! or, as training jobs do, with the numbers `round` and `rounds`. Of a round a training job also
-//! says a line on its output, so that without a terminal nothing more is shown.
+//! says a line on its output, so that without a terminal nothing more is shown. On one, trainings
+//! that tell more have lines of their own.
+
+mod training;
 
 use std::io;
 use std::time::{Duration, Instant};
@@ -11,6 +14,7 @@ use std::time::{Duration, Instant};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use serde_json::Value;
 
+use self::training::Training;
 use crate::output::Event;
 use crate::units::show_number;
 
@@ -95,6 +99,7 @@ impl Step {
 pub(crate) struct Progress {
     terminal: bool,
     bar: Option<ProgressBar>,
+    training: Option<Training>,
     what: String,
     last_line: Option<Instant>,
 }
@@ -102,7 +107,20 @@ pub(crate) struct Progress {
 impl Progress {
     /// With bars, if there is a terminal.
     pub(crate) fn new(terminal: bool) -> Self {
-        Self { terminal, bar: None, what: String::new(), last_line: None }
+        Self { terminal, bar: None, training: None, what: String::new(), last_line: None }
+    }
+
+    /// Shows what a training tells, if there is a terminal; `false`: it is to be shown otherwise.
+    pub(crate) fn training(&mut self, event: &Event) -> bool {
+        if !self.terminal {
+            return false;
+        }
+        if let Some(begun) = Training::begin(event) {
+            self.clear();
+            self.training = Some(begun);
+            return true;
+        }
+        self.training.as_mut().is_some_and(|training| training.event(event))
     }
 
     /// Shows a step on the bar, or returns a line to print for it.
@@ -134,14 +152,16 @@ impl Progress {
 
     /// Runs `print` while no bar is in its way.
     pub(crate) fn aside<T>(&self, print: impl FnOnce() -> io::Result<T>) -> io::Result<T> {
-        match &self.bar {
-            Some(bar) => bar.suspend(print),
-            None => print(),
+        match (&self.bar, &self.training) {
+            (Some(bar), _) => bar.suspend(print),
+            (None, Some(training)) => training.aside(print),
+            (None, None) => print(),
         }
     }
 
-    /// Takes the bar away.
+    /// Takes the bars away.
     pub(crate) fn clear(&mut self) {
+        self.training = None;
         if let Some(bar) = self.bar.take() {
             bar.finish_and_clear();
         }

@@ -83,6 +83,9 @@ impl<O: Write, E: Write> Reporter for Human<O, E> {
     }
 
     fn event(&mut self, _job: &str, event: &Event) -> io::Result<()> {
+        if self.progress.training(event) {
+            return Ok(());
+        }
         if let Some(step) = Step::of(event) {
             if let Some(line) = self.progress.step(&step) {
                 self.note(&line)?;
