@@ -120,6 +120,13 @@ fn training(graph: &mut Graph, source: &str, replicas: u32, spec: &Spec) {
     }
     let saved = graph.add("save", "save model.safetensors");
     graph.arrow(&parameters, &saved, "parameters");
+    if let Some(to) = &spec.output.upload {
+        let to = graph.add("upload", format!("upload to {}", to.display()));
+        let test = graph.add("test", "task: fetch the model and test it");
+        graph.arrow(&saved, &to, "model");
+        graph.arrow(&to, &test, "model");
+        graph.arrow(source, &test, "test images");
+    }
 }
 
 /// What a replica does, what it hands on, and what becomes of it.
@@ -162,7 +169,8 @@ mod tests {
 
     #[test]
     fn every_arrow_joins_boxes_that_are_there() {
-        for overrides in [&["train.epochs=1"][..], &["infer.model=x"][..], &[][..]] {
+        let upload = "output.upload=s3://models/model.safetensors";
+        for overrides in [&["train.epochs=1", upload][..], &["infer.model=x"][..], &[][..]] {
             let text = graph(&spec(overrides), Format::Dot);
             assert!(text.starts_with("digraph job {\n") && text.ends_with("}\n"));
             let boxes: Vec<&str> = text

@@ -7,6 +7,7 @@
 //! train     trainer (one model, no cluster) <- replica (an actor) <- fleet (all of them)
 //!           <- strategies (who does what when) <- run (a job)
 //! metric    what is counted              report  what people see
+//! place     files by their path          s3      those of them that are objects
 //! ```
 //! Pure parts know nothing of clusters; strategies know nothing of tensors. Everything that is
 //! random comes from the job's seed.
@@ -16,8 +17,10 @@ pub mod data;
 pub mod graph;
 pub mod metric;
 pub mod model;
+pub mod place;
 pub mod plan;
 pub mod report;
+pub mod s3;
 pub mod spec;
 pub mod tensor;
 pub mod train;

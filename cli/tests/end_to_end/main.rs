@@ -28,3 +28,4 @@ mod stalls;
 mod tasks;
 mod training;
 mod training_faults;
+mod training_s3;

@@ -4,7 +4,7 @@
 //! Every length in a header is checked before memory is taken for it.
 
 use std::fs::File;
-use std::io::{self, BufReader, Read, Write};
+use std::io::{self, BufRead, BufReader, Read, Write};
 use std::path::{Path, PathBuf};
 
 use super::{ImageSet, Shape};
@@ -14,7 +14,7 @@ pub const IMAGES_MAGIC: u32 = 0x803;
 /// Magic of a file with unsigned bytes in one dimension: labels.
 pub const LABELS_MAGIC: u32 = 0x801;
 /// No data set of this format is larger.
-const MAX_BYTES: u64 = 4 << 30;
+pub(super) const MAX_BYTES: u64 = 4 << 30;
 
 /// Why a pair of IDX files is no data set.
 #[derive(Debug, thiserror::Error)]
@@ -103,6 +103,19 @@ pub enum IdxError {
 
 /// Reads a pair of files. `images` and `labels` are paths without `.gz`.
 pub fn read(images: &Path, labels: &Path, classes: usize) -> Result<ImageSet, IdxError> {
+    join(open(images)?, open(labels)?, classes)
+}
+
+/// The same of contents that are at hand, plain or gzip, with the paths that errors call them by.
+pub fn of_bytes(
+    images: (&Path, &[u8]),
+    labels: (&Path, &[u8]),
+    classes: usize,
+) -> Result<ImageSet, IdxError> {
+    join(Opened::bytes(images), Opened::bytes(labels), classes)
+}
+
+fn join(images: Opened<'_>, labels: Opened<'_>, classes: usize) -> Result<ImageSet, IdxError> {
     let (images_path, dimensions, pixels) = parse(images, IMAGES_MAGIC, "images")?;
     let (labels_path, _, labels) = parse(labels, LABELS_MAGIC, "labels")?;
     let [count, rows, columns] = [dimensions[0], dimensions[1], dimensions[2]];
@@ -125,15 +138,33 @@ pub fn locate(path: &Path) -> Option<PathBuf> {
     [path.to_owned(), zipped.into()].into_iter().find(|candidate| candidate.is_file())
 }
 
+/// A file that is read, unpacked if it was packed.
+struct Opened<'a> {
+    path: PathBuf,
+    content: Box<dyn Read + 'a>,
+}
+
+impl<'a> Opened<'a> {
+    fn bytes((path, bytes): (&Path, &'a [u8])) -> Self {
+        Self { path: path.to_owned(), content: unpacked(bytes, bytes.starts_with(&GZIP)) }
+    }
+}
+
+/// How gzip files begin.
+const GZIP: [u8; 2] = [0x1f, 0x8b];
+
+fn unpacked<'a>(content: impl BufRead + 'a, zipped: bool) -> Box<dyn Read + 'a> {
+    if zipped { Box::new(flate2::bufread::GzDecoder::new(content)) } else { Box::new(content) }
+}
+
 /// One file: where it was, its dimensions (missing ones are 1) and its bytes.
 fn parse(
-    path: &Path,
+    opened: Opened<'_>,
     magic: u32,
     what: &'static str,
 ) -> Result<(PathBuf, [u32; 3], Vec<u8>), IdxError> {
-    let path = locate(path).ok_or_else(|| IdxError::Missing(path.to_owned()))?;
+    let Opened { path, content: mut file } = opened;
     let failed = |source| IdxError::Read { path: path.clone(), source };
-    let mut file = open(&path).map_err(failed)?;
     let mut word = [0; 4];
     let mut header = |file: &mut dyn Read, at: u64| match file.read_exact(&mut word) {
         Ok(()) => Ok(u32::from_be_bytes(word)),
@@ -169,15 +200,21 @@ fn parse(
     }
 }
 
-fn open(path: &Path) -> io::Result<Box<dyn Read>> {
-    let mut start = [0; 2];
-    let zipped = match File::open(path)?.read_exact(&mut start) {
-        Ok(()) => start == [0x1f, 0x8b],
-        Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => false,
-        Err(error) => return Err(error),
+fn open(path: &Path) -> Result<Opened<'static>, IdxError> {
+    let path = locate(path).ok_or_else(|| IdxError::Missing(path.to_owned()))?;
+    let read = |path: &Path| {
+        let mut start = [0; 2];
+        let zipped = match File::open(path)?.read_exact(&mut start) {
+            Ok(()) => start == GZIP,
+            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => false,
+            Err(error) => return Err(error),
+        };
+        Ok(unpacked(BufReader::new(File::open(path)?), zipped))
     };
-    let file = BufReader::new(File::open(path)?);
-    Ok(if zipped { Box::new(flate2::read::GzDecoder::new(file)) } else { Box::new(file) })
+    match read(&path) {
+        Ok(content) => Ok(Opened { path, content }),
+        Err(source) => Err(IdxError::Read { path, source }),
+    }
 }
 
 /// Writes a pair of files, plain. Images are grey, and classes no more than 256.

@@ -1,5 +1,5 @@
-//! Where MNIST comes from: a folder that the user names, the places where it may already lie, a
-//! download from public mirrors, and where none is to be had, drawn digits, which the caller says
+//! Where MNIST comes from: a folder or a prefix in S3 that the user names, the places where it may
+//! already lie, a download from public mirrors, and where none is to be had, drawn digits, which the caller says
 //! plainly.
 
 use std::fmt;
@@ -12,6 +12,7 @@ use sha2::{Digest, Sha256};
 
 use super::idx::{self, IdxError};
 use super::{ImageSet, synthetic};
+use crate::s3::{Address, Bucket, S3Error};
 
 /// How many classes there are.
 pub const CLASSES: usize = 10;
@@ -37,7 +38,7 @@ const DRAWN_FOLDER: &str = "mnist-synthetic-1";
 /// Where to look.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Places {
-    /// The user's own folder; nothing else is tried.
+    /// The user's own folder, or `s3://bucket/prefix`; nothing else is tried.
     pub own: Option<PathBuf>,
     /// `RDIST_DATA`.
     pub data: Option<PathBuf>,
@@ -108,6 +109,19 @@ pub enum MnistError {
     /// A file is there, but is not what it should be.
     #[error(transparent)]
     Idx(#[from] IdxError),
+    /// Objects of S3.
+    #[error(transparent)]
+    Store(#[from] S3Error),
+    /// Nothing in S3 begins with what a file is called.
+    #[error(
+        "there are no objects that begin with {}; data.path names what stands before train/ and \
+         test/, or before the files' names",
+        prefixes.join(" or ")
+    )]
+    NoObjects {
+        /// What was looked for.
+        prefixes: Vec<String>,
+    },
     /// The drawn set did not come back from disk.
     #[error("cannot keep the drawn digits in {folder}: {source}")]
     Write {
@@ -122,6 +136,9 @@ pub enum MnistError {
 /// so that a damaged set is an error and never silently replaced by another.
 pub fn find(places: &Places) -> Result<Mnist, MnistError> {
     if let Some(own) = &places.own {
+        if let Some(address) = Address::of(own).transpose()? {
+            return read_objects(&Bucket::open(&address)?, &address);
+        }
         let below = own.join("mnist");
         let folder = if has_any(&below) { below } else { own.clone() };
         return read(&folder, Source::Folder(folder.clone()));
@@ -178,6 +195,33 @@ fn read(folder: &Path, source: Source) -> Result<Mnist, MnistError> {
         let path = |file: usize| folder.join(FILES[file].0);
         idx::read(&path(images), &path(images + 1), CLASSES)
     };
+    Ok(Mnist { train: pair(0)?, test: pair(2)?, source })
+}
+
+/// The folders of S3 that training and test files are in, below the set's.
+const PARTS: [&str; 2] = ["train", "test"];
+
+/// From S3, as workload 5 found it: each file is all objects that begin with its name.
+fn read_objects(bucket: &Bucket, address: &Address) -> Result<Mnist, MnistError> {
+    let file = |file: usize| -> Result<(PathBuf, Vec<u8>), MnistError> {
+        let name = FILES[file].0;
+        let prefixes = [address.join(PARTS[file / 2]).join(name), address.join(name)];
+        for prefix in &prefixes {
+            let mut objects = bucket.list(&prefix.key)?;
+            // A MinIO server's own, where its disk was copied.
+            objects.retain(|object| !object.key.ends_with("xl.meta"));
+            if !objects.is_empty() {
+                let content = bucket.read(&objects, idx::MAX_BYTES)?;
+                return Ok((prefix.to_string().into(), content));
+            }
+        }
+        Err(MnistError::NoObjects { prefixes: prefixes.map(|each| each.to_string()).into() })
+    };
+    let pair = |images: usize| -> Result<ImageSet, MnistError> {
+        let (images, labels) = (file(images)?, file(images + 1)?);
+        Ok(idx::of_bytes((&images.0, &images.1), (&labels.0, &labels.1), CLASSES)?)
+    };
+    let source = Source::Folder(address.to_string().into());
     Ok(Mnist { train: pair(0)?, test: pair(2)?, source })
 }
 
@@ -326,5 +370,37 @@ mod tests {
         assert_eq!(found.source, Source::Downloaded(root.path().join("cache/mnist")));
         let again = find(&places).unwrap();
         assert_eq!(again.source, Source::Folder(root.path().join("cache/mnist")));
+    }
+
+    #[test]
+    fn objects_are_files_in_parts() {
+        let root = tempfile::tempdir().unwrap();
+        let expected = small(&root.path().join("files"));
+        let objects = root.path().join("objects");
+        fs::create_dir(&objects).unwrap();
+        let server = rdist_s3_server::Server::start(&objects).unwrap();
+        let path = rdist_s3_server::upload(&server, &root.path().join("files")).unwrap();
+        let address = Address::of(Path::new(&path)).unwrap().unwrap();
+        let variables = server.environment();
+        let bucket = Bucket::with(&address, |name| {
+            variables.iter().find(|(each, _)| *each == name).map(|(_, value)| value.clone())
+        });
+        let bucket = bucket.unwrap();
+        let prefix = address.join("train").join(FILES[0].0).key;
+        let listed = bucket.list(&prefix).unwrap();
+        assert!(listed.len() > 2 && listed.iter().any(|each| each.key.ends_with("xl.meta")));
+
+        let found = read_objects(&bucket, &address).unwrap();
+        assert_eq!((found.train, found.test), (expected.train, expected.test));
+        assert_eq!(found.source.to_string(), "MNIST from s3://datasets/mnist");
+
+        // Without the last part, the file is cut off; and without any, it is not there.
+        let parts: Vec<_> = listed.iter().filter(|each| each.key.contains("part.")).collect();
+        bucket.remove(&parts.last().unwrap().key).unwrap();
+        let error = read_objects(&bucket, &address).unwrap_err().to_string();
+        assert!(error.contains("train/train-images") && error.contains("promises"), "{error}");
+        parts.iter().for_each(|part| bucket.remove(&part.key).unwrap());
+        let error = read_objects(&bucket, &address).unwrap_err().to_string();
+        assert!(error.contains("no objects") && error.contains("s3://datasets/mnist"), "{error}");
     }
 }

@@ -119,6 +119,18 @@ impl Table {
         file.write_all(line.as_bytes())
     }
 
+    /// All of it: names of columns, and rows, whose first column is the round.
+    ///
+    /// # Errors
+    /// The file system's.
+    pub fn read(&self) -> io::Result<(Vec<String>, Vec<Vec<Option<f64>>>)> {
+        let text = fs::read_to_string(&self.path)?;
+        let mut lines = text.lines();
+        let names = lines.next().unwrap_or_default().split(',').map(str::to_owned).collect();
+        let row = |line: &str| line.split(',').map(|cell| cell.parse().ok()).collect();
+        Ok((names, lines.map(row).collect()))
+    }
+
     /// Where it is.
     pub fn path(&self) -> &Path {
         &self.path
@@ -156,6 +168,10 @@ pub(crate) mod tests {
         assert!(lines[0].ends_with("val_f1,val_macro_f1,val_roc_auc"));
         assert_eq!(lines[1], "1,2,50,2,0.25,0.5,0.5,0.5,0.5,0.5,0.5,0.5,");
         assert_eq!(lines.len(), 4);
+
+        let (names, rows) = table.read().unwrap();
+        assert_eq!((names[0].as_str(), rows.len(), names.len()), ("round", 3, rows[0].len()));
+        assert_eq!((rows[2][0], rows[2].last()), (Some(3.0), Some(&None)));
 
         // Going on after round 2: round 3 is trained again.
         let table = Table::open(&path, true, 2).unwrap();

@@ -6,6 +6,7 @@ use super::SpecError;
 use super::document::Section;
 use crate::data::Shape;
 use crate::data::augment::{Augment, Flip, Normal};
+use crate::s3::Address;
 
 /// `data.set`
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -39,7 +40,7 @@ impl DataSet {
 pub struct DataSpec {
     /// `set`
     pub set: DataSet,
-    /// `path`: the folder with the files; `None`: the places where they usually are.
+    /// `path`: the folder with the files, or `s3://bucket/prefix`; `None`: the places where they usually are.
     pub path: Option<PathBuf>,
     /// `download`: whether mirrors may be asked.
     pub download: bool,
@@ -92,6 +93,14 @@ pub(super) fn read(mut section: Section<'_>, augment: Section<'_>) -> Result<Dat
     let share = |n: f64| (0.0..1.0).contains(&n);
     let set = section.choice("set", &DataSet::ALL, DataSet::Mnist, SET)?;
     let path = section.text("path", PATH_DEFAULT, PATH)?.map(PathBuf::from);
+    match path.as_deref().and_then(Address::of) {
+        Some(Err(_)) => return Err(section.unfit("path", "s3://BUCKET/PREFIX, or a folder")),
+        Some(Ok(_)) if set != DataSet::Mnist => {
+            let expected = "a folder; in S3 there may only be data.set \"mnist\"";
+            return Err(section.unfit("path", expected));
+        }
+        _ => {}
+    }
     let download = section.flag("download", true, DOWNLOAD)?;
     let side = section.integer("size", 1..=4_096, 64, SIZE)? as u32;
     let colour = section.flag("colour", true, COLOUR)?;
@@ -136,7 +145,8 @@ pub(super) fn read(mut section: Section<'_>, augment: Section<'_>) -> Result<Dat
 const SET: &str = "What to learn from: handwritten digits, drawn digits, pictures (JPEG, PNG) in \
     folders by class, or pictures with Herbarium 2021's `metadata.json`.";
 const PATH: &str = "The folder with the files: as it is, else below `RDIST_DATA` (or `--data`), \
-    else below `../shared/data`.";
+    else below `../shared/data`. MNIST may be in S3, `s3://bucket/prefix`: each file is all \
+    objects that begin with its name, there or below `train/` and `test/`.";
 const PATH_DEFAULT: &str = "`mnist` or `herbarium`; a set of folders has none";
 const DOWNLOAD: &str = "Whether MNIST may be downloaded where it is not found.";
 const SIZE: &str = "Pictures are stretched to so many pixels in height and width.";

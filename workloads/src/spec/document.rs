@@ -101,6 +101,18 @@ impl Content {
     }
 }
 
+impl Display for Content {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Text(text) => f.write_str(text),
+            Self::Integer(n) => n.fmt(f),
+            Self::Float(n) => n.fmt(f),
+            Self::Flag(flag) => flag.fmt(f),
+            Self::Table(_) | Self::Other(_) => f.write_str(&self.describe()),
+        }
+    }
+}
+
 /// One key, for the reference page.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Described {
@@ -161,6 +173,22 @@ impl Document {
 
     pub(super) fn root(&self) -> Section<'_> {
         Section { name: "", table: Some(&self.root), asked: Vec::new(), described: &self.described }
+    }
+
+    /// Every key that was asked for: its value in words, and whether it was given.
+    pub(super) fn settings(&self) -> Vec<(String, String, bool)> {
+        let given = |key: &str| match key.split_once('.') {
+            None => self.root.get(key),
+            Some((section, key)) => match &self.root.get(section)?.content {
+                Content::Table(table) => table.get(key),
+                _ => None,
+            },
+        };
+        let setting = |Described { key, default, .. }: &Described| match given(key) {
+            Some(placed) => (key.clone(), placed.content.to_string(), true),
+            None => (key.clone(), default.replace(['"', '`'], ""), false),
+        };
+        self.described.borrow().iter().map(setting).collect()
     }
 
     pub(super) fn described(&self) -> Vec<Described> {

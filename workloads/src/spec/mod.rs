@@ -15,6 +15,7 @@ pub use reference::reference;
 pub use train::{Merging, Selection, Strategy, TrainSpec};
 
 use crate::model::Architecture;
+use crate::s3::Address;
 
 /// A job.
 #[derive(Debug, Clone, PartialEq)]
@@ -31,6 +32,8 @@ pub struct Spec {
     pub output: OutputSpec,
     /// What is shown at the end, or done instead of training.
     pub infer: InferSpec,
+    /// Every key with its value in words, and whether it was given rather than left out.
+    pub settings: Vec<(String, String, bool)>,
 }
 
 /// `[model]`
@@ -49,6 +52,10 @@ pub struct ModelSpec {
 pub struct OutputSpec {
     /// `folder`, seen from where the job was submitted.
     pub folder: PathBuf,
+    /// `checkpoints`: the folder of checkpoints, or `s3://bucket/prefix`.
+    pub checkpoints: PathBuf,
+    /// `upload`: where the model is copied to, `s3://bucket/key`.
+    pub upload: Option<PathBuf>,
     /// `checkpoint_every`: epochs between two checkpoints.
     pub checkpoint_every: u64,
     /// `checkpoint_steps`: steps of each replica between two checkpoints within an epoch.
@@ -79,7 +86,9 @@ impl Spec {
         for each in overrides {
             document.set(each)?;
         }
-        Self::read(file, &document)
+        let spec = Self::read(file, &document)?;
+        // Known only when every key was asked for.
+        Ok(Self { settings: document.settings(), ..spec })
     }
 
     fn read(file: &str, document: &Document) -> Result<Self, SpecError> {
@@ -98,6 +107,7 @@ impl Spec {
             train: train::read(train?)?,
             output: output_section(output?)?,
             infer: infer_section(infer?)?,
+            settings: Vec::new(),
         })
     }
 }
@@ -129,9 +139,26 @@ const WEIGHTS: &str = "A state dict to start from: safetensors, or PyTorch's `.p
 
 fn output_section(mut section: Section<'_>) -> Result<OutputSpec, SpecError> {
     let folder = section.text("folder", "`output`", FOLDER)?;
+    let folder = PathBuf::from(folder.unwrap_or_else(|| "output".into()));
+    let checkpoints = section.text("checkpoints", "`folder`", CHECKPOINTS)?.map(PathBuf::from);
+    let upload = section.text("upload", "none", UPLOAD)?.map(PathBuf::from);
+    let is_remote = |path: &PathBuf| matches!(Address::of(path), Some(Ok(_)));
+    if Address::of(&folder).is_some() {
+        let expected = "a folder; output.checkpoints and output.upload may be in S3";
+        return Err(section.unfit("folder", expected));
+    }
+    if checkpoints.as_ref().is_some_and(|path| matches!(Address::of(path), Some(Err(_)))) {
+        return Err(section.unfit("checkpoints", "a folder, or s3://BUCKET/PREFIX"));
+    }
+    if upload.as_ref().is_some_and(|path| !is_remote(path) || path.extension().is_none()) {
+        let expected = "an object of S3 with its whole name, as s3://BUCKET/model.safetensors";
+        return Err(section.unfit("upload", expected));
+    }
     let count = 1..=u32::MAX.into();
     let spec = OutputSpec {
-        folder: folder.unwrap_or_else(|| "output".into()).into(),
+        checkpoints: checkpoints.unwrap_or_else(|| folder.clone()),
+        folder,
+        upload,
         checkpoint_every: section.integer("checkpoint_every", count.clone(), 1, EVERY)?,
         checkpoint_steps: section.integer_or("checkpoint_steps", "none", count, None, STEPS)?,
         keep: section.integer("keep", 0..=1_000, 0, KEEP)?,
@@ -142,6 +169,9 @@ fn output_section(mut section: Section<'_>) -> Result<OutputSpec, SpecError> {
 
 const FOLDER: &str = "Where the model, checkpoints, tables and `metrics/` go, seen from where the \
     job was submitted.";
+const CHECKPOINTS: &str = "Where checkpoints go instead: another folder, or `s3://bucket/prefix`.";
+const UPLOAD: &str = "Copies the model to `s3://bucket/key` in the end; a task of its own fetches \
+    it from there and tests it.";
 const EVERY: &str = "Epochs between two checkpoints.";
 const STEPS: &str = "Steps of each replica between two checkpoints within an epoch.";
 const KEEP: &str = "How many older checkpoints to keep beside the newest one.";
@@ -155,7 +185,8 @@ fn infer_section(mut section: Section<'_>) -> Result<InferSpec, SpecError> {
     Ok(spec)
 }
 
-const INFER_MODEL: &str = "Predict the test images with this saved model instead of training one.";
+const INFER_MODEL: &str = "Predict the test images with this saved model (a file, or \
+    `s3://bucket/key`) instead of training one.";
 const SAMPLES: &str = "How many test images to show with their predicted label.";
 
 #[cfg(test)]
@@ -197,6 +228,10 @@ mod tests {
         ];
         let spec = parse(text, &set).unwrap();
         assert_eq!((spec.train.epochs, spec.train.replicas, spec.train.exchange), (7, None, None));
+        let setting = |key: &str| spec.settings.iter().find(|setting| setting.0 == key).cloned();
+        assert_eq!(setting("train.epochs"), Some(("train.epochs".into(), "7".into(), true)));
+        assert_eq!(setting("train.batch"), Some(("train.batch".into(), "64".into(), false)));
+        assert_eq!(setting("model.name").unwrap().1, "convnet");
         assert_eq!(spec.model.architecture, Architecture::Convnet);
         assert_eq!(spec.model.dropout, 0.25);
         assert_eq!(spec.infer.model, Some("out/model.safetensors".into()));

@@ -78,7 +78,9 @@ pub struct TrainSpec {
     pub merging: Merging,
     /// `select`, `monitor`, `patience`
     pub selection: Selection,
-    /// `resume`: go on from the checkpoint in the output folder.
+    /// `baseline`: steps that one replica takes alone, to tell the speed-up by.
+    pub baseline: Option<u64>,
+    /// `resume`: go on from the checkpoint.
     pub resume: bool,
 }
 
@@ -132,6 +134,10 @@ pub(super) fn read(mut s: Section<'_>) -> Result<TrainSpec, SpecError> {
     let exchange = s.integer_or("exchange", "epoch", COUNT, exchange, EXCHANGE)?;
     let merging = read_merging(&mut s, strategy)?;
     let selection = read_selection(&mut s)?;
+    let baseline = s.integer_or("baseline", "none", 1..=100_000, None, BASELINE)?;
+    if baseline.is_some() && strategy.is_federated() {
+        return Err(s.unfit("baseline", "nothing: members of a federation have their own data"));
+    }
     let resume = s.flag("resume", false, RESUME)?;
     s.finish()?;
     Ok(TrainSpec {
@@ -146,6 +152,7 @@ pub(super) fn read(mut s: Section<'_>) -> Result<TrainSpec, SpecError> {
         exchange: exchange.map(|n| n as u32),
         merging,
         selection,
+        baseline,
         resume,
     })
 }
@@ -260,4 +267,6 @@ const SKEW: &str = "Members have the classes in different shares: the smaller th
 const SELECT: &str = "Whether the last round's model is saved or the best one's.";
 const MONITOR: &str = "What says which round is best, measured on the validation images.";
 const PATIENCE: &str = "Ends training after so many rounds without a better value.";
-const RESUME: &str = "Go on from the checkpoint in the output folder.";
+const BASELINE: &str = "So many steps are first taken by one replica alone, while the others \
+    rest, and their result is thrown away: by their speed the job tells speed-up and efficiency.";
+const RESUME: &str = "Go on from the checkpoint.";

@@ -1,10 +1,9 @@
 //! Models on disk, as safetensors: parameters under their PyTorch names, what the optimiser
 //! remembers beside them, and in the metadata what is needed to build the model again. A file is
-//! written whole under another name and then renamed, so that there is always a whole one.
+//! replaced whole, so that there is always a whole one; it may be an object of S3.
 
 use std::collections::HashMap;
-use std::fs::{self, File};
-use std::io::{self, Write};
+use std::io;
 use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 
@@ -16,6 +15,7 @@ use crate::data::Shape;
 use crate::data::augment::Normal;
 use crate::data::table::Class;
 use crate::model::{Architecture, Input, Model};
+use crate::place;
 
 /// The file of a run that goes on.
 pub const CHECKPOINT_FILE: &str = "checkpoint.safetensors";
@@ -81,8 +81,8 @@ pub struct Saved {
 pub enum CheckpointError {
     /// The disk is full, the folder is read-only, ...
     #[error(
-        "cannot write {path}: {source}; output.folder names another folder, and what was there \
-         before is untouched"
+        "cannot write {path}: {source}; output.folder, output.checkpoints and output.upload name \
+         other places, and what was there before is untouched"
     )]
     Write {
         /// Which file.
@@ -121,7 +121,7 @@ impl Saved {
     pub fn write(&self, path: &Path) -> Result<(), CheckpointError> {
         let failed = |source| CheckpointError::Write { path: path.to_owned(), source };
         let bytes = self.encode().map_err(|error| failed(io::Error::other(error)))?;
-        replace(path, &bytes).map_err(failed)
+        place::replace(path, bytes).map_err(failed)
     }
 
     fn encode(&self) -> Result<Vec<u8>, safetensors::SafeTensorError> {
@@ -175,7 +175,7 @@ impl Saved {
     /// # Errors
     /// [`CheckpointError::Read`], [`CheckpointError::Content`].
     pub fn read(path: &Path) -> Result<Self, CheckpointError> {
-        let bytes = fs::read(path)
+        let bytes = place::read(path)
             .map_err(|source| CheckpointError::Read { path: path.to_owned(), source })?;
         Self::decode(&bytes)
             .map_err(|reason| CheckpointError::Content { path: path.to_owned(), reason })
@@ -297,26 +297,12 @@ fn floats(tensors: &SafeTensors<'_>, name: &str, shape: &[usize]) -> Result<Vec<
     Ok(values.collect())
 }
 
-/// Writes beside the file, makes it durable, renames.
-fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
-    let folder = match path.parent() {
-        Some(folder) if !folder.as_os_str().is_empty() => folder,
-        _ => Path::new("."),
-    };
-    fs::create_dir_all(folder)?;
-    let name = path.file_name().unwrap_or_default().to_string_lossy();
-    let partial = folder.join(format!(".{name}.partial-{}", std::process::id()));
-    let write = || {
-        let mut file = File::create(&partial)?;
-        file.write_all(bytes)?;
-        file.sync_all()?;
-        fs::rename(&partial, path)?;
-        File::open(folder)?.sync_all()
-    };
-    write().inspect_err(|_| {
-        // The reason is told already; what is left over takes room that is probably short.
-        let _ = fs::remove_file(&partial);
-    })
+/// Whether a file is there.
+///
+/// # Errors
+/// [`CheckpointError::Read`]: nobody can tell.
+pub fn exists(path: &Path) -> Result<bool, CheckpointError> {
+    place::exists(path).map_err(|source| CheckpointError::Read { path: path.to_owned(), source })
 }
 
 /// Removes a file, if it is there.
@@ -324,12 +310,7 @@ fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
 /// # Errors
 /// [`CheckpointError::Write`].
 pub fn remove(path: &Path) -> Result<(), CheckpointError> {
-    match fs::remove_file(path) {
-        Err(source) if source.kind() != io::ErrorKind::NotFound => {
-            Err(CheckpointError::Write { path: path.to_owned(), source })
-        }
-        _ => Ok(()),
-    }
+    place::remove(path).map_err(|source| CheckpointError::Write { path: path.to_owned(), source })
 }
 
 /// Keeps the checkpoint that is there under the name of its epoch, and of those the `keep` newest.
@@ -337,22 +318,19 @@ pub fn remove(path: &Path) -> Result<(), CheckpointError> {
 /// # Errors
 /// [`CheckpointError::Write`].
 pub fn retire(folder: &Path, epoch: u64, keep: u64) -> Result<(), CheckpointError> {
-    let newest = folder.join(CHECKPOINT_FILE);
-    if keep == 0 || !newest.exists() {
+    if keep == 0 {
         return Ok(());
     }
-    let failed = |source| CheckpointError::Write { path: folder.to_owned(), source };
-    let old = folder.join(old_name(epoch));
-    // A link is made at once or not at all; the newest is replaced by a rename, not written to.
-    match fs::hard_link(&newest, &old) {
-        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
-            fs::copy(&newest, &old).map_err(failed)?;
-        }
-        _ => {}
+    let (newest, failed) = (folder.join(CHECKPOINT_FILE), |source| CheckpointError::Write {
+        path: folder.to_owned(),
+        source,
+    });
+    if !exists(&newest)? {
+        return Ok(());
     }
+    place::keep_as(&newest, &folder.join(old_name(epoch))).map_err(failed)?;
     let mut epochs = Vec::new();
-    for entry in fs::read_dir(folder).map_err(failed)? {
-        let name = entry.map_err(failed)?.file_name().to_string_lossy().into_owned();
+    for name in place::names(folder).map_err(failed)? {
         let middle = name.strip_prefix("checkpoint-").and_then(|n| n.strip_suffix(".safetensors"));
         epochs.extend(middle.and_then(|middle| middle.parse::<u64>().ok()));
     }
@@ -371,7 +349,7 @@ fn old_name(epoch: u64) -> String {
 /// [`CheckpointError::Write`].
 pub fn probe(folder: &Path) -> Result<(), CheckpointError> {
     let path = folder.join(".probe");
-    let probed = replace(&path, b"probe").and_then(|()| fs::remove_file(&path));
+    let probed = place::replace(&path, b"probe".to_vec()).and_then(|()| place::remove(&path));
     probed.map_err(|source| CheckpointError::Write { path: folder.to_owned(), source })
 }
 

@@ -1,6 +1,7 @@
 //! The replicas of a job: made, counted, replaced. It decides who does a piece of work; what the
 //! work is, strategies decide.
 
+use std::collections::BTreeMap;
 use std::future::{Future, poll_fn};
 use std::pin::Pin;
 use std::task::Poll;
@@ -11,6 +12,7 @@ use rdist::prelude::*;
 
 use super::error::{JobError, Loss, loss};
 use super::replica::{Part, Replica, Sets};
+use super::spent::Spent;
 use super::trainer::Recipe;
 use crate::data::shard;
 use crate::metric::Answers;
@@ -147,6 +149,43 @@ impl Fleet {
         self.until_one_is_there().await
     }
 
+    /// Leaves one replica, and hands out the others, to be brought back.
+    pub fn set_aside(&mut self) -> Vec<Member> {
+        self.members.split_off(self.members.len().min(1))
+    }
+
+    /// Takes replicas in again; none of all is in step with the others.
+    pub fn bring_back(&mut self, aside: Vec<Member>) {
+        self.members.extend(aside);
+        self.members.iter_mut().for_each(|member| member.synced = false);
+    }
+
+    /// Where the time of each replica that works went so far. What became of one that does not
+    /// answer, its next call tells.
+    pub async fn spent(&self) -> Vec<(u32, Spent)> {
+        let asked: Vec<_> = self
+            .members
+            .iter()
+            .map(|member| (member.number, member.handle.spent().submit()))
+            .collect();
+        let mut spent = Vec::with_capacity(asked.len());
+        for (number, answer) in asked {
+            spent.extend(answer.await.ok().map(|answer| (number, answer)));
+        }
+        spent
+    }
+
+    /// The CPUs that replicas have together: of each machine once.
+    ///
+    /// # Errors
+    /// A replica's code failed.
+    pub async fn cpus(&mut self) -> Result<u64, JobError> {
+        let asked: Vec<u32> = self.members.iter().map(|member| member.number).collect();
+        let machines = self.spread(&asked, |replica, _| replica.machine().submit()).await?;
+        let machines: BTreeMap<String, u64> = machines.into_iter().flatten().collect();
+        Ok(machines.values().sum())
+    }
+
     fn wants_more(&self) -> bool {
         self.wanted.is_none_or(|wanted| self.members.len() < wanted as usize)
     }
@@ -161,7 +200,7 @@ impl Fleet {
         while self.joining.len() < missing {
             let Material { recipe, sets } = &self.material;
             let with = Replica::with().own_process().cpus(1.0).max_restarts(0);
-            let spawning = with.spawn(&self.cx, recipe, sets);
+            let spawning = with.spawn(&self.cx, self.next_number, recipe, sets);
             let handle = spawning.handle();
             let ready = spawning.into_future();
             self.joining.push(Joining { number: self.next_number, handle, ready });

@@ -14,6 +14,7 @@ pub mod fleet;
 mod gradient_master;
 pub mod optimiser;
 pub mod outer;
+mod page;
 mod parameter_average;
 pub mod predict;
 pub mod prepare;
@@ -21,8 +22,12 @@ pub mod record;
 pub mod replica;
 pub mod run;
 pub mod schedule;
+mod speed;
+pub mod spent;
 pub mod start;
+mod telling;
 pub mod trainer;
+mod upload;
 
 use std::ops::Range;
 

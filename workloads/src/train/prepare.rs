@@ -32,6 +32,8 @@ pub struct Prepared {
     pub watch_labels: Vec<u32>,
     /// Whether those are validation images, or the test images themselves.
     pub validates: bool,
+    /// Where all of it comes from.
+    pub source: String,
     /// The test images, in place.
     pub test: Stored,
     /// The test pictures' table; `None`: they were no files.
@@ -159,6 +161,7 @@ fn digits(cx: &Driver, spec: &DataSpec) -> Result<Prepared, JobError> {
         classes: (0..mnist::CLASSES).map(class).collect(),
         watch_labels: if validates { validation.labels } else { test.labels },
         validates,
+        source,
         test: test_set.open()?,
         tests: None,
         sets: Sets { train: Dataset::put(cx, &train)?, watch, test: test_set },
@@ -185,7 +188,8 @@ fn pictures(cx: &Driver, spec: &Spec) -> Result<Prepared, JobError> {
     let written = spec.output.folder.join("tables");
     let failed = |source| JobError::Output { path: written.clone(), source };
     tables.write(&written).map_err(failed)?;
-    decoded(cx, spec, tables, &written)
+    let source = format!("pictures from {}", folder.display());
+    Ok(Prepared { source, ..decoded(cx, spec, tables, &written)? })
 }
 
 /// What there is, and where it was found.
@@ -276,6 +280,7 @@ fn decoded(
         train_labels,
         watch_labels,
         validates,
+        source: String::new(),
         test: test_stored,
         tests: Some(tables.test),
     })

@@ -1,12 +1,16 @@
 //! Everything that a training tells while it runs: lines, events, the table, TensorBoard's file.
 
+use std::collections::BTreeMap;
 use std::io;
 use std::path::Path;
 
 use rdist::prelude::*;
+use serde_json::json;
 
 use super::error::JobError;
+use super::spent::Spent;
 use crate::metric::{Metric, Seen, accuracy, roc_auc};
+use crate::report::page::Times;
 use crate::report::rounds::{Round, Table};
 use crate::report::tensorboard::Board;
 
@@ -14,6 +18,8 @@ use crate::report::tensorboard::Board;
 pub(super) struct Record {
     table: Table,
     board: Board,
+    /// Of each replica: where its time went until the training began, and until now.
+    spent: BTreeMap<u32, (Spent, Spent)>,
 }
 
 impl Record {
@@ -29,7 +35,40 @@ impl Record {
         let failed = |source: io::Error| JobError::Output { path: folder.clone(), source };
         let table = Table::open(&folder.join(format!("{job}.csv")), resumed, done);
         let board = Board::create(&folder.join("tensorboard"));
-        Ok(Self { table: table.map_err(failed)?, board: board.map_err(failed)? })
+        let spent = BTreeMap::new();
+        Ok(Self { table: table.map_err(failed)?, board: board.map_err(failed)?, spent })
+    }
+
+    /// Tells that training begins; what replicas did before does not count.
+    pub(super) fn begin(&mut self, cx: &Driver, rounds: u64, images: u64, spent: &[(u32, Spent)]) {
+        self.spent = spent.iter().map(|(number, spent)| (*number, (*spent, *spent))).collect();
+        cx.emit(&json!({
+            "event": "training", "rounds": rounds, "images": images, "replicas": spent.len(),
+        }));
+    }
+
+    /// Tells what each replica did in a round.
+    pub(super) fn replicas(&mut self, cx: &Driver, round: &Round, spent: &[(u32, Spent)]) {
+        for (number, now) in spent {
+            let (_, before) = self.spent.entry(*number).or_default();
+            cx.emit(&now.since(before).event(round.round, *number, round.seconds));
+            *before = *now;
+        }
+    }
+
+    /// Where each replica's time went, in order of their numbers.
+    pub(super) fn times(&self) -> Vec<(u32, Times)> {
+        let times = |(first, last): &(Spent, Spent)| {
+            let spent = last.since(first);
+            let Spent { compute, data, merge, .. } = spent;
+            Times { compute, data, merge, wait: spent.wait() }
+        };
+        self.spent.iter().map(|(number, spent)| (*number, times(spent))).collect()
+    }
+
+    /// The table: names of columns, and rows.
+    pub(super) fn rounds(&self) -> io::Result<(Vec<String>, Vec<Vec<Option<f64>>>)> {
+        self.table.read()
     }
 
     /// Tells of a round.

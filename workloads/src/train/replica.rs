@@ -10,6 +10,8 @@ use rkyv::rend::f32_le;
 use rkyv::vec::ArchivedVec;
 
 use super::optimiser::OptimiserState;
+use super::spent::{Laps, Spent};
+use super::telling::Telling;
 use super::trainer::{Recipe, Trainer, Work};
 use crate::data::stored::{Dataset, Stored};
 use crate::metric::{Answers, Tally};
@@ -79,16 +81,21 @@ pub struct Replica {
     watch: Stored,
     test: Stored,
     version: u64,
+    telling: Telling,
+    /// Seconds spent on what is shared with others.
+    merge: f64,
 }
 
 #[rdist::actor]
 impl Replica {
-    pub(super) fn new(recipe: Recipe, sets: Sets) -> Result<Self, String> {
+    pub(super) fn new(number: u32, recipe: Recipe, sets: Sets) -> Result<Self, String> {
+        let telling = Telling::of(number);
         tensor::use_leased_threads();
         let [train, watch, test] =
             [&sets.train, &sets.watch, &sets.test].map(|set| set.open().map_err(text));
         let trainer = Trainer::new(recipe);
-        Ok(Self { trainer, train: train?, watch: watch?, test: test?, version: 0 })
+        let (version, merge) = Default::default();
+        Ok(Self { trainer, train: train?, watch: watch?, test: test?, version, telling, merge })
     }
 
     /// Trains on `work`, from `parameters` and a fresh optimiser; the product is parameters.
@@ -102,8 +109,12 @@ impl Replica {
         if !self.trainer.set_optimiser(None) {
             return Err("the optimiser cannot be reset".to_owned());
         }
-        let tally = self.trainer.train(&self.train, &work);
+        let Self { trainer, train, telling, .. } = self;
+        telling.begin();
+        let tally = trainer.train(train, &work, |batch| telling.count(cx, work.order, batch));
+        let mut laps = Laps::start();
         let values = cx.put(&self.trainer.parameters().to_vec()).map_err(text)?;
+        self.merge += laps.lap();
         Ok(Product { values, tally })
     }
 
@@ -115,8 +126,13 @@ impl Replica {
         work: Work,
     ) -> Result<Product, String> {
         self.start_from(&parameters)?;
-        let (values, tally) = self.trainer.mean_gradient(&self.train, &work);
+        let Self { trainer, train, telling, .. } = self;
+        telling.begin();
+        let told = |batch| telling.count(cx, work.order, batch);
+        let (values, tally) = trainer.mean_gradient(train, &work, told);
+        let mut laps = Laps::start();
         let values = cx.put(&values).map_err(text)?;
+        self.merge += laps.lap();
         Ok(Product { values, tally })
     }
 
@@ -143,10 +159,14 @@ impl Replica {
         work: Work,
         scale: f32,
     ) -> Result<Product, String> {
+        self.telling.begin();
         self.update(&last)?;
         let tally = self.trainer.compute_gradient(&self.train, &work);
+        let mut laps = Laps::start();
         self.trainer.scale_gradient(scale);
         let values = cx.put(self.trainer.last_gradient()).map_err(text)?;
+        self.merge += laps.lap();
+        self.telling.count(cx, work.order, tally);
         Ok(Product { values, tally })
     }
 
@@ -155,6 +175,19 @@ impl Replica {
     pub(super) fn settle(&mut self, last: Update) -> Result<u64, String> {
         self.update(&last)?;
         Ok(digest(self.trainer.parameters()))
+    }
+
+    /// Where its time went so far.
+    pub(super) fn spent(&self) -> Spent {
+        Spent { merge: self.merge, alive: self.telling.age(), ..*self.trainer.spent() }
+    }
+
+    /// The machine that it is on, and how many CPUs there are for it and its like.
+    pub(super) fn machine(&self) -> (String, u64) {
+        // Of one boot of one machine; where there is none, all are taken for one machine.
+        let boot = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
+        let cpus = std::thread::available_parallelism().map_or(1, |cpus| cpus.get() as u64);
+        (boot.trim().to_owned(), cpus)
     }
 
     /// Optimiser steps that its parameters have seen.
@@ -198,7 +231,9 @@ impl Replica {
 
 impl Replica {
     fn start_from(&mut self, parameters: &ArchivedVec<f32_le>) -> Result<(), String> {
+        let mut laps = Laps::start();
         let fits = self.trainer.set_parameters(tensor::floats(parameters));
+        self.merge += laps.lap();
         fits.then_some(()).ok_or_else(|| "the parameters are of another model".to_owned())
     }
 
@@ -219,6 +254,7 @@ impl Replica {
 
     /// All or nothing: where a gradient is lost, no step is taken.
     fn step_with(&mut self, gradients: &[ObjectRef<Vec<f32>>], rate: f64) -> Result<(), String> {
+        let mut laps = Laps::start();
         let views: Result<Vec<_>, _> = gradients.iter().map(ObjectRef::read).collect();
         let views = views.map_err(|error| format!("{INPUT_LOST}: {error}"))?;
         let len = self.trainer.layout().len();
@@ -227,6 +263,7 @@ impl Replica {
             return Err("a gradient is of another model".to_owned());
         }
         self.trainer.step(&slices, rate);
+        self.merge += laps.lap();
         Ok(())
     }
 }

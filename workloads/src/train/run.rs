@@ -2,11 +2,11 @@
 //! predictions of a model that was saved.
 
 use std::ops::Range;
-use std::path::PathBuf;
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use rdist::prelude::*;
-use serde_json::json;
+use serde_json::{Map, Value, json};
 
 use super::allreduce::Allreduce;
 use super::checkpoint::{self, BEST_FILE, CHECKPOINT_FILE, Identity, MODEL_FILE, Saved};
@@ -14,13 +14,16 @@ use super::error::JobError;
 use super::fedavg::Fedavg;
 use super::fleet::{Fleet, Material};
 use super::gradient_master::GradientMaster;
+use super::page::Outcome;
 use super::parameter_average::ParameterAverage;
 use super::predict;
 use super::prepare::{Prepared, prepare};
 use super::record::{Record, figures};
 use super::replica::Part;
+use super::speed::Speed;
 use super::start::{self, Start};
 use super::trainer::Recipe;
+use super::upload::{self, Uploaded};
 use super::{Course, Scheme, Standing};
 use crate::data::Images;
 use crate::metric::{Answers, Seen, Tally};
@@ -40,15 +43,15 @@ pub async fn run(cx: Driver, spec: Spec) -> Result<(), JobError> {
         let saved = Saved::read(path)?;
         return predict::predict(cx, spec, saved).await;
     }
-    checkpoint::probe(&spec.output.folder)?;
+    upload::probe(&spec.output)?;
     let strategy = spec.train.strategy;
     let run = Run::start(cx, spec).await?;
     match strategy {
-        Strategy::ParameterAverage => run.go(ParameterAverage { exchange: false }).await,
-        Strategy::Diloco => run.go(ParameterAverage { exchange: true }).await,
-        Strategy::Fedavg | Strategy::Fedprox => run.go(Fedavg::default()).await,
-        Strategy::GradientMaster => run.go(GradientMaster::default()).await,
-        Strategy::Allreduce => run.go(Allreduce::default()).await,
+        Strategy::ParameterAverage => run.go(|| ParameterAverage { exchange: false }).await,
+        Strategy::Diloco => run.go(|| ParameterAverage { exchange: true }).await,
+        Strategy::Fedavg | Strategy::Fedprox => run.go(Fedavg::default).await,
+        Strategy::GradientMaster => run.go(GradientMaster::default).await,
+        Strategy::Allreduce => run.go(Allreduce::default).await,
     }
 }
 
@@ -90,6 +93,7 @@ struct Run {
     total: (Duration, u64),
     /// What the model said when it was judged last.
     last: Option<Answers>,
+    speed: Speed,
 }
 
 impl Run {
@@ -126,15 +130,35 @@ impl Run {
             fleet.len(),
             spec.train.epochs
         );
-        let (round, total) = Default::default();
+        let (round, total, speed) = Default::default();
         let last = None;
-        Ok(Self { spec, data, identity, course, fleet, standing, record, best, round, total, last })
+        Ok(Self {
+            spec,
+            data,
+            identity,
+            course,
+            fleet,
+            standing,
+            record,
+            best,
+            round,
+            total,
+            last,
+            speed,
+        })
     }
 
-    async fn go(mut self, mut scheme: impl Scheme) -> Result<(), JobError> {
+    async fn go<S: Scheme>(mut self, scheme: impl Fn() -> S) -> Result<(), JobError> {
         if self.standing.epochs >= self.spec.train.epochs {
             println!("nothing left to train: the checkpoint has all epochs; testing it");
         }
+        if let Some(steps) = self.spec.train.baseline {
+            let Self { fleet, course, standing, speed, .. } = &mut self;
+            speed.measure_one(fleet, course, standing, &mut scheme(), steps).await?;
+        }
+        let spent = self.fleet.spent().await;
+        self.record.begin(self.fleet.cx(), self.spec.train.epochs, self.course.images, &spent);
+        let mut scheme = scheme();
         while self.standing.epochs < self.spec.train.epochs && !self.is_enough() {
             self.fleet.refresh().await?;
             let stretch = self.next_stretch();
@@ -215,12 +239,15 @@ impl Run {
             figures: figures(&seen),
         };
         self.record.round(self.fleet.cx(), &round)?;
+        let spent = self.fleet.spent().await;
+        self.record.replicas(self.fleet.cx(), &round, &spent);
+        self.speed.add(&round);
         let monitor = self.spec.train.selection.monitor;
         let value = round.figure(monitor);
         if monitor.is_better(value, self.best.map(|(best, _)| best)) {
             self.best = value.map(|value| (value, round.round));
             if self.spec.train.selection.best {
-                self.save(BEST_FILE, false)?;
+                self.save(&self.spec.output.checkpoints.join(BEST_FILE), false)?;
             }
         }
         let epochs = self.standing.epochs;
@@ -241,16 +268,15 @@ impl Run {
     }
 
     fn checkpoint(&self) -> Result<(), JobError> {
-        self.save(CHECKPOINT_FILE, true)?;
+        self.save(&self.spec.output.checkpoints.join(CHECKPOINT_FILE), true)?;
         if self.standing.shown == 0 {
-            let (folder, keep) = (&self.spec.output.folder, self.spec.output.keep);
+            let (folder, keep) = (&self.spec.output.checkpoints, self.spec.output.keep);
             checkpoint::retire(folder, self.standing.epochs, keep)?;
         }
         Ok(())
     }
 
-    fn save(&self, file: &str, to_go_on: bool) -> Result<PathBuf, JobError> {
-        let path = self.spec.output.folder.join(file);
+    fn save(&self, path: &Path, to_go_on: bool) -> Result<(), JobError> {
         let saved = Saved {
             identity: self.identity.clone(),
             epochs: self.standing.epochs,
@@ -259,8 +285,7 @@ impl Run {
             optimiser: self.standing.optimiser.clone().filter(|_| to_go_on),
             best: self.best.filter(|_| to_go_on),
         };
-        saved.write(&path)?;
-        Ok(path)
+        Ok(saved.write(path)?)
     }
 
     async fn finish(mut self) -> Result<(), JobError> {
@@ -276,14 +301,15 @@ impl Run {
         let monitor = self.spec.train.selection.monitor;
         let best = self.best.filter(|_| self.spec.train.selection.best);
         if let Some((value, round)) = best.filter(|(_, round)| *round != self.standing.epochs) {
-            let saved = Saved::read(&self.spec.output.folder.join(BEST_FILE))?;
+            let saved = Saved::read(&self.spec.output.checkpoints.join(BEST_FILE))?;
             self.standing.parameters = self.fleet.cx().put(&saved.parameters)?;
             (self.standing.epochs, selected, self.last) = (saved.epochs, round, None);
             println!("round {round} is the best, with {} {value:.4}", monitor.name);
         }
-        let path = self.save(MODEL_FILE, false)?;
+        let path = self.spec.output.folder.join(MODEL_FILE);
+        self.save(&path, false)?;
         println!("model saved to {}", path.display());
-        let mut metrics = self.test().await?;
+        let (mut metrics, answers) = self.test().await?;
         let (seconds, images) = (self.total.0.as_secs_f64(), self.total.1);
         metrics.insert("train_seconds".to_owned(), json!(seconds));
         metrics.insert("round".to_owned(), json!(selected));
@@ -291,13 +317,28 @@ impl Run {
             let rate = images as f64 / seconds.max(1e-9);
             metrics.insert("train_images_per_second".to_owned(), json!(rate));
         }
-        self.fleet.cx().emit(&json!({ "event": "metrics", "metrics": metrics }));
-        self.fleet.dismiss();
+        metrics.extend(self.speed.tell(&mut self.fleet).await?);
+        let Self { spec, data, fleet, record, identity, .. } = self;
+        let (cx, test) =
+            (fleet.cx().clone(), Uploaded { from: path, recipe: recipe(&spec, &data) });
+        // What follows needs a CPU.
+        fleet.dismiss();
+        if let Some(to) = &spec.output.upload {
+            metrics.extend(test.upload(&cx, to, &data).await?);
+        }
+        let parameters = identity.architecture.build(&identity.input).layout().len();
+        let (answers, metrics) = (&answers, &metrics);
+        let outcome =
+            Outcome { spec: &spec, data: &data, record: &record, answers, metrics, parameters };
+        let report = outcome.write()?;
+        println!("report in {}", report.display());
+        cx.emit(&json!({ "event": "report", "path": report }));
+        cx.emit(&json!({ "event": "metrics", "metrics": metrics }));
         Ok(())
     }
 
     /// The chosen model's figures, on the validation images and on the test images.
-    async fn test(&mut self) -> Result<serde_json::Map<String, serde_json::Value>, JobError> {
+    async fn test(&mut self) -> Result<(Map<String, Value>, Answers), JobError> {
         let parameters = self.standing.parameters.clone();
         let watched = match self.last.take() {
             Some(answers) => answers,
@@ -307,7 +348,8 @@ impl Run {
             }
         };
         if !self.data.validates {
-            return predict::tell(self.fleet.cx(), &self.spec, &self.data, &watched);
+            let metrics = predict::tell(self.fleet.cx(), &self.spec, &self.data, &watched)?;
+            return Ok((metrics, watched));
         }
         let count = self.data.test.count();
         let tested = predict::answers(&mut self.fleet, &parameters, Part::Test, count).await?;
@@ -315,6 +357,6 @@ impl Run {
         let classes = self.data.classes.len() as u32;
         let seen = Seen::new(&watched, &self.data.watch_labels, classes);
         metrics.extend(predict::named("val", &seen));
-        Ok(metrics)
+        Ok((metrics, tested))
     }
 }

@@ -28,9 +28,9 @@ pub(super) fn start(
     recipe: &Recipe,
     identity: &Identity,
 ) -> Result<Start, JobError> {
-    let path = spec.output.folder.join(CHECKPOINT_FILE);
+    let path = spec.output.checkpoints.join(CHECKPOINT_FILE);
     let again = cx.attempt() > 0;
-    if spec.train.resume || (again && path.exists()) {
+    if spec.train.resume || (again && checkpoint::exists(&path)?) {
         return resume(cx, &path, identity, again);
     }
     if again {

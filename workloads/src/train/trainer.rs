@@ -9,6 +9,7 @@ use tch::Tensor;
 use super::feed::{Batch, Look, each_batch};
 use super::optimiser::{Optimiser, OptimiserSpec, OptimiserState};
 use super::schedule::Rates;
+use super::spent::{Laps, Spent};
 use crate::data::Images;
 use crate::data::augment::{Augment, Normal};
 use crate::data::random::Random;
@@ -81,6 +82,7 @@ pub struct Trainer {
     learner: Learner,
     orders: Orders,
     batch: Batch,
+    spent: Spent,
 }
 
 /// The part that computes.
@@ -103,7 +105,8 @@ impl Trainer {
     /// With the first values that the seed draws.
     pub fn new(recipe: Recipe) -> Self {
         let learner = Learner::new(&recipe);
-        Self { recipe, learner, orders: Orders::default(), batch: Batch::default() }
+        let (orders, batch, spent) = Default::default();
+        Self { recipe, learner, orders, batch, spent }
     }
 
     /// The parameters' names and shapes.
@@ -124,6 +127,11 @@ impl Trainer {
     /// What the optimiser remembers.
     pub fn optimiser_state(&self) -> &OptimiserState {
         self.learner.optimiser.state()
+    }
+
+    /// What it has counted and computed so far; the rest of the replica's time is not its matter.
+    pub fn spent(&self) -> &Spent {
+        &self.spent
     }
 
     /// Multiplies the gradient computed last.
@@ -157,16 +165,23 @@ impl Trainer {
         }
     }
 
-    /// Trains on `work`, batch by batch.
-    pub fn train(&mut self, images: &dyn Images, work: &Work) -> Tally {
-        let Self { recipe, learner, orders, .. } = self;
+    /// Trains on `work`, batch by batch, and has `told` hear of each.
+    pub fn train(
+        &mut self,
+        images: &dyn Images,
+        work: &Work,
+        mut told: impl FnMut(Tally),
+    ) -> Tally {
+        let Self { recipe, learner, orders, spent, .. } = self;
         let positions = orders.positions(images, recipe.seed, work);
         let look = recipe.look(work.order);
         let anchor = (recipe.proximal > 0.0).then(|| learner.parameters.values().to_vec());
         let (mut tally, mut from, size) = (Tally::default(), work.from, recipe.batch as usize);
+        let mut laps = Laps::start();
         each_batch(images, &look, positions, size, |batch| {
+            spent.data += laps.lap();
             let dropout = recipe.dropout(work, from);
-            tally += learner.compute_gradient(batch, recipe.input, dropout);
+            let counted = learner.compute_gradient(batch, recipe.input, dropout);
             if let Some(anchor) = &anchor {
                 learner.pull(anchor, recipe.proximal as f32);
             }
@@ -174,7 +189,11 @@ impl Trainer {
             let within = work.span.0 + (work.span.1 - work.span.0) * within;
             learner.step(recipe.rates.at(work.order, within));
             from += batch.labels.len() as u64;
+            tally += counted;
+            spent.compute += laps.lap();
+            told(counted);
         });
+        spent.tally += tally;
         tally
     }
 
@@ -184,32 +203,47 @@ impl Trainer {
             self.learner.gradient.fill(0.0);
             return Tally::default();
         }
-        let Self { recipe, learner, orders, batch } = self;
+        let Self { recipe, learner, orders, batch, spent } = self;
+        let mut laps = Laps::start();
         batch.fill(images, &recipe.look(work.order), orders.positions(images, recipe.seed, work));
+        spent.data += laps.lap();
         let before = learner.statistics();
         let tally = learner.compute_gradient(batch, recipe.input, recipe.dropout(work, work.from));
         learner.set_statistics(&before);
+        spent.compute += laps.lap();
+        spent.tally += tally;
         tally
     }
 
-    /// The mean of the gradients of all batches of `work`, without steps between them. Parameters
-    /// stay as they are.
-    pub fn mean_gradient(&mut self, images: &dyn Images, work: &Work) -> (Vec<f32>, Tally) {
-        let Self { recipe, learner, orders, .. } = self;
+    /// The mean of the gradients of all batches of `work`, without steps between them; `told`
+    /// hears of each. Parameters stay as they are.
+    pub fn mean_gradient(
+        &mut self,
+        images: &dyn Images,
+        work: &Work,
+        mut told: impl FnMut(Tally),
+    ) -> (Vec<f32>, Tally) {
+        let Self { recipe, learner, orders, spent, .. } = self;
         let positions = orders.positions(images, recipe.seed, work);
         let (mut mean, mut tally) = (vec![0.0; learner.gradient.len()], Tally::default());
         let (trained, before) = (learner.model.layout().trained(), learner.statistics());
         let total = work.to.saturating_sub(work.from).max(1) as f32;
         let (mut from, size) = (work.from, recipe.batch as usize);
+        let mut laps = Laps::start();
         each_batch(images, &recipe.look(work.order), positions, size, |batch| {
+            spent.data += laps.lap();
             let count = batch.labels.len();
-            tally += learner.compute_gradient(batch, recipe.input, recipe.dropout(work, from));
+            let counted = learner.compute_gradient(batch, recipe.input, recipe.dropout(work, from));
             let share = count as f32 / total;
             for (sum, value) in mean[..trained].iter_mut().zip(&learner.gradient) {
                 *sum += share * value;
             }
             from += count as u64;
+            tally += counted;
+            spent.compute += laps.lap();
+            told(counted);
         });
+        spent.tally += tally;
         // Statistics ran through all batches; what they came to is sent.
         mean[trained..].copy_from_slice(&learner.statistics());
         learner.set_statistics(&before);
@@ -224,16 +258,18 @@ impl Trainer {
 
     /// What the model says of images `range`.
     pub fn answers(&mut self, images: &dyn Images, range: Range<u64>) -> Answers {
-        let Self { recipe, learner, batch, .. } = self;
-        let classes = recipe.input.classes;
+        let Self { recipe, learner, batch, spent, .. } = self;
+        let (classes, mut laps) = (recipe.input.classes, Laps::start());
         let look = Look { normal: recipe.normal, augment: None };
         let indices: Vec<u32> = range.map(|index| index as u32).collect();
         let most = (LOOK_VALUES / images.shape().len().max(1)).clamp(8, LOOK_BATCH);
         let mut answers = Answers::default();
         for chunk in indices.chunks(most) {
             batch.fill(images, &look, chunk);
+            spent.data += laps.lap();
             let scores = tch::no_grad(|| learner.scores(batch, recipe.input, None));
             answers.extend(answers_of(&scores, &batch.labels, classes));
+            spent.compute += laps.lap();
         }
         answers
     }

@@ -1,3 +1,5 @@
+use std::fs;
+
 use super::*;
 
 fn saved(optimiser: bool) -> Saved {

@@ -41,7 +41,7 @@ fn learns_drawn_digits_and_repeats_bit_for_bit() {
     let (train, test) = (synthetic::draw(2_000, 1), synthetic::draw(500, 2));
     let run = || {
         let mut trainer = Trainer::new(recipe(Architecture::Convnet, 0.25));
-        let tallies = [0, 1, 2].map(|epoch| trainer.train(&train, &whole(&train, epoch)));
+        let tallies = [0, 1, 2].map(|epoch| trainer.train(&train, &whole(&train, epoch), |_| ()));
         assert!(tallies[2].loss < tallies[0].loss / 2.0, "{tallies:?}");
         trainer
     };
@@ -58,14 +58,14 @@ fn augmented_batches_are_made_beside_and_repeat_whoever_makes_them() {
     let changed = Recipe { augment, ..recipe(Architecture::Convnet, 0.25) };
     let run = |recipe: &Recipe| {
         let mut trainer = Trainer::new(recipe.clone());
-        trainer.train(&train, &whole(&train, 3));
+        trainer.train(&train, &whole(&train, 3), |_| ());
         trainer.parameters().to_vec()
     };
     assert!(run(&changed) == run(&changed));
     assert!(run(&changed) != run(&recipe(Architecture::Convnet, 0.25)));
     // One batch by the other way of making it.
     let mut trainer = Trainer::new(changed.clone());
-    let (mean, tally) = trainer.mean_gradient(&train, &work(3, 0, 32));
+    let (mean, tally) = trainer.mean_gradient(&train, &work(3, 0, 32), |_| ());
     assert_eq!(tally, trainer.compute_gradient(&train, &work(3, 0, 32)));
     assert!(mean == *trainer.last_gradient());
 }
@@ -146,7 +146,7 @@ fn a_pull_keeps_parameters_near() {
         let mut trainer =
             Trainer::new(Recipe { proximal, optimiser, ..recipe(Architecture::Mlp, 0.0) });
         let before = trainer.parameters().to_vec();
-        trainer.train(&train, &whole(&train, 0));
+        trainer.train(&train, &whole(&train, 0), |_| ());
         let pairs = before.iter().zip(trainer.parameters());
         pairs.map(|(a, b)| f64::from(a - b).powi(2)).sum::<f64>()
     };
@@ -169,7 +169,7 @@ fn members_show_only_their_own_images() {
     let mut trainer = Trainer::new(recipe(Architecture::Mlp, 0.0));
     let among = Among::Member(Member { index: 2, partition });
     for order in 0..20 {
-        let tally = trainer.train(&train, &Work { among, ..work(order, 0, 50) });
+        let tally = trainer.train(&train, &Work { among, ..work(order, 0, 50) }, |_| ());
         assert_eq!(tally.images, 50);
     }
     assert!(trainer.answers(&train, 0..50).classes.iter().all(|class| *class == 2));
