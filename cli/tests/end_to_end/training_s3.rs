@@ -153,8 +153,6 @@ fn what_is_wrong_with_s3_is_said_before_training() {
     let elsewhere = ["data.path=s3://datasets/digits"];
     let refused = store.submit(&cluster, &elsewhere, &[]);
     refused.assert_failure("s3://datasets/digits/train/train-images-idx3-ubyte");
-    let upload = ["output.upload=s3://nowhere/model.safetensors"];
-    store.submit(&cluster, &upload, &[]).assert_failure("there is no bucket nowhere");
 
     // Stopped, the server leaves nothing.
     let folder = store.folder;

@@ -93,10 +93,9 @@ fn more_keys_than_a_page_are_all_listed_in_order() {
 fn errors_say_what_where_and_what_to_do() {
     let store = Store::start();
     let missing = store.bucket("nowhere", &[]).unwrap();
-    for error in [missing.list("x").unwrap_err(), missing.write("x", vec![1]).unwrap_err()] {
-        assert!(matches!(&error, S3Error::NoBucket { bucket, .. } if bucket == "nowhere"));
-        assert!(error.to_string().contains("http://127.0.0.1"), "{error}");
-    }
+    let error = missing.list("x").unwrap_err();
+    assert!(matches!(&error, S3Error::NoBucket { bucket, .. } if bucket == "nowhere"), "{error:?}");
+    assert!(error.to_string().contains("http://127.0.0.1"), "{error}");
 
     for wrong in ["AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"] {
         let refused = store.bucket("models", &[(wrong, "wrong")]).unwrap();
