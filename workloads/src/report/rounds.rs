@@ -74,6 +74,15 @@ impl Round {
     }
 }
 
+/// A table as it is read.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Rows {
+    /// Of the columns; the first is the round.
+    pub names: Vec<String>,
+    /// A cell for each column; what means nothing is `None`.
+    pub rows: Vec<Vec<Option<f64>>>,
+}
+
 /// The table on disk.
 pub struct Table {
     path: PathBuf,
@@ -119,16 +128,16 @@ impl Table {
         file.write_all(line.as_bytes())
     }
 
-    /// All of it: names of columns, and rows, whose first column is the round.
+    /// All of it.
     ///
     /// # Errors
     /// The file system's.
-    pub fn read(&self) -> io::Result<(Vec<String>, Vec<Vec<Option<f64>>>)> {
+    pub fn read(&self) -> io::Result<Rows> {
         let text = fs::read_to_string(&self.path)?;
         let mut lines = text.lines();
         let names = lines.next().unwrap_or_default().split(',').map(str::to_owned).collect();
         let row = |line: &str| line.split(',').map(|cell| cell.parse().ok()).collect();
-        Ok((names, lines.map(row).collect()))
+        Ok(Rows { names, rows: lines.map(row).collect() })
     }
 
     /// Where it is.
@@ -169,7 +178,7 @@ pub(crate) mod tests {
         assert_eq!(lines[1], "1,2,50,2,0.25,0.5,0.5,0.5,0.5,0.5,0.5,0.5,");
         assert_eq!(lines.len(), 4);
 
-        let (names, rows) = table.read().unwrap();
+        let Rows { names, rows } = table.read().unwrap();
         assert_eq!((names[0].as_str(), rows.len(), names.len()), ("round", 3, rows[0].len()));
         assert_eq!((rows[2][0], rows[2].last()), (Some(3.0), Some(&None)));
 

@@ -11,7 +11,7 @@ use super::error::JobError;
 use super::spent::Spent;
 use crate::metric::{Metric, Seen, accuracy, roc_auc};
 use crate::report::page::Times;
-use crate::report::rounds::{Round, Table};
+use crate::report::rounds::{Round, Rows, Table};
 use crate::report::tensorboard::Board;
 
 /// See the module.
@@ -66,8 +66,8 @@ impl Record {
         self.spent.iter().map(|(number, spent)| (*number, times(spent))).collect()
     }
 
-    /// The table: names of columns, and rows.
-    pub(super) fn rounds(&self) -> io::Result<(Vec<String>, Vec<Vec<Option<f64>>>)> {
+    /// The table, also of rounds before the training was resumed.
+    pub(super) fn rounds(&self) -> io::Result<Rows> {
         self.table.read()
     }
 

@@ -11,6 +11,8 @@ use chart::{Chart, Series, grouped};
 pub use matrix::Matrix;
 pub use picture::Picture;
 
+use super::rounds::Rows;
+
 const STYLE: &str = include_str!("style.css");
 
 /// What a page is made of.
@@ -22,8 +24,8 @@ pub struct Page {
     pub about: String,
     /// What counts most: label, value.
     pub figures: Vec<(String, String)>,
-    /// By round: names of columns, and rows; the first column is the round.
-    pub rounds: (Vec<String>, Vec<Vec<Option<f64>>>),
+    /// Figures by round.
+    pub rounds: Rows,
     /// How classes were taken for each other.
     pub confusion: Option<Matrix>,
     /// Groups of pictures under a headline.
@@ -110,7 +112,7 @@ impl Page {
     }
 
     fn push_curves(&self, html: &mut String) {
-        let (names, rows) = &self.rounds;
+        let Rows { names, rows } = &self.rounds;
         let column = |name: &String| -> Option<Series> {
             let index = names.iter().position(|each| each == name)?;
             let at =
@@ -216,7 +218,10 @@ mod tests {
         Page {
             job: "a & b".into(),
             figures: vec![("test accuracy".into(), "0.98".into())],
-            rounds: (names.map(str::to_owned).into(), (1..=3).map(|n| row(n.into())).collect()),
+            rounds: Rows {
+                names: names.map(str::to_owned).into(),
+                rows: (1..=3).map(|n| row(n.into())).collect(),
+            },
             confusion: Some(Matrix {
                 classes: vec!["cat".into(), "dog".into()],
                 rows: vec![vec![8, 2], vec![0, 10]],
