@@ -40,6 +40,8 @@ mod api;
 pub mod client;
 pub mod config;
 mod executor;
+#[doc(hidden)]
+pub mod fuzzing;
 pub mod head;
 pub mod machine;
 pub mod prelude;

@@ -1,5 +1,6 @@
 //! Work that checks itself, for as long as it is told, while somebody kills the processes that it
-//! runs in: short, slow and nested tasks, large values, a stream, and counters whose state is saved.
+//! runs in: short, slow and nested tasks, large values, a stream, and counters whose state is
+//! saved.
 //!
 //! `chaos SECONDS TASKS COUNTERS`: rounds of so many tasks, and a call of each counter.
 

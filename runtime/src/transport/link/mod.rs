@@ -121,6 +121,33 @@ fn check(frame: &[u8]) -> Result<(), SendError> {
     }
 }
 
+/// For fuzzing: takes whatever a peer may write on a link's stream; true when there were records.
+pub(crate) fn read_anything(bytes: &[u8]) -> bool {
+    let mut link = state::LinkState::new(1, false);
+    let (hello, records) = match bytes.split_first_chunk() {
+        Some((hello, records)) => (state::Hello::decode(hello), records),
+        None => (None, bytes),
+    };
+    // One that cannot be understood ends the connection; so does a violation.
+    if hello.is_some_and(|hello| link.called(hello).is_err()) {
+        return false;
+    }
+    let (mut decoder, mut found) = (state::Decoder::default(), false);
+    for piece in records.chunks(1 + bytes.len() % 97) {
+        decoder.feed(piece);
+        loop {
+            match decoder.next().map(|record| record.map(|record| link.handle(record))) {
+                Ok(Some(Ok(_))) => found = true,
+                Ok(None) => break,
+                Ok(Some(Err(_))) | Err(_) => return found,
+            }
+        }
+        let mut answer = Vec::new();
+        link.transmit(&mut answer, 1 << 10, true);
+    }
+    found
+}
+
 /// Dials `peer` at `target` and keeps dialling until the handle is closed. Needs to be called
 /// inside the endpoint's tokio runtime, where `sink` is called too; it must not block.
 pub fn dial(
