@@ -200,7 +200,15 @@ fn unreachable_files(sources: &[Source]) -> Findings {
         matches!(name, "main.rs" | "lib.rs" | "build.rs")
             || matches!(
                 folder,
-                "bin" | "tests" | "examples" | "benches" | "ui" | "pass" | "fail" | "programs"
+                "bin"
+                    | "tests"
+                    | "examples"
+                    | "benches"
+                    | "ui"
+                    | "pass"
+                    | "fail"
+                    | "programs"
+                    | "fuzz_targets"
             )
     };
     sources
