@@ -232,6 +232,8 @@ pub enum PeerMessage {
         /// How.
         mode: CancelMode,
     },
+    /// The sender is about to leave: values of the receiver that lie there alone are to be copied.
+    Leaves,
     /// About a placement group.
     Group(GroupMessage),
 }

@@ -114,3 +114,14 @@ fn labels_decide_where_tasks_run() {
     cluster.join(&["--cpus", "1", "--label", "zone=nowhere"]);
     job.finish().assert_success();
 }
+
+#[test]
+fn a_long_job_does_not_keep_a_short_one_waiting() {
+    let cluster = Cluster::with_workers(&[1]);
+    let mut long = cluster.start(&["submit", &groups(), "--", "sleep", "20000", "5"]);
+    long.wait_for("its first task", |line| line.contains("begun").then_some(()));
+    let short = ["submit", &groups(), "--weight", "3", "--", "sleep", "60", "5"];
+    cluster.run(&short).assert_success();
+    assert!(!long.has_ended(), "the long job has 100 seconds of work");
+    cluster.run(&["stop", "job-1"]).assert_success();
+}

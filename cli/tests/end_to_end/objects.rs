@@ -215,6 +215,27 @@ fn a_lost_value_is_made_again_from_its_grandparents() {
 }
 
 #[test]
+fn a_worker_that_drains_leaves_its_values_behind() {
+    let cluster = Cluster::with_workers(&[1]);
+    let go = cluster.home().join("go");
+    let running = cluster.start(&["submit", &program(), "--", "evacuated", go.to_str().unwrap()]);
+    running.wait_for("that the driver runs", |line| line.ends_with("here").then_some(()));
+    let second = cluster.join(&["--cpus", "1", "--resource", "spot=1"]);
+    running.wait_for("that all are made", |line| line.ends_with("made").then_some(()));
+    let worker = second["worker"].as_str().unwrap();
+    cluster.run(&["worker", "drain", worker]).assert_success();
+    let pid = second["pid"].as_i64().unwrap() as i32;
+    wait_until("the worker has left", || {
+        let there = cluster.processes();
+        if there.contains_key(&pid) { Err(format!("{there:#?}")) } else { Ok(()) }
+    });
+    fs::write(&go, "").unwrap();
+    let finished = running.finish();
+    finished.assert_success();
+    assert!(finished.stdout.iter().any(|line| line == "5 values by 5 runs"), "{finished}");
+}
+
+#[test]
 fn references_inside_values_and_actors_keep_what_they_refer_to_and_let_go() {
     let cluster = Cluster::with_workers(&[1]);
     let go = cluster.home().join("go");

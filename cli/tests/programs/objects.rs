@@ -171,6 +171,35 @@ async fn generations(cx: &Driver, file: &str) -> Result<()> {
     Ok(())
 }
 
+/// Makes a value, and leaves a line in a file each time.
+#[rdist::task]
+fn noted(log: String, index: u64, bytes: u64) -> Vec<u8> {
+    let mut log = std::fs::OpenOptions::new().append(true).create(true).open(log).unwrap();
+    std::io::Write::write_all(&mut log, format!("{index}\n").as_bytes()).unwrap();
+    value(index, bytes)
+}
+
+/// Values that lie on a worker which leaves before they are read.
+async fn evacuated(cx: &Driver, file: &str) -> Result<()> {
+    const BYTES: u64 = 1_000_000;
+    println!("here");
+    let log = format!("{file}.log");
+    let on_spot = |index| noted.with().resource("spot", 1.0).submit(cx, log.clone(), index, BYTES);
+    let made: Vec<_> = (0..5).map(on_spot).collect();
+    for object in &made {
+        // Read where it lies, so that no copy comes here.
+        assert_eq!(length.with().resource("spot", 1.0).submit(cx, object).await?, BYTES);
+    }
+    println!("made");
+    wait_for(file);
+    for (index, object) in (0..).zip(&made) {
+        same("evacuated", index, BYTES, &object.get()?);
+    }
+    let runs = std::fs::read_to_string(&log).unwrap().lines().count();
+    println!("{} values by {runs} runs", made.len());
+    Ok(())
+}
+
 fn wait_for(file: &str) {
     while !std::path::Path::new(file).exists() {
         std::thread::sleep(std::time::Duration::from_millis(10));
@@ -267,6 +296,7 @@ async fn main(cx: Driver) -> Result<()> {
             println!("{} are right", kept.len());
         }
         ["generations", file] => generations(&cx, file).await?,
+        ["evacuated", file] => evacuated(&cx, file).await?,
         ["borrowed", file] => borrowed(&cx, file).await?,
         ["broadcast", workers, bytes] => broadcast(&cx, number(workers), number(bytes)).await?,
         ["eaters"] => eaters(&cx).await?,

@@ -6,8 +6,8 @@ use std::sync::Arc;
 
 use smallvec::SmallVec;
 
-use super::LocalCore;
 use super::peers::{Answers, Deferred, Peer, What};
+use super::{LocalAction, LocalCore};
 use crate::id::{ObjectId, TaskId, WorkerId};
 use crate::message::{PeerMessage, Place};
 use crate::object::{Borrow, ObjectEntry, Value, Waiter};
@@ -17,6 +17,10 @@ impl LocalCore {
     pub(super) fn peer(&mut self, worker: WorkerId) -> &mut Peer {
         self.peers.entry(worker).or_insert_with(|| {
             self.head.met.push(worker);
+            if self.draining && !self.dead.contains(&worker) {
+                let message = PeerMessage::Leaves;
+                self.actions.push_back(LocalAction::Send { to: worker, message });
+            }
             Peer::default()
         })
     }
@@ -83,6 +87,7 @@ impl LocalCore {
             PeerMessage::CancelRequested { task, mode } => {
                 self.cancel_requested(task, self.me, mode);
             }
+            PeerMessage::Leaves => self.worker_leaves(from),
             PeerMessage::Group(message) => self.group_says(from, message),
         }
     }

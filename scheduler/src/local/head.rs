@@ -301,6 +301,7 @@ impl LocalCore {
             self.spill(key, SpillReason::Draining);
         }
         self.drain_groups();
+        self.say_leaving();
     }
 
     /// Reports the load, if it changed and the last report is old enough.

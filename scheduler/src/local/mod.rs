@@ -27,6 +27,7 @@
 //! | `actors`, `calls` | supervision and calls; `host`: actors that live here |
 //! | `checkpoint` | actors that save their state, whose calls count once |
 //! | `head` | spilling, load, names, a head that comes and goes |
+//! | `evacuation` | values on workers that leave are copied |
 //! | `job` | the end of a job |
 //! | `views`, `explain`, `invariants` | what people and tests read |
 
@@ -40,6 +41,7 @@ mod calls;
 mod cancel;
 mod checkpoint;
 mod dispatch;
+mod evacuation;
 mod event;
 mod executors;
 mod explain;
@@ -183,6 +185,8 @@ pub struct LocalCore {
     checkpoints: Checkpoints,
     peers: FastMap<WorkerId, Peer>,
     dead: FastSet<WorkerId>,
+    /// Living workers that are about to leave.
+    leaving: FastSet<WorkerId>,
     outbox: Outbox,
     head: HeadLink,
     draining: bool,
@@ -249,6 +253,7 @@ impl LocalCore {
             checkpoints: Checkpoints::default(),
             peers: FastMap::default(),
             dead: FastSet::default(),
+            leaving: FastSet::default(),
             outbox: Outbox::default(),
             head: HeadLink::default(),
             draining: false,
@@ -353,7 +358,8 @@ impl LocalCore {
         self.dead.contains(&worker)
     }
 
-    /// Whether nothing is owned, queued or running here.
+    /// Whether nothing is owned, queued or running here; of a worker that leaves, also whether
+    /// nobody counts on a copy that it has.
     pub fn is_idle(&self) -> bool {
         self.tasks.is_empty()
             && self.hosted.is_empty()
@@ -361,6 +367,7 @@ impl LocalCore {
             && self.bundles.is_empty()
             && self.groups.values().all(|group| group.led.is_none())
             && !self.objects.values().any(ObjectEntry::is_owned)
+            && !(self.draining && self.keeps_copies())
     }
 
     fn act(&mut self, action: LocalAction) {

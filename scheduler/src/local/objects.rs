@@ -186,6 +186,7 @@ impl LocalCore {
                 *before = Value::Arena { size, copies };
                 if from != self.me {
                     self.peer(from).copies.insert(object);
+                    self.keep_from_leaving(object);
                 }
             }
             (before, value) => *before = value,
@@ -284,7 +285,7 @@ impl LocalCore {
     }
 
     /// Fetches a copy, unless that is under way.
-    fn pull(&mut self, object: ObjectId) {
+    pub(super) fn pull(&mut self, object: ObjectId) {
         let me = self.me;
         let Some(entry) = self.objects.get_mut(&object) else { return };
         let Value::Arena { size, copies } = &entry.value else { return };
@@ -322,7 +323,9 @@ impl LocalCore {
         entry.leftover = false;
         entry.asked = false;
         let owner = entry.owner;
-        if !entry.is_owned() {
+        if entry.is_owned() {
+            self.keep_from_leaving(object);
+        } else {
             self.send(owner, PeerMessage::CopyMade { object });
         }
         self.announce(object);

@@ -22,7 +22,7 @@ impl LocalCore {
                         copies.push(from);
                     }
                     self.peer(from).copies.insert(object);
-                    return;
+                    return self.keep_from_leaving(object);
                 }
             }
             _ => {}
@@ -70,7 +70,8 @@ impl LocalCore {
             self.remove_copy(object, from);
             self.send(from, PeerMessage::Free { object });
             // The next copy, if there is one.
-            return self.announce(object);
+            self.announce(object);
+            return self.keep_from_leaving(object);
         }
         if !is_held {
             return self.release_unheld(object);
@@ -133,7 +134,7 @@ impl LocalCore {
     }
 
     /// A copy of an owned object is gone; the last one takes the value with it.
-    fn remove_copy(&mut self, object: ObjectId, at: WorkerId) {
+    pub(super) fn remove_copy(&mut self, object: ObjectId, at: WorkerId) {
         self.peer(at).copies.remove(&object);
         let Some(entry) = self.objects.get_mut(&object) else { return };
         if let Value::Arena { copies, .. } = &mut entry.value {
@@ -181,6 +182,7 @@ impl LocalCore {
             return;
         }
         self.checkpoints.forget_worker(worker);
+        self.leaving.remove(&worker);
         if let Some(mut peer) = self.peers.remove(&worker) {
             self.peer_died(worker, &mut peer, reason);
         }

@@ -27,6 +27,10 @@ impl Harm {
             Cause::Returned { .. } => self.executors_died || self.workers_died || self.drained,
             // An actor's memory is gone with its process; retries of calls are its user's choice.
             Cause::ActorDied(_) => self.executors_died || self.workers_died || self.drained,
+            // It names a worker that has left, and may run nowhere else.
+            Cause::WorkerDied { reason } if reason.starts_with("it may only run on") => {
+                self.workers_died || self.drained
+            }
             Cause::OwnerDied | Cause::ObjectLost | Cause::WorkerDied { .. } => self.workers_died,
             Cause::Cancelled | Cause::TimedOut { .. } => self.workers_died,
             Cause::NameTaken { .. }

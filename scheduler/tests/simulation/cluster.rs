@@ -89,6 +89,7 @@ pub enum Event {
     HeadTimer,
     Submit(JobId),
     Stop(JobId),
+    Drain(WorkerId),
     Leave(WorkerId),
     Fault,
     ForgetLost(WorkerId),
@@ -319,6 +320,10 @@ impl Simulation {
                 }
                 None => self.agenda.at(self.now + 50 * MILLISECOND, Event::Stop(job)),
             },
+            Event::Drain(worker) => {
+                self.tell(worker, LocalEvent::Drain);
+                self.agenda.at(self.now + 2 * MILLISECOND, Event::Leave(worker));
+            }
             Event::Leave(worker) => self.leave(worker),
             Event::Fault => self.fault(),
             Event::Nothing => {}

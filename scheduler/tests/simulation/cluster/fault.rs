@@ -4,7 +4,6 @@ use std::sync::Arc;
 
 use rdist_scheduler::cluster::ClusterEvent;
 use rdist_scheduler::id::{ExecutorId, JobId, WorkerId};
-use rdist_scheduler::local::LocalEvent;
 
 use super::{Event, MILLISECOND, Simulation};
 use crate::network::Address;
@@ -21,6 +20,7 @@ impl Simulation {
             | Event::FromHead(worker, ..)
             | Event::HeadLost(worker, _)
             | Event::Hello(worker)
+            | Event::Drain(worker)
             | Event::WorkerTimer(worker) => worker,
             Event::Step(at) => &at.worker,
             _ => return None,
@@ -71,9 +71,11 @@ impl Simulation {
                 if open > 2 && !at.drained && self.head.is_some() {
                     at.drained = true;
                     self.harm.drained = true;
-                    self.agenda.at(next, Event::Leave(worker));
                     self.tell_head(ClusterEvent::WorkerDraining { worker });
-                    self.tell(worker, LocalEvent::Drain);
+                    // After what the head has assigned to it before.
+                    let when = self.delay();
+                    let link = (Address::Head, Address::Worker(worker));
+                    self.agenda.send(link, when, Event::Drain(worker));
                 }
             }
             9 if faults.stops && self.rng.one_in(6) => {
@@ -99,7 +101,11 @@ impl Simulation {
     /// A worker that is to leave goes when it is idle, or when its operator has lost patience.
     pub(super) fn leave(&mut self, worker: WorkerId) {
         let Some(at) = self.workers.get(&worker) else { return };
-        if at.core.is_idle() || self.now > self.options.fault_time {
+        if at.core.is_idle() {
+            // It has handed on all that it had: nothing may be lost by this.
+            return self.end(worker, u64::MAX);
+        }
+        if self.now > self.options.fault_time {
             return self.kill(worker);
         }
         self.agenda.at(self.now + 100 * MILLISECOND, Event::Leave(worker));
@@ -116,11 +122,16 @@ impl Simulation {
     }
 
     pub(super) fn kill(&mut self, worker: WorkerId) {
-        if self.workers.remove(&worker).is_none() {
-            return;
+        if self.workers.contains_key(&worker) {
+            self.harm.workers_died = true;
+            let cut = self.now + self.rng.below(MILLISECOND);
+            self.end(worker, cut);
         }
-        self.harm.workers_died = true;
-        let cut = self.now + self.rng.below(MILLISECOND);
+    }
+
+    /// A worker's process ends; what it has sent arrives until `cut`.
+    fn end(&mut self, worker: WorkerId, cut: u64) {
+        self.workers.remove(&worker);
         self.cuts.insert(worker, cut);
         self.living = self.workers.keys().copied().collect();
         let detected = self.now + 5 * MILLISECOND + self.rng.below(300 * MILLISECOND);
