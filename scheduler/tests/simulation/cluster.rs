@@ -241,7 +241,9 @@ impl Simulation {
         }
         if !self.stopped.contains(&job) && !self.ended.contains_key(&job) {
             self.harm.excuse(error);
-            let is_exact = self.calls.contains(task) && !self.harm.workers_died;
+            // Not for want of an argument, whose error it has.
+            let is_exact = self.calls.contains(task) && error.task == task;
+            let is_exact = is_exact && !self.harm.workers_died;
             assert!(!is_exact, "a call of an actor that saves its state fails: {error}");
         }
     }
