@@ -223,3 +223,25 @@ fn transfer(from: &mut LinkState, to: &mut LinkState) -> Vec<String> {
     }
     got
 }
+
+/// Every message between processes of a cluster goes over a link: this is what makes each of them
+/// count once, whatever it says.
+#[test]
+fn what_is_delivered_twice_is_handed_out_once() {
+    let mut pair = Pair::new();
+    pair.connect(false);
+    let (mut out, mut decoder) = (Vec::new(), Decoder::default());
+    for number in 0..50_u8 {
+        pair.sides[0].send(vec![number], number % 2 == 0);
+    }
+    pair.sides[0].transmit(&mut out, usize::MAX, true);
+    // All of it again, and each record twice.
+    decoder.feed(&out.repeat(2));
+    let mut handed_out = Vec::new();
+    while let Some(record) = decoder.next().unwrap() {
+        for record in [record.clone(), record] {
+            handed_out.extend(pair.sides[1].handle(record).unwrap());
+        }
+    }
+    assert_eq!(handed_out, (0..50).map(|number| vec![number]).collect::<Vec<_>>());
+}
