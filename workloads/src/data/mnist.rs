@@ -1,6 +1,6 @@
 //! Where MNIST comes from: a folder or a prefix in S3 that the user names, the places where it may
-//! already lie, a download from public mirrors, and where none is to be had, drawn digits, which the caller says
-//! plainly.
+//! already lie, a download from public mirrors, and where none is to be had, drawn digits, which
+//! the caller says plainly.
 
 use std::fmt;
 use std::fs;
