@@ -17,7 +17,8 @@
 //!
 //! Invariants: AC-1 a hosted actor's executor lists it, and its life holds its request.
 //! AC-2 a lane holds each waiting call of its submitter once, in the order of submission; of an
-//! actor that allows calls out of order, each call that has its arguments.
+//! actor that allows calls out of order, each call that has its arguments. AC-3 see
+//! `local::direct`.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -91,6 +92,8 @@ pub(crate) struct Hosted {
     pub(crate) mailboxes: FastMap<WorkerId, VecDeque<Call>>,
     /// Ends of calls that are told when the state that they are in is kept elsewhere.
     pub(crate) unkept: Unkept,
+    /// Processes that call it directly.
+    pub(crate) routes: Vec<ExecutorId>,
 }
 
 impl ActorEntry {

@@ -12,6 +12,7 @@ mod cluster;
 mod commands;
 mod daemons;
 mod dice;
+mod direct;
 mod durability;
 mod exhaustion;
 mod explain;

@@ -119,8 +119,9 @@ pub(crate) struct Packed {
     pub(crate) held: Vec<Held>,
 }
 
-/// Packs a function's arguments.
-pub(crate) fn pack(arguments: Vec<Argument>, cx: &Context) -> Result<Packed, Error> {
+/// Packs a function's arguments. `copies`: small values that are known here travel instead of
+/// references to them.
+pub(crate) fn pack(arguments: Vec<Argument>, copies: bool, cx: &Context) -> Result<Packed, Error> {
     if arguments.len() > MAX_ARGUMENTS {
         let text = format!("{} arguments; a function takes at most 256", arguments.len());
         return Err(Error::Refused(text));
@@ -148,7 +149,15 @@ pub(crate) fn pack(arguments: Vec<Argument>, cx: &Context) -> Result<Packed, Err
                 let value = executor::Value::Inline(bytes);
                 cx.put_encoded(Encoded::of(value, contains))
             }
-            Passed::Reference(held) => held,
+            Passed::Reference(held) => match held.plain_bytes().filter(|_| copies) {
+                Some(bytes) if data.len() + bytes.len().next_multiple_of(ALIGN) <= room => {
+                    heads.push((KIND_HERE, bytes.len() as u32, 0));
+                    data.extend_from_slice(bytes);
+                    data.resize(data.len().next_multiple_of(ALIGN), 0);
+                    continue;
+                }
+                _ => held,
+            },
             Passed::References(held) => {
                 heads.push((KIND_ALL, held.len() as u32, packed.dependencies.len() as u32));
                 packed.dependencies.extend(held.iter().map(told));

@@ -25,7 +25,7 @@ use crate::executor::objects::Held;
 use crate::executor::output::set_writer;
 use crate::executor::process::{Encoded, Process};
 use crate::executor::run::Running;
-use crate::executor::wait::{Parker, thread_waker};
+use crate::executor::wait::{Parker, WAITS_NEXT, thread_waker};
 use crate::wire::executor::{FromExecutor, MAX_RETURNS};
 
 /// The running task. Tasks submitted through it are its children: their ids follow from its own
@@ -199,7 +199,7 @@ impl Context {
     }
 
     fn send_cancel<T>(&self, object: &ObjectRef<T>, mode: CancelMode) {
-        let Reference { object, owner } = object.held().reference;
+        let Reference { object, owner } = self.process().told(object.held());
         self.process().send(&FromExecutor::Cancel { task: object.task, owner, mode });
     }
 
@@ -229,7 +229,10 @@ impl Context {
         let mut poll_cx = std::task::Context::from_waker(&waker);
         loop {
             signal.woken.store(false, Ordering::SeqCst);
-            if let Poll::Ready(output) = future.as_mut().poll(&mut poll_cx) {
+            let outer = WAITS_NEXT.replace(true);
+            let polled = future.as_mut().poll(&mut poll_cx);
+            WAITS_NEXT.set(outer);
+            if let Poll::Ready(output) = polled {
                 return Ok(Some(output));
             }
             if !self.0.wait(deadline, || signal.woken.load(Ordering::SeqCst))? {
@@ -275,7 +278,10 @@ impl Context {
         let process = self.process();
         match self.request((function, kind, 1), options, arguments) {
             Ok((spec, arguments)) => {
-                let held = process.submit(spec);
+                let held = match spec.kind {
+                    TaskKind::ActorCall { .. } => process.call_actor(spec),
+                    _ => process.submit(spec),
+                };
                 drop(arguments);
                 held
             }
@@ -337,7 +343,8 @@ impl Context {
             let reason = format!("{returns} values; a task makes at most {MAX_RETURNS}");
             return Err(refused(reason));
         }
-        let packed = match argument::pack(arguments, self) {
+        let is_call = matches!(kind, TaskKind::ActorCall { .. });
+        let packed = match argument::pack(arguments, is_call, self) {
             Ok(packed) => packed,
             Err(Error::Task(error)) => return Err((id, error)),
             Err(error) => return Err(refused(error.to_string())),

@@ -79,6 +79,7 @@ impl CallTask {
             return;
         };
         self.state.store(ENDED, Ordering::SeqCst);
+        process.calls_are_taken();
         run::finish_call(process, &self.job, result);
         if let Some(concurrent) = self.mailbox.concurrent()
             && concurrent.future_ended(self.id(), self.group)

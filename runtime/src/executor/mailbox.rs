@@ -182,18 +182,26 @@ impl Serial {
 
     /// Runs calls for a turn; whether there may be more.
     fn serve(&self, process: &'static Process, mailbox: &Mailbox) -> bool {
+        let mut has_looked = false;
         for _ in 0..CALLS_PER_TURN {
             let job = {
                 let mut calls = self.lock_calls();
                 match calls.waiting.pop_front() {
                     Some(job) => job,
                     None if mailbox.flush(process) => continue,
+                    None if !std::mem::replace(&mut has_looked, true) => {
+                        // More may have come.
+                        drop(calls);
+                        process.pump();
+                        continue;
+                    }
                     None => {
                         calls.is_scheduled = false;
                         return false;
                     }
                 }
             };
+            has_looked = false;
             self.call(process, mailbox, &job);
         }
         mailbox.flush(process);

@@ -2,7 +2,9 @@
 //!
 //! ```text
 //! process     the connection: rings, socket, store; what arrives goes to objects and slots
-//! wait        waiting threads read the ring, in turns
+//! inbound     all rings that are read here: the worker's, and those of other executors
+//! wait        waiting threads read the rings, in turns
+//! direct      calls of actors past the worker
 //! outbox      sending, from any thread
 //! objects     what this process refers to
 //! slots       threads that run work, made on demand
@@ -24,6 +26,9 @@ pub(crate) mod call_task;
 pub(crate) mod concurrent;
 pub(crate) mod cover;
 pub(crate) mod detached;
+pub(crate) mod direct;
+pub(crate) mod id_hasher;
+pub(crate) mod inbound;
 pub(crate) mod launch;
 pub(crate) mod mailbox;
 pub(crate) mod objects;

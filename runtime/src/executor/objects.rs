@@ -24,7 +24,7 @@
 //! message names it, and before the value that covers it is released ([`cover`]).
 
 use std::any::TypeId;
-use std::hash::{BuildHasherDefault, Hasher};
+use std::hash::BuildHasherDefault;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::task::Waker;
@@ -36,6 +36,8 @@ use rdist_scheduler::outcome::TaskError;
 use rdist_scheduler::spec::Reference;
 
 use super::cover::Covered;
+use super::direct::Link;
+use super::id_hasher::IdHasher;
 use super::outbox::Outbox;
 use super::process::Process;
 use super::settled::{Bytes, Settled};
@@ -62,6 +64,14 @@ pub(crate) struct Entry {
     views: AtomicUsize,
     /// The type that inline bytes were checked for.
     checked: OnceLock<TypeId>,
+    /// The worker does not know it: it failed before it was sent, or is of a direct call.
+    is_own: AtomicBool,
+    /// Somebody wants it, and the worker was not told.
+    is_awaited: AtomicBool,
+    /// Its bytes are inline, and no references are among them.
+    is_plain: AtomicBool,
+    /// The direct call that makes it.
+    call: Option<(Arc<Link>, u64)>,
 }
 
 impl Entry {
@@ -77,6 +87,39 @@ impl Entry {
             watched: AtomicBool::new(false),
             views: AtomicUsize::new(0),
             checked: OnceLock::new(),
+            is_own: AtomicBool::new(false),
+            is_awaited: AtomicBool::new(false),
+            is_plain: AtomicBool::new(false),
+            call: None,
+        }
+    }
+
+    /// Whether the worker knows nothing of it.
+    #[inline]
+    pub(super) fn is_own(&self) -> bool {
+        self.is_own.load(Ordering::SeqCst)
+    }
+
+    /// The direct call that makes it, or has made it.
+    pub(super) fn call(&self) -> Option<&(Arc<Link>, u64)> {
+        self.call.as_ref()
+    }
+
+    /// Its answer comes to this process, and needs no question.
+    pub(super) fn is_promised(&self) {
+        self.wanted.store(true, Ordering::SeqCst);
+    }
+
+    /// Its value is inline, and has no references inside.
+    pub(super) fn has_no_references(&self) {
+        self.is_plain.store(true, Ordering::Relaxed);
+    }
+
+    /// Such a value, if it is there.
+    pub(crate) fn plain_bytes(&self) -> Option<&[u8]> {
+        match self.settled.get()? {
+            Settled::Inline(bytes) if self.is_plain.load(Ordering::Relaxed) => Some(bytes),
+            _ => None,
         }
     }
 
@@ -165,11 +208,21 @@ impl Entry {
 
     /// Whether those who wait for some of many are to be woken.
     fn settle(&self, settled: Settled) -> bool {
+        self.set(settled);
+        self.wake()
+    }
+
+    /// It is known what became of it; those who wait are woken by [`Self::wake`].
+    pub(super) fn set(&self, settled: Settled) {
         if let Err(settled) = self.settled.set(settled)
             && let Some(Settled::Block(value)) = self.settled.get()
         {
             value.fill(settled);
         }
+    }
+
+    /// Wakes those who wait for it; whether those who wait for some of many are to be woken too.
+    fn wake(&self) -> bool {
         let (waiters, watched) = {
             let mut waiters = self.waiters.lock().unwrap_or_else(PoisonError::into_inner);
             (std::mem::take(&mut *waiters), self.watched.load(Ordering::Relaxed))
@@ -182,6 +235,23 @@ impl Entry {
 /// A counted reference: everything in this process that keeps an object alive holds one.
 #[derive(Debug)]
 pub(crate) struct Held(Arc<Entry>);
+
+impl Held {
+    /// Of something that the worker knows nothing of.
+    pub(super) fn own(reference: Reference) -> Self {
+        let mut entry = Entry::new(reference, false);
+        *entry.is_own.get_mut() = true;
+        Self(Arc::new(entry))
+    }
+
+    /// That direct call makes it; nobody else has heard of it yet.
+    pub(super) fn made_by(&mut self, link: Arc<Link>, token: u64) -> Arc<Entry> {
+        if let Some(entry) = Arc::get_mut(&mut self.0) {
+            entry.call = Some((link, token));
+        }
+        self.0.clone()
+    }
+}
 
 impl std::ops::Deref for Held {
     type Target = Arc<Entry>;
@@ -243,9 +313,9 @@ impl Objects {
 
     /// A reference to something that was never sent: in no map, known to no worker.
     pub(crate) fn failed(reference: Reference, error: TaskError) -> Held {
-        let entry = Entry::new(reference, false);
-        entry.settle(Settled::Failed(error));
-        Held(Arc::new(entry))
+        let held = Held::own(reference);
+        held.settle(Settled::Failed(error));
+        held
     }
 
     /// A reference out of an argument or a value.
@@ -301,13 +371,53 @@ impl Objects {
 
     /// One reference fewer.
     fn dropped(&self, entry: &Arc<Entry>, outbox: &Outbox) {
-        if entry.references.fetch_sub(1, Ordering::SeqCst) == 1 {
+        if entry.references.fetch_sub(1, Ordering::SeqCst) == 1 && !entry.is_own() {
+            self.retire(entry, outbox);
+        }
+    }
+
+    /// The worker hears of an object of this process by `tell`, and from then on counts it.
+    pub(super) fn adopt(&self, entry: &Arc<Entry>, tell: impl FnOnce()) {
+        match self.entries.entry(entry.reference.object) {
+            // One that a former try of the same task left, and uses, is the one that is counted.
+            Slot::Occupied(slot) if slot.get().references.load(Ordering::SeqCst) > 0 => {
+                slot.get().told.store(true, Ordering::Release);
+                tell();
+            }
+            slot => {
+                let _slot = slot.insert(entry.clone());
+                entry.told.store(true, Ordering::Release);
+                entry.is_own.store(false, Ordering::SeqCst);
+                tell();
+            }
+        }
+    }
+
+    /// After that, where its value comes by the worker: who waits for it asks there.
+    pub(super) fn adopted(&self, entry: &Arc<Entry>, outbox: &Outbox) {
+        if entry.is_awaited.load(Ordering::SeqCst) {
+            entry.is_own.store(false, Ordering::SeqCst);
+            self.want(entry, outbox);
+        }
+        self.retire_unused(entry, outbox);
+    }
+
+    /// Lets go of an entry to which nobody refers.
+    pub(super) fn retire_unused(&self, entry: &Arc<Entry>, outbox: &Outbox) {
+        if !entry.is_own() && entry.references.load(Ordering::SeqCst) == 0 {
             self.retire(entry, outbox);
         }
     }
 
     /// Asks the worker for the value, unless that was done, or is of no use.
     pub(crate) fn want(&self, entry: &Arc<Entry>, outbox: &Outbox) {
+        if entry.is_own() {
+            entry.is_awaited.store(true, Ordering::SeqCst);
+            // The worker may have heard of it just now.
+            if entry.is_own() {
+                return;
+            }
+        }
         let is_wanted = || entry.wanted.load(Ordering::SeqCst);
         if !is_wanted() && !entry.has_bytes() && !entry.wanted.swap(true, Ordering::SeqCst) {
             outbox.send(&FromExecutor::Wanted(self.told(entry, outbox)));
@@ -317,11 +427,17 @@ impl Objects {
     /// The worker's answer, or a value made here.
     pub(crate) fn settle(&self, object: ObjectId, settled: Settled, outbox: &Outbox) {
         let Some(entry) = self.entries.get(&object).map(|entry| entry.clone()) else { return };
-        if entry.settle(settled) {
-            self.watchers().iter().for_each(Waker::wake_by_ref);
-        }
+        entry.set(settled);
+        self.wake(&entry);
         if entry.references.load(Ordering::SeqCst) == 0 {
             self.retire(&entry, outbox);
+        }
+    }
+
+    /// Wakes those who wait for an entry, or for it among others.
+    pub(super) fn wake(&self, entry: &Entry) {
+        if entry.wake() {
+            self.watchers().iter().for_each(Waker::wake_by_ref);
         }
     }
 
@@ -374,27 +490,5 @@ impl Objects {
             }
             is_unused
         });
-    }
-}
-
-/// Ids are mixed already; this folds them.
-#[derive(Debug, Default)]
-pub(crate) struct IdHasher(u64);
-
-impl Hasher for IdHasher {
-    fn finish(&self) -> u64 {
-        self.0
-    }
-
-    fn write(&mut self, bytes: &[u8]) {
-        bytes.iter().for_each(|byte| self.write_u64(u64::from(*byte)));
-    }
-
-    fn write_u32(&mut self, n: u32) {
-        self.write_u64(u64::from(n));
-    }
-
-    fn write_u64(&mut self, n: u64) {
-        self.0 = (self.0.rotate_left(5) ^ n).wrapping_mul(0x517c_c1b7_2722_0a95);
     }
 }

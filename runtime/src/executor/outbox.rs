@@ -1,4 +1,4 @@
-//! What this process says to its worker, from any of its threads.
+//! What this process says to its worker, or to another executor, from any of its threads.
 //!
 //! Frames leave in the order of the calls. Most are published at once, since that is one store
 //! and, where the worker sleeps, one ring of its bell; messages that nobody waits for (`Released`,
@@ -10,12 +10,16 @@
 use std::cell::Cell;
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError, TryLockError};
 
+use rkyv::Serialize;
+use rkyv::api::high::HighSerializer;
 use rkyv::rancor::Error as RkyvError;
+use rkyv::ser::allocator::ArenaHandle;
 use rkyv::util::AlignedVec;
 
 use crate::ring::{SendError, Sender};
+use crate::wire::direct::HEAD_BYTES;
 use crate::wire::executor::FromExecutor;
 
 /// Lazy frames that may wait for a publish.
@@ -48,13 +52,18 @@ impl Outbox {
         Self { queue: Mutex::new(queue), behind: AtomicUsize::new(0) }
     }
 
-    /// Sends a message; never blocks.
+    /// Sends a message to the worker; never blocks.
     pub(crate) fn send(&self, message: &FromExecutor) {
         let is_lazy = matches!(message, FromExecutor::Released(_) | FromExecutor::Retained(_));
-        let mut buffer = BUFFER.try_with(Cell::take).ok().flatten().unwrap_or_default();
-        buffer.clear();
-        let frame = rkyv::api::high::to_bytes_in::<_, RkyvError>(message, buffer)
-            .expect("our own messages archive without errors");
+        self.write(archive(message, 0), is_lazy);
+    }
+
+    /// Sends a message to another executor; never blocks.
+    pub(super) fn transmit(&self, draft: Draft) {
+        self.write(draft.0, false);
+    }
+
+    fn write(&self, frame: AlignedVec, is_lazy: bool) {
         let mut queue = self.lock();
         self.push(&mut queue, &frame);
         queue.unpublished += 1;
@@ -95,6 +104,20 @@ impl Outbox {
         self.behind.load(Ordering::Relaxed)
     }
 
+    /// Whether the peer has taken all that was sent, and dealt with it. `mark` is for one wait:
+    /// what is sent meanwhile does not lengthen it.
+    pub(super) fn is_taken(&self, mark: &mut Option<u64>) -> bool {
+        let mut queue = self.lock();
+        if mark.is_none() && !queue.backlog.is_empty() {
+            return false;
+        }
+        let mark = *mark.get_or_insert(queue.sender.written());
+        match queue.sender.is_taken(mark) {
+            Ok(is_taken) => is_taken,
+            Err(corrupt) => super::abandon(&corrupt.to_string()),
+        }
+    }
+
     /// Before a sleep: false means that there is room for the backlog now.
     pub(crate) fn announce_wait(&self) -> bool {
         let mut queue = self.lock();
@@ -102,8 +125,55 @@ impl Outbox {
     }
 
     fn lock(&self) -> MutexGuard<'_, Queue> {
-        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+        lock_soon(&self.queue)
     }
+}
+
+/// Offers of the core before a thread sleeps for a lock.
+const YIELDS: u32 = 32;
+
+/// A lock that is held for less than a microsecond at a time, and often wanted by several threads:
+/// who finds it taken offers its core to whoever holds it. To sleep for it would cost both a system
+/// call, and the next one too.
+pub(super) fn lock_soon<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    for _ in 0..YIELDS {
+        match mutex.try_lock() {
+            Ok(guard) => return guard,
+            Err(TryLockError::Poisoned(poisoned)) => return poisoned.into_inner(),
+            Err(TryLockError::WouldBlock) => rustix::thread::sched_yield(),
+        }
+    }
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// A message to another executor.
+pub(super) struct Draft(AlignedVec);
+
+impl Draft {
+    pub(super) fn new<T>(message: &T) -> Self
+    where
+        T: for<'a> Serialize<HighSerializer<AlignedVec, ArenaHandle<'a>, RkyvError>>,
+    {
+        Self(archive(message, HEAD_BYTES))
+    }
+
+    /// Of the call with that token.
+    pub(super) fn of(mut self, token: u64) -> Self {
+        self.0[..8].copy_from_slice(&token.to_le_bytes());
+        self
+    }
+}
+
+/// A message behind so many zeros.
+fn archive<T>(message: &T, head: usize) -> AlignedVec
+where
+    T: for<'a> Serialize<HighSerializer<AlignedVec, ArenaHandle<'a>, RkyvError>>,
+{
+    let mut buffer = BUFFER.try_with(Cell::take).ok().flatten().unwrap_or_default();
+    buffer.clear();
+    buffer.resize(head, 0);
+    rkyv::api::high::to_bytes_in::<_, RkyvError>(message, buffer)
+        .expect("our own messages archive without errors")
 }
 
 impl Queue {

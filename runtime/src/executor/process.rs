@@ -13,6 +13,8 @@ use rdist_scheduler::outcome::TaskError;
 use rdist_scheduler::spec::{Reference, TaskSpec};
 
 use super::detached::Detaching;
+use super::direct::Direct;
+use super::inbound::Inbound;
 use super::mailbox::Mailbox;
 use super::objects::{Entry, Held, Kept, Objects};
 use super::outbox::Outbox;
@@ -24,9 +26,8 @@ use super::turns::Turns;
 use super::wait::{Parker, Watch, Why};
 use crate::api::error::Error;
 use crate::api::value::{self, Archived, Value as UserValue};
-use crate::ring::{Bell, Receiver, RingError, RingPair};
+use crate::ring::{Bell, RingError, RingPair};
 use crate::store::{Draft, LocalSocket, Segments, SocketError, StoreError, Writer};
-use crate::wire;
 use crate::wire::executor::{Block, FromExecutor, SocketMessage, ToExecutor, Value};
 
 /// Frames that may wait for room before threads with user code on their stack wait too.
@@ -67,12 +68,13 @@ pub(crate) enum ConnectError {
 pub(crate) struct Process {
     pub(crate) worker: WorkerId,
     pub(super) outbox: Arc<Outbox>,
-    receiver: Mutex<Receiver>,
+    inbound: Mutex<Inbound>,
+    pub(super) direct: Direct,
     pub(super) bell: Arc<Bell>,
     pub(super) socket: Arc<LocalSocket>,
     pub(super) watch: Watch,
     pub(crate) objects: Objects,
-    segments: Arc<Segments>,
+    pub(super) segments: Arc<Segments>,
     writer: Writer,
     pub(super) registry: Registry,
     pub(super) slots: Slots,
@@ -144,7 +146,8 @@ impl Process {
         Ok(Self {
             worker,
             outbox,
-            receiver: Mutex::new(receiver),
+            inbound: Mutex::new(Inbound::new(receiver)),
+            direct: Direct::default(),
             bell: Arc::new(Bell::from_fd(own_bell)),
             socket,
             watch: Watch::default(),
@@ -182,8 +185,8 @@ impl Process {
     /// Handles all frames that have arrived; whether there was any, or anything left the backlog.
     pub(super) fn pump(&'static self) -> bool {
         let mut moved = self.outbox.behind() > 0 && self.outbox.flush();
-        let mut receiver = match self.receiver.try_lock() {
-            Ok(receiver) => receiver,
+        let mut inbound = match self.inbound.try_lock() {
+            Ok(inbound) => inbound,
             Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
             // Somebody else is at it.
             Err(TryLockError::WouldBlock) => {
@@ -191,31 +194,20 @@ impl Process {
                 return moved;
             }
         };
-        loop {
-            let message = match receiver.try_recv() {
-                Ok(Some(frame)) => wire::decode::<ToExecutor>(frame),
-                Ok(None) => break,
-                Err(corrupt) => super::abandon(&corrupt.to_string()),
-            };
-            match message {
-                Ok(message) => self.handle(message),
-                Err(malformed) => super::abandon(&format!("from the worker came a {malformed}")),
-            }
-            moved = true;
-        }
-        drop(receiver);
+        moved |= self.read_all(&mut inbound);
+        drop(inbound);
         if moved {
             self.slots.call_threads(self);
         }
         moved
     }
 
-    pub(super) fn lock_receiver(&self) -> MutexGuard<'_, Receiver> {
-        self.receiver.lock().unwrap_or_else(PoisonError::into_inner)
+    pub(super) fn lock_inbound(&self) -> MutexGuard<'_, Inbound> {
+        self.inbound.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Runs under the receiver's lock: takes note, and leaves all user code to other threads.
-    fn handle(&'static self, message: ToExecutor) {
+    pub(super) fn handle(&'static self, message: ToExecutor) {
         match message {
             ToExecutor::Run { spec, attempt, dependencies, after } => {
                 super::run::accept(self, (spec, attempt), dependencies, after);
@@ -262,6 +254,11 @@ impl Process {
                 self.outbox.send(&FromExecutor::MemoryGiven { objects, segments });
             }
             ToExecutor::Shutdown => super::leave(0),
+            ToExecutor::Fence { .. }
+            | ToExecutor::Route { .. }
+            | ToExecutor::RouteEnded { .. }
+            | ToExecutor::LinkEnded(_)
+            | ToExecutor::Made(_) => unreachable!("those are about rings, and dealt with there"),
         }
     }
 
@@ -339,6 +336,9 @@ impl Process {
             Value::Block(_) => Settled::away(),
         };
         self.objects.settle(object, settled, &self.outbox);
+        if encoded.contains.is_empty() {
+            entry.has_no_references();
+        }
         let contains = encoded.references(self);
         self.send(&FromExecutor::Put { object, value: encoded.value, contains });
         entry
@@ -346,8 +346,15 @@ impl Process {
 
     /// Sends a task; the reference is to its value.
     pub(crate) fn submit(&'static self, spec: TaskSpec) -> Held {
+        let held = self.submit_now(spec);
+        self.wait_until_behind(MAX_BEHIND);
+        held
+    }
+
+    /// The same without waiting for a worker that is far behind.
+    pub(super) fn submit_now(&self, spec: TaskSpec) -> Held {
         let held = self.objects.made(Reference { object: spec.id.object(0), owner: self.worker });
-        self.send(&FromExecutor::Submit(spec));
+        self.outbox.send(&FromExecutor::Submit(spec));
         held
     }
 
@@ -387,6 +394,7 @@ impl Process {
 
     /// A reference, for a message that names it: the worker knows that this process has it.
     pub(crate) fn told(&self, held: &Held) -> Reference {
+        self.pass_on(held);
         self.objects.told(held, &self.outbox)
     }
 
@@ -398,11 +406,13 @@ impl Process {
     /// Asks the worker for a value, unless that was done.
     pub(crate) fn want(&self, entry: &Arc<Entry>) {
         self.objects.want(entry, &self.outbox);
+        self.want_reply_for(entry);
     }
 
     /// Wakes `waker` whenever one of `open` is settled, until [`unwatch`](Self::unwatch).
     pub(crate) fn watch<'a>(&self, waker: &Waker, open: impl Iterator<Item = &'a Held>) {
-        self.objects.watch(waker, open.map(|held| &**held), &self.outbox);
+        let open = open.map(|held| &**held).inspect(|entry| self.want_reply_for(entry));
+        self.objects.watch(waker, open, &self.outbox);
     }
 
     /// Ends one [`watch`](Self::watch).

@@ -11,6 +11,7 @@ use rdist_scheduler::resource::Resources;
 use rdist_scheduler::spec::{TaskKind, TaskSpec};
 
 use super::call_task::CallTask;
+use super::direct::Reply;
 use super::mailbox::{self, Mailbox};
 use super::objects::Held;
 use super::panic::guarded;
@@ -37,6 +38,8 @@ pub(crate) struct Job {
     pub(super) spec: TaskSpec,
     pub(super) dependencies: Vec<Value>,
     pub(super) running: Arc<Running>,
+    /// Who made it, where that is not the worker's to know.
+    pub(super) reply: Option<Reply>,
 }
 
 /// What a task's context and its cancellation share.
@@ -79,7 +82,7 @@ struct Waits {
 }
 
 impl Running {
-    fn new(process: &'static Process, spec: &TaskSpec, attempt: u32) -> Self {
+    pub(super) fn new(process: &'static Process, spec: &TaskSpec, attempt: u32) -> Self {
         let frees_cpus = matches!(spec.kind, TaskKind::Plain | TaskKind::Driver);
         Self {
             process,
@@ -224,7 +227,7 @@ pub(super) fn accept(
 ) {
     let running = Arc::new(Running::new(process, &spec, attempt));
     process.running.insert(spec.id, running.clone());
-    let job = Box::new(Job { spec, dependencies, running });
+    let job = Box::new(Job { spec, dependencies, running, reply: None });
     match &job.spec.kind {
         TaskKind::Plain | TaskKind::Driver => {
             let now = match after {
@@ -351,6 +354,7 @@ pub(super) fn execute<T>(
     };
     let result = cx.scope(|| guarded(|| call(body, &mut arguments, &cx)));
     arguments.keep_what_is_used(process);
+    process.calls_are_taken();
     match result {
         Ok(result) => result.map_err(Ended::Failed),
         Err(message) => {
@@ -375,7 +379,22 @@ pub(super) fn finish(
     job: &Job,
     result: Result<Encoded, Ended>,
 ) -> Option<Box<Job>> {
+    let result = match (&job.reply, result) {
+        (Some(reply), Ok(Encoded { value: Value::Inline(bytes), contains, more }))
+            if contains.is_empty() && more.is_empty() =>
+        {
+            process.forget(job);
+            reply.value(bytes);
+            return None;
+        }
+        (_, result) => result,
+    };
     let (end, held) = end_of(process, job, result);
+    if let Some(reply) = &job.reply {
+        reply.end(process, job.spec.id.object(0), end.outcome, end.values);
+        drop(held);
+        return None;
+    }
     let CallEnd { task, attempt, outcome, values } = end;
     let next = job.running.ended(&FromExecutor::Finished { task, attempt, outcome, values });
     drop(held);

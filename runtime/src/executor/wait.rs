@@ -13,7 +13,7 @@
 //! **WA-2** No wake-up is lost: a parker's state changes from `AWAKE` to a sleeping state only by
 //! compare-exchange, so a notice that came before prevents the sleep.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::os::fd::AsFd;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
@@ -100,6 +100,8 @@ pub(crate) struct Watch {
     pollers: AtomicUsize,
     /// Threads that wait for a certain answer and spin for it; idle threads give way to them.
     pub(super) askers: AtomicUsize,
+    /// An idle thread spins: one is enough.
+    idle_spins: AtomicBool,
     parked: Mutex<Vec<Arc<Parker>>>,
 }
 
@@ -113,6 +115,9 @@ pub(crate) enum Why {
 }
 
 thread_local! {
+    /// This thread is about to wait.
+    pub(crate) static WAITS_NEXT: Cell<bool> = const { Cell::new(false) };
+
     /// One policy for each kind of wait: their lengths have nothing to do with one another.
     static SPIN: RefCell<(Spin, Spin)> = RefCell::new((Spin::new(), Spin::new()));
 }
@@ -134,7 +139,7 @@ impl Process {
             std::mem::take(if why == Why::Answer { answer } else { work })
         });
         self.wakes();
-        let mut slept = false;
+        let (mut slept, mut spins) = (false, false);
         let result = loop {
             parker.wakes_up();
             if is_over() {
@@ -144,9 +149,15 @@ impl Process {
             if self.pump() {
                 continue;
             }
-            let gives_way = why == Why::Work && self.watch.askers.load(Ordering::Relaxed) > 0;
+            let gives_way = why == Why::Work && {
+                spins = spins || !self.watch.idle_spins.swap(true, Ordering::Relaxed);
+                !spins || self.watch.askers.load(Ordering::Relaxed) > 0
+            };
             if !gives_way && spin.again() {
                 continue;
+            }
+            if std::mem::take(&mut spins) {
+                self.watch.idle_spins.store(false, Ordering::Relaxed);
             }
             if deadline.is_some_and(|at| Instant::now() >= at) {
                 break false;
@@ -157,6 +168,9 @@ impl Process {
             }
             self.sleep(&parker, deadline);
         };
+        if spins {
+            self.watch.idle_spins.store(false, Ordering::Relaxed);
+        }
         while !self.falls_silent() {
             self.pump();
         }
@@ -212,7 +226,7 @@ impl Process {
     /// One waiting thread more is awake.
     fn wakes(&self) {
         if self.watch.awake.fetch_add(1, Ordering::SeqCst) == 0 {
-            self.lock_receiver().awake();
+            self.lock_inbound().awake();
         }
     }
 
@@ -222,11 +236,21 @@ impl Process {
         if self.watch.awake.fetch_sub(1, Ordering::SeqCst) != 1 {
             return true;
         }
-        if self.lock_receiver().announce_sleep() && self.outbox.announce_wait() {
+        let mut inbound = self.lock_inbound();
+        if inbound.announce_sleep() && self.outbox.announce_wait() {
             return true;
         }
+        inbound.awake();
+        drop(inbound);
         self.watch.awake.fetch_add(1, Ordering::SeqCst);
         false
+    }
+
+    /// What is read by this process has grown: where all of it sleeps, somebody announces anew.
+    pub(super) fn nobody_sleeps_through(&self) {
+        if self.watch.awake.load(Ordering::SeqCst) == 0 && !WAITS_NEXT.get() {
+            self.bell.ring();
+        }
     }
 
     fn poll(&self, parker: &Parker, deadline: Option<Instant>) {

@@ -1,4 +1,5 @@
-//! Two rings of bytes between a worker and one of its executors, in memory that both map.
+//! Two rings of bytes between a worker and one of its executors, or between two executors of one
+//! job, in memory that both map.
 //!
 //! ```text
 //! memfd   | header | data: ring_bytes | header | data: ring_bytes |
@@ -28,7 +29,8 @@
 //! **Trust.** Each side's own indices are private; the shared ones are only ever written. What the
 //! peer writes (its index, lengths, payloads) may be anything and may change at any time: an index
 //! or a length out of bounds gives [`Corrupt`], and the worker's receiver copies each frame into
-//! private memory before anyone looks at it. An executor trusts its worker and reads in place.
+//! private memory before anyone looks at it, and so do executors with each other. An executor
+//! trusts its worker and reads in place.
 //! Not a goal: keeping an executor from stopping its worker, as processes of one user can always
 //! do by signals.
 
@@ -88,7 +90,10 @@ pub enum RingError {
 pub struct RingPair {
     memory: Arc<Memory>,
     ring_bytes: usize,
-    is_worker: bool,
+    /// Sends into the first ring.
+    is_first: bool,
+    /// Reads frames where they lie.
+    trusts: bool,
 }
 
 impl RingPair {
@@ -103,7 +108,7 @@ impl RingPair {
             .map_err(|source| RingError::Memory { what: "created", source })?;
         let memory = Memory::map(&fd, len, Access::Write)
             .map_err(|source| RingError::Memory { what: "mapped", source })?;
-        Ok((fd, Self { memory: Arc::new(memory), ring_bytes, is_worker: true }))
+        Ok((fd, Self { memory: Arc::new(memory), ring_bytes, is_first: true, trusts: false }))
     }
 
     /// Maps the rings of a worker: the executor's side.
@@ -111,23 +116,47 @@ impl RingPair {
     /// # Errors
     /// [`RingError`], for a bad size or a descriptor that is no such memory.
     pub fn attach(fd: impl AsFd, ring_bytes: u64) -> Result<Self, RingError> {
+        Ok(Self { trusts: true, ..Self::attach_between(fd, ring_bytes, false)? })
+    }
+
+    /// Memory for rings between two others, neither of which trusts the other.
+    ///
+    /// # Errors
+    /// As for [`Self::create`].
+    pub fn memory(ring_bytes: usize) -> Result<OwnedFd, RingError> {
+        let len = pair_bytes(check_size(ring_bytes as u64)?);
+        create_memory_file("rdist-rings", len as u64)
+            .map_err(|source| RingError::Memory { what: "created", source })
+    }
+
+    /// Maps such memory; `is_first`: as the side that sends into the first ring.
+    ///
+    /// # Errors
+    /// As for [`Self::attach`].
+    pub fn attach_between(
+        fd: impl AsFd,
+        ring_bytes: u64,
+        is_first: bool,
+    ) -> Result<Self, RingError> {
         let ring_bytes = check_size(ring_bytes)?;
         let memory = Memory::map(fd, pair_bytes(ring_bytes), Access::Write)
             .map_err(|source| RingError::Memory { what: "mapped", source })?;
-        Ok(Self { memory: Arc::new(memory), ring_bytes, is_worker: false })
+        Ok(Self { memory: Arc::new(memory), ring_bytes, is_first, trusts: false })
     }
 
     /// Takes the pair apart into this side's two ends. `peer` is the bell that the other side
     /// waits for.
     pub fn split(self, peer: Arc<Bell>) -> (Sender, Receiver) {
-        let to_executor = Ring::new(self.memory.clone(), 0, self.ring_bytes);
+        let first = Ring::new(self.memory.clone(), 0, self.ring_bytes);
         let second = HEADER_BYTES + self.ring_bytes;
-        let to_worker = Ring::new(self.memory, second, self.ring_bytes);
-        if self.is_worker {
-            (Sender::new(to_executor, peer.clone()), Receiver::copying(to_worker, peer))
+        let second = Ring::new(self.memory, second, self.ring_bytes);
+        let (to, from) = if self.is_first { (first, second) } else { (second, first) };
+        let receiver = if self.trusts {
+            Receiver::in_place(from, peer.clone())
         } else {
-            (Sender::new(to_worker, peer.clone()), Receiver::in_place(to_executor, peer))
-        }
+            Receiver::copying(from, peer.clone())
+        };
+        (Sender::new(to, peer), receiver)
     }
 }
 

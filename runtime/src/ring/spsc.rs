@@ -152,6 +152,20 @@ impl Sender {
         Ok(self.head_seen == self.tail)
     }
 
+    /// Bytes ever written, for [`Self::is_taken`].
+    pub fn written(&self) -> u64 {
+        self.tail
+    }
+
+    /// Whether the peer has taken what had been written when there were so many bytes.
+    ///
+    /// # Errors
+    /// [`Corrupt`] is final.
+    pub fn is_taken(&mut self, written: u64) -> Result<bool, Corrupt> {
+        self.refresh()?;
+        Ok(self.head_seen >= written)
+    }
+
     /// Free bytes of the data area; a frame needs its size rounded up to 16, and 16 more.
     ///
     /// # Errors

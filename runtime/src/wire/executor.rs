@@ -14,7 +14,7 @@
 
 use rdist_scheduler::id::{ActorId, ExecutorId, GroupId, JobId, ObjectId, TaskId, WorkerId};
 use rdist_scheduler::message::CancelMode;
-use rdist_scheduler::outcome::{Outcome, TaskError};
+use rdist_scheduler::outcome::{Death, Outcome, TaskError};
 use rdist_scheduler::spec::{Reference, TaskSpec};
 use rkyv::{Archive, Deserialize, Serialize};
 
@@ -160,6 +160,42 @@ pub enum FromExecutor {
         /// References inside it.
         contains: Vec<Reference>,
     },
+    /// An object that has failed, and of which the worker knows nothing, is passed on.
+    PutFailed {
+        /// The object.
+        object: ObjectId,
+        /// Why.
+        error: TaskError,
+    },
+    /// Wants to call an actor directly (see [`direct`](super::direct)); answered by `Route`.
+    RouteWanted(ActorId),
+    /// The object of a direct call without an answer is passed on.
+    Promised {
+        /// The call.
+        spec: TaskSpec,
+        /// It was lost with that end of its actor.
+        lost: Option<Death>,
+    },
+    /// The answer to a promised call.
+    Answered {
+        /// The call.
+        task: TaskId,
+        /// How it ended.
+        outcome: Outcome,
+        /// The returned values.
+        values: Vec<Value>,
+    },
+    /// A direct call made a value here that does not go through a ring.
+    Made {
+        /// Who made the call.
+        caller: ExecutorId,
+        /// The object.
+        object: ObjectId,
+        /// The value.
+        value: Value,
+        /// References inside it.
+        contains: Vec<Reference>,
+    },
     /// Waits for an object.
     Wanted(Reference),
     /// Got hold of a reference that was inside an argument or a value.
@@ -285,6 +321,33 @@ pub enum ToExecutor {
         /// What became of it.
         answer: Detached,
     },
+    /// Direct calls of that executor which name this number come after all messages before this
+    /// one. The first one of a caller comes with `Link` over the socket.
+    Fence {
+        /// Counts up.
+        number: u64,
+        /// The caller.
+        caller: ExecutorId,
+    },
+    /// Answer to `RouteWanted`.
+    Route {
+        /// The actor.
+        actor: ActorId,
+        /// Where it lives, and the number of the fence there; `None`: not now. The first one to
+        /// an executor comes with `Link` over the socket.
+        granted: Option<(ExecutorId, u64)>,
+    },
+    /// The actor cannot be called directly any longer; calls without an answer are lost.
+    RouteEnded {
+        /// The actor.
+        actor: ActorId,
+        /// How its life ended.
+        death: Death,
+    },
+    /// The executor has ended, and with it its rings.
+    LinkEnded(ExecutorId),
+    /// A direct call has made this object, which this executor is counted to refer to.
+    Made(ObjectId),
     /// Blocks of this executor's segments that nobody needs any longer: use them again.
     Reclaim(Vec<Block>),
     /// The store has no room: give up what is not in use. Answered by `MemoryGiven`.
@@ -319,6 +382,15 @@ pub enum SocketMessage {
         len: u64,
         /// Whether this executor may write.
         writable: bool,
+    },
+    /// Rings with another executor. Attached: their segment, the other's bell.
+    Link {
+        /// The other.
+        peer: ExecutorId,
+        /// Whether this executor makes the calls, or answers them.
+        is_caller: bool,
+        /// Bytes of each ring's data area.
+        ring_bytes: u64,
     },
     /// No segment can be had for a `SegmentWanted`.
     SegmentRefused {

@@ -2,6 +2,7 @@
 
 pub mod client;
 pub mod cluster;
+pub mod direct;
 pub mod executor;
 pub mod files;
 pub mod join;

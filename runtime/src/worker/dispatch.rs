@@ -7,6 +7,7 @@
 //! network thread or the core's next timeout wakes it.
 
 mod actions;
+mod links;
 mod messages;
 mod notes;
 mod readers;
@@ -34,6 +35,7 @@ use crate::ring::{Bell, Spin};
 use crate::store::{Arena, Table};
 use crate::wire::cluster::JobInfo;
 use crate::wire::executor::Block;
+use links::Links;
 use readers::Readers;
 use room::Room;
 use usage::Reported;
@@ -53,6 +55,7 @@ pub(super) struct Dispatch {
     /// Function names that executors told, for people.
     functions: Functions,
     launches: Launches,
+    links: Links,
     readers: Readers,
     room: Room,
     reported: Reported,
@@ -113,6 +116,7 @@ impl Dispatch {
             jobs: HashMap::new(),
             functions: HashMap::new(),
             launches: Launches::default(),
+            links: Links::default(),
             readers: Readers::default(),
             room,
             reported: Reported::default(),

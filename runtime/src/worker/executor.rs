@@ -10,6 +10,7 @@ use rkyv::util::AlignedVec;
 
 use crate::ring::{Bell, DEFAULT_RING_BYTES, Receiver, RingError, RingPair, Sender};
 use crate::store::{Arena, Grant, LocalSocket, SocketError};
+use crate::wire::direct::DIRECT_RING_BYTES;
 use crate::wire::encode;
 use crate::wire::executor::{Block, SocketMessage, ToExecutor, Value};
 
@@ -39,6 +40,8 @@ pub(super) struct Executor {
     pub stopping: bool,
     sender: Sender,
     pub receiver: Receiver,
+    /// What wakes it.
+    bell: Arc<Bell>,
     socket: LocalSocket,
     /// Segments that it can map.
     announced: HashSet<u32>,
@@ -61,7 +64,7 @@ impl Executor {
         let ring_bytes = DEFAULT_RING_BYTES as u64;
         let welcome = SocketMessage::Welcome { executor: id, worker, job, ring_bytes };
         socket.send(&welcome, &[memory.as_fd(), worker_bell.as_fd(), bell.as_fd()])?;
-        let (sender, receiver) = rings.split(bell);
+        let (sender, receiver) = rings.split(bell.clone());
         let executor = Self {
             id,
             job,
@@ -71,6 +74,7 @@ impl Executor {
             stopping: false,
             sender,
             receiver,
+            bell,
             socket,
             announced: HashSet::new(),
             waiting: VecDeque::new(),
@@ -137,6 +141,24 @@ impl Executor {
             Err(reason) => self.tell(&SocketMessage::SegmentRefused { reason }, &[]),
         };
         self.blame(sent);
+    }
+
+    /// Gives it its end of rings with another executor, whose bell is `bell`.
+    pub(super) fn link(
+        &mut self,
+        (peer, bell): (ExecutorId, &Bell),
+        is_caller: bool,
+        memory: BorrowedFd<'_>,
+    ) {
+        let ring_bytes = DIRECT_RING_BYTES as u64;
+        let message = SocketMessage::Link { peer, is_caller, ring_bytes };
+        let sent = self.tell(&message, &[memory, bell.as_fd()]);
+        self.blame(sent);
+    }
+
+    /// What wakes it.
+    pub(super) fn bell(&self) -> Arc<Bell> {
+        self.bell.clone()
     }
 
     /// The worker must not wait for an executor: one that leaves its socket unread until it is

@@ -291,6 +291,13 @@ impl FakeWorker {
                 self.send(by, &ToExecutor::ActorFound { request, actor });
             }
             FromExecutor::Detach(_) => panic!("no program here detaches an actor"),
+            FromExecutor::RouteWanted(actor) => {
+                self.send(by, &ToExecutor::Route { actor, granted: None });
+            }
+            FromExecutor::PutFailed { .. }
+            | FromExecutor::Promised { .. }
+            | FromExecutor::Answered { .. }
+            | FromExecutor::Made { .. } => panic!("no call is direct"),
             FromExecutor::RemoveGroup { .. } => panic!("no program here reserves groups"),
             FromExecutor::SegmentWanted { len: 0 } => {}
             FromExecutor::SegmentWanted { len } => self.grant(by, len),

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use crate::id::{ActorId, ExecutorId, JobId, ObjectId, TaskId, WorkerId};
 use crate::message::{PeerMessage, ToHead};
-use crate::outcome::TaskError;
+use crate::outcome::{Death, TaskError};
 use crate::resource::Resources;
 use crate::spec::TaskSpec;
 
@@ -117,6 +117,25 @@ pub enum LocalAction {
         executor: ExecutorId,
         /// The actor.
         actor: ActorId,
+    },
+    /// Answer to `RouteWanted`. Calls that were given to the actor's executor by now come before
+    /// direct ones.
+    Route {
+        /// Who asked.
+        caller: ExecutorId,
+        /// The actor.
+        actor: ActorId,
+        /// Where it lives; `None`: it cannot be called directly now.
+        executor: Option<ExecutorId>,
+    },
+    /// Direct calls that have no answer are lost.
+    RouteEnded {
+        /// Who was granted the route.
+        caller: ExecutorId,
+        /// The actor.
+        actor: ActorId,
+        /// How its life ended.
+        death: Death,
     },
     /// Answer to a look-up by name.
     ActorFound {

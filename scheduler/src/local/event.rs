@@ -5,7 +5,7 @@ use std::sync::Arc;
 use crate::checkpoint::EndedCall;
 use crate::id::{ActorId, ExecutorId, GroupId, JobId, ObjectId, TaskId, WorkerId};
 use crate::message::{CancelMode, FromHead, PeerMessage};
-use crate::outcome::{Death, Outcome, Returned};
+use crate::outcome::{Death, Outcome, Returned, TaskError};
 use crate::spec::{Reference, TaskSpec};
 
 /// What happened on this worker, or was said to it.
@@ -96,6 +96,51 @@ pub enum LocalEvent {
         inline: bool,
         /// References inside the value.
         contains: Vec<Reference>,
+    },
+    /// `by` has an object that has failed, and passes it on.
+    PutFailed {
+        /// The process.
+        by: ExecutorId,
+        /// The object.
+        object: ObjectId,
+        /// Why.
+        error: TaskError,
+    },
+    /// `by` wants to call an actor without passing through here (see `local::direct`).
+    RouteWanted {
+        /// The process.
+        by: ExecutorId,
+        /// The actor.
+        actor: ActorId,
+    },
+    /// `by` passes on the object of a direct call that has no answer yet.
+    Promised {
+        /// The process.
+        by: ExecutorId,
+        /// The call.
+        spec: Arc<TaskSpec>,
+        /// It was lost with that end of its actor.
+        lost: Option<Death>,
+    },
+    /// A promised call was answered, to `by`; its value is in the runtime's table.
+    Answered {
+        /// The process.
+        by: ExecutorId,
+        /// The call.
+        task: TaskId,
+        /// How.
+        outcome: Outcome,
+    },
+    /// A direct call made a value that `caller` is to refer to; it is in the runtime's table.
+    Made {
+        /// Where the call ran.
+        executor: ExecutorId,
+        /// Who made the call.
+        caller: ExecutorId,
+        /// The object.
+        object: ObjectId,
+        /// The value.
+        value: Returned,
     },
     /// `by`, which refers to the object, waits for it to be readable here.
     Wanted {

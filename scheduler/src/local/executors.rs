@@ -196,6 +196,7 @@ impl LocalCore {
         for actor in actors {
             self.hosted_lost(actor, &death);
         }
+        self.caller_died(executor, &death);
         // Notes of tasks that never got to run there.
         for (key, stamp) in process.waiting {
             if self.tasks.current(key, stamp).is_some() {

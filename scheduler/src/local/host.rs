@@ -31,6 +31,7 @@ impl LocalCore {
             blocked: 0,
             mailboxes: FastMap::default(),
             unkept: Unkept::default(),
+            routes: Vec::new(),
         };
         let spec = Arc::clone(&entry.spec);
         self.stop_running(key);
@@ -118,6 +119,7 @@ impl LocalCore {
     pub(super) fn hosted_lost(&mut self, actor: ActorId, death: &Death) {
         let Some(hosted) = self.hosted.remove(&actor) else { return };
         let (owner, life) = (hosted.owner, hosted.life);
+        self.end_routes(actor, &hosted, death);
         self.life_over(actor, &hosted);
         if owner == self.me {
             self.actor_lost(actor, life, death.clone());
@@ -141,6 +143,7 @@ impl LocalCore {
                     if of == actor)
             }));
         }
+        self.end_routes(actor, &hosted, &death);
         self.life_over(actor, &hosted);
         if hosted.shared {
             self.act(LocalAction::DropActor { executor, actor });

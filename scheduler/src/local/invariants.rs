@@ -231,6 +231,7 @@ impl LocalCore {
     }
 
     fn check_actors(&self) {
+        self.check_routes();
         for (actor, hosted) in &self.hosted {
             let process = &self.executors[&hosted.executor];
             assert!(process.actors.contains(actor), "AC-1: {actor:?} is listed where it lives");

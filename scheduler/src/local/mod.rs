@@ -24,6 +24,7 @@
 //! | `recover` | lost copies, lost workers, lineage |
 //! | `groups`, `group_tasks` | placement groups: leading them, and using them |
 //! | `bundles` | bundles of placement groups that are reserved here |
+//! | `direct` | calls that do not pass through here |
 //! | `actors`, `calls` | supervision and calls; `host`: actors that live here |
 //! | `checkpoint` | actors that save their state, whose calls count once |
 //! | `head` | spilling, load, names, a head that comes and goes |
@@ -40,6 +41,7 @@ mod bundles;
 mod calls;
 mod cancel;
 mod checkpoint;
+mod direct;
 mod dispatch;
 mod evacuation;
 mod event;
@@ -280,6 +282,13 @@ impl LocalCore {
                 self.credit_wanted(executor, task, wanted);
             }
             LocalEvent::Consumed { task, owner, count } => self.consumed(task, owner, count),
+            LocalEvent::RouteWanted { by, actor } => self.route_wanted(by, actor),
+            LocalEvent::Promised { by, spec, lost } => self.promised(by, spec, lost),
+            LocalEvent::Answered { by, task, outcome } => self.answered(by, task, outcome),
+            LocalEvent::Made { executor, caller, object, value } => {
+                self.made(executor, caller, object, value);
+            }
+            LocalEvent::PutFailed { by, object, error } => self.put_failed(by, object, error),
             LocalEvent::Wanted { by, reference } => self.wanted(by, reference),
             LocalEvent::Retained { by, reference } => self.retained(by, reference),
             LocalEvent::Released { by, object } => self.released(by, object),

@@ -77,6 +77,9 @@ impl LocalCore {
         let entry = &mut self.tasks[key];
         entry.attempt += 1;
         entry.assigned = false;
+        if let Some(extra) = &mut entry.extra {
+            extra.promised = false;
+        }
         self.leave_bundle(key);
         if pause.is_zero() {
             self.begin(key);

@@ -34,7 +34,7 @@ impl LocalCore {
     }
 
     /// Whether a repeated submit finds everything that it would make.
-    fn results_exist(&self, spec: &TaskSpec) -> bool {
+    pub(super) fn results_exist(&self, spec: &TaskSpec) -> bool {
         if let TaskKind::ActorCreate(_) = spec.kind
             && let Some(entry) = self.actors.get(&crate::id::ActorId(spec.id))
             && entry.supervised.is_some()

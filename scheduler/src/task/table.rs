@@ -83,6 +83,8 @@ pub(crate) struct Extra {
     pub(crate) memory: u32,
     /// This try has run over its time limit, and was told to end.
     pub(crate) timed_out: bool,
+    /// Its answer goes to its submitter, who passes it on.
+    pub(crate) promised: bool,
     /// It yields, and its submitter has come again: once this try has ended, it begins anew.
     pub(crate) again: bool,
     /// How it was cancelled, where its worker has to be told again.

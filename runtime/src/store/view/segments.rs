@@ -8,6 +8,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, RwLock};
 
+use rdist_scheduler::id::ExecutorId;
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::io::Errno;
 
@@ -41,6 +42,8 @@ pub(super) struct Inbox {
     pub(super) refused: Option<String>,
     /// Asked, and no answer yet.
     pub(super) is_asked: bool,
+    /// Rings with other executors that nobody has taken yet: the message, and its descriptors.
+    links: Vec<(SocketMessage, Vec<OwnedFd>)>,
     /// Counts reclaims.
     pub(super) reclaims: u64,
 }
@@ -75,6 +78,28 @@ impl Segments {
         // after this executor has said `Released`, which it does when no view is left.
         let view = unsafe { View::new(memory, block.offset, block.len, None) };
         view.ok_or(StoreError::BadBlock(block))
+    }
+
+    /// Rings with another executor: bytes of each, their memory, the other's bell. Waits until they
+    /// have arrived.
+    ///
+    /// # Errors
+    /// [`StoreError::Worker`] when the worker is gone.
+    pub fn take_link(
+        &self,
+        other: ExecutorId,
+        as_caller: bool,
+    ) -> Result<(u64, Vec<OwnedFd>), StoreError> {
+        self.wait(|inbox| {
+            let is_meant = |(message, _): &(SocketMessage, Vec<OwnedFd>)| {
+                matches!(message, SocketMessage::Link { peer, is_caller, .. }
+                    if *peer == other && *is_caller == as_caller)
+            };
+            let at = inbox.links.iter().position(is_meant)?;
+            let (message, fds) = inbox.links.remove(at);
+            let SocketMessage::Link { ring_bytes, .. } = message else { return None };
+            Some((ring_bytes, fds))
+        })
     }
 
     /// Takes in what has arrived, without waiting. For a loop that polls the socket anyway.
@@ -193,6 +218,7 @@ impl Segments {
                 inbox.is_asked = false;
                 inbox.refused = Some(reason);
             }
+            SocketMessage::Link { .. } => inbox.links.push((message, fds)),
             // The first message, taken long ago; a second one changes nothing.
             SocketMessage::Welcome { .. } => {}
         }

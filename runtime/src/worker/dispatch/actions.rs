@@ -59,6 +59,10 @@ impl Dispatch {
             LocalAction::DropActor { executor, actor } => {
                 self.send(executor, &ToExecutor::DropActor(actor));
             }
+            LocalAction::Route { caller, actor, executor } => self.route(caller, actor, executor),
+            LocalAction::RouteEnded { caller, actor, death } => {
+                self.send(caller, &ToExecutor::RouteEnded { actor, death });
+            }
             LocalAction::ActorFound { executor, request, actor } => {
                 self.send(executor, &ToExecutor::ActorFound { request, actor });
             }

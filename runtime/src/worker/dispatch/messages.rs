@@ -7,7 +7,7 @@ use rdist_scheduler::checkpoint::{Applied, EndedCall};
 use rdist_scheduler::id::{ActorId, ExecutorId, ObjectId, TaskId};
 use rdist_scheduler::local::LocalEvent;
 use rdist_scheduler::outcome::{Outcome, Returned};
-use rdist_scheduler::spec::{Strategy, TaskKind, TaskSpec};
+use rdist_scheduler::spec::{Reference, Strategy, TaskKind, TaskSpec};
 
 use super::Dispatch;
 use crate::store::Stored;
@@ -15,7 +15,7 @@ use crate::wire::cluster::{Said, WorkerToHead};
 use crate::wire::decode;
 use crate::wire::executor::{
     CallEnd, FromExecutor, MAX_BODY_BYTES, MAX_DEPENDENCIES, MAX_INLINE_BYTES, MAX_RETURNS,
-    MAX_SAVED_CALLS, MAX_STATE_BYTES, Value,
+    MAX_SAVED_CALLS, MAX_STATE_BYTES, ToExecutor, Value,
 };
 use crate::worker::network::Command;
 
@@ -78,6 +78,23 @@ impl Dispatch {
                 let (size, inline) = size_of(&value);
                 self.store(by, object, value)?;
                 self.tell(LocalEvent::Put { by, object, size, inline, contains });
+            }
+            FromExecutor::PutFailed { object, error } => {
+                self.check_job(by, object)?;
+                self.tell(LocalEvent::PutFailed { by, object, error });
+            }
+            FromExecutor::RouteWanted(actor) => self.tell(LocalEvent::RouteWanted { by, actor }),
+            FromExecutor::Promised { spec, lost } => {
+                self.check_spec(by, &spec)?;
+                self.tell(LocalEvent::Promised { by, spec: Arc::new(spec), lost });
+            }
+            FromExecutor::Answered { task, outcome, values } => {
+                self.check_job(by, task.object(0))?;
+                self.store_returned(by, task, &outcome, values)?;
+                self.tell(LocalEvent::Answered { by, task, outcome });
+            }
+            FromExecutor::Made { caller, object, value, contains } => {
+                return self.made(by, caller, object, (value, contains));
             }
             FromExecutor::Wanted(reference) => self.tell(LocalEvent::Wanted { by, reference }),
             FromExecutor::Retained(reference) => self.tell(LocalEvent::Retained { by, reference }),
@@ -182,7 +199,35 @@ impl Dispatch {
         Ok(())
     }
 
+    /// A value of a direct call, for its caller, which is told that it comes.
+    fn made(
+        &mut self,
+        by: ExecutorId,
+        caller: ExecutorId,
+        object: ObjectId,
+        (value, contains): (Value, Vec<Reference>),
+    ) -> Result<(), String> {
+        self.check_job(by, object)?;
+        let job = |id| self.executors.get(&id).map(|executor| executor.job);
+        if job(caller).is_some_and(|other| Some(other) != job(by)) {
+            return Err(format!("{object} is for an executor of another job"));
+        }
+        let (size, inline) = size_of(&value);
+        self.store(by, object, value)?;
+        let value = Returned { size, inline, contains };
+        self.tell(LocalEvent::Made { executor: by, caller, object, value });
+        self.act();
+        self.send(caller, &ToExecutor::Made(object));
+        Ok(())
+    }
+
     fn submitted(&mut self, by: ExecutorId, spec: TaskSpec) -> Result<(), String> {
+        self.check_spec(by, &spec)?;
+        self.tell(LocalEvent::Submitted { by, spec: Arc::new(spec) });
+        Ok(())
+    }
+
+    fn check_spec(&self, by: ExecutorId, spec: &TaskSpec) -> Result<(), String> {
         self.check_job(by, spec.id.object(0))?;
         if spec.body.len() > MAX_BODY_BYTES {
             return Err(format!("{} has a body of {} bytes", spec.id, spec.body.len()));
@@ -197,7 +242,6 @@ impl Dispatch {
         if let Strategy::Group { group, .. } = spec.strategy {
             self.check_job(by, group.0.object(0))?;
         }
-        self.tell(LocalEvent::Submitted { by, spec: Arc::new(spec) });
         Ok(())
     }
 

@@ -44,6 +44,7 @@ impl Dispatch {
             let death = executor.death(seen);
             self.tell(LocalEvent::ExecutorDied { executor: id, death });
             self.act();
+            self.end_links(id);
             self.end_reader(id);
             self.arena.executor_died(id);
         }

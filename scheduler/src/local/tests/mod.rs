@@ -4,6 +4,7 @@
 mod actors;
 mod ahead;
 mod bench;
+mod direct;
 mod fairness;
 mod groups;
 mod head;

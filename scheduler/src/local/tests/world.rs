@@ -263,6 +263,7 @@ impl World {
                 }
             }
             LocalAction::ActorFound { .. } | LocalAction::Credit { .. } => {}
+            LocalAction::Route { .. } | LocalAction::RouteEnded { .. } => {}
             LocalAction::RunAhead { .. } | LocalAction::Recall { .. } => {
                 unreachable!("here every run takes milliseconds")
             }

@@ -179,7 +179,9 @@ impl Simulation {
                 at.usage.end((executor, actor.0));
                 self.order(worker, executor, Command::DropActor(actor));
             }
-            LocalAction::ActorFound { .. } => {}
+            LocalAction::ActorFound { .. }
+            | LocalAction::Route { .. }
+            | LocalAction::RouteEnded { .. } => {}
             LocalAction::Pull { object, size, from } => {
                 let when = self.now + self.rng.below(3 * MILLISECOND);
                 self.agenda.at(when & !1, Event::Pulled { worker, object, size, from });
