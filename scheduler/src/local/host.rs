@@ -202,6 +202,10 @@ impl LocalCore {
         self.discard_unkept(hosted);
         if hosted.owner != self.me {
             self.forget_saved(actor, hosted.owner);
+            if self.actors.get(&actor).is_some_and(|entry| entry.supervised.is_none()) {
+                // Calls made here wait for what the owner says of the next life.
+                self.past_life(actor, hosted.life);
+            }
         }
         if hosted.assigned {
             self.head.ended.push((actor.0, hosted.life));

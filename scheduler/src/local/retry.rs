@@ -19,6 +19,7 @@ use std::collections::BTreeSet;
 use super::submit::only_worker;
 use super::{LocalAction, LocalCore};
 use crate::actor::ActorState;
+use crate::id::ActorId;
 use crate::message::CancelMode;
 use crate::outcome::{Cause, Death, Outcome, TaskError};
 use crate::spec::{Backoff, TaskKind};
@@ -136,6 +137,11 @@ impl LocalCore {
     fn life_is_over(&mut self, key: TaskKey) {
         let TaskKind::ActorCall { actor, .. } = self.tasks[key].spec.kind else { return };
         let TaskState::Called { life, .. } = self.tasks[key].state else { return };
+        self.past_life(actor, life);
+    }
+
+    /// Calls are for a later life of an actor than this one.
+    pub(super) fn past_life(&mut self, actor: ActorId, life: u32) {
         if let Some(entry) = self.actors.get_mut(&actor) {
             entry.floor = entry.floor.max(life.saturating_add(1));
             if matches!(entry.place, ActorState::At { life: at, .. } if at <= life) {

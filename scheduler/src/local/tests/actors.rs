@@ -296,3 +296,31 @@ fn calls_of_an_actor_fail_when_its_job_ends_and_theirs_does_not() {
     let left = bench.core.tasks().filter(|view| view.task.job() != JOB).count();
     assert_eq!(left, 0, "the one that waited for its actor failed, too");
 }
+
+#[test]
+fn calls_of_a_lost_life_wait_for_the_owner_to_tell_of_the_next() {
+    let (mut bench, driver, pool) = Bench::with_pool(2.0);
+    let create = TaskBuilder::new(1).cpus(0.0).actor(ActorOptions::default());
+    bench.head_says(FromHead::Assigned(vec![create.assignment(0, PEER)]));
+    bench.claim_run(pool);
+    bench.finish(pool, 1, inline());
+    let finished = PeerMessage::Finished { task: task(1), attempt: 0, outcome: inline() };
+    bench.claim_send(PEER, finished);
+    bench.claim_free(1);
+    // A program here calls it too, and would try without end.
+    let call = || TaskBuilder::call(2, actor(), PEER).retries(u32::MAX);
+    let located = |worker: WorkerId, life| PeerMessage::ActorLocated {
+        actor: actor(),
+        place: ActorPlace::At { worker, life },
+    };
+    bench.submit(driver, call());
+    bench.claim_send(PEER, PeerMessage::ActorLocate { actor: actor() });
+    bench.peer_says(PEER, located(ME, 0));
+    assert_eq!(bench.claim_run(pool), (task(2), 0));
+    bench.handle(LocalEvent::ExecutorDied { executor: pool, death: killed() });
+    let lost = PeerMessage::ActorLost { actor: actor(), life: 0, death: killed() };
+    bench.claim_send(PEER, lost);
+    assert_eq!(bench.claim_head(), ToHead::Ended(vec![(task(1), 0)]));
+    bench.peer_says(PEER, located(OTHER, 1));
+    bench.claim_send(OTHER, PeerMessage::Call(call().assignment(1, ME)));
+}
