@@ -88,6 +88,8 @@ struct Way {
     /// Calls by the worker since the last question, and how many there are to be.
     calls: u32,
     ask_at: u32,
+    /// Questions so far: who waits for an answer may find the next one asked.
+    asked: u64,
     /// Results that came another way.
     unfit: u32,
     /// Where direct calls went, if there were any in this life of the actor.
@@ -135,13 +137,18 @@ impl Process {
                 }
                 State::ByWorker => {
                     at.state = State::Asked(Vec::new());
+                    at.asked += 1;
                     self.outbox.send(&FromExecutor::RouteWanted(actor));
                 }
                 State::Asked(waiting) => {
                     waiting.push(Parker::current());
+                    let asked = at.asked;
                     drop(way);
-                    let is_asked = || matches!(route.lock().state, State::Asked(_));
-                    self.wait(Why::Answer, None, || !is_asked(), || {});
+                    let is_answered = || {
+                        let way = route.lock();
+                        way.asked != asked || !matches!(way.state, State::Asked(_))
+                    };
+                    self.wait(Why::Answer, None, is_answered, || {});
                 }
                 // Since a moment ago.
                 State::Direct if fits => {}
@@ -397,7 +404,14 @@ impl Direct {
         if let Some(route) = self.routes.get(&actor) {
             return route.clone();
         }
-        let way = Way { state: State::ByWorker, calls: 0, ask_at: FIRST_ASK, unfit: 0, link: None };
+        let way = Way {
+            state: State::ByWorker,
+            calls: 0,
+            ask_at: FIRST_ASK,
+            asked: 0,
+            unfit: 0,
+            link: None,
+        };
         let route = || Route {
             actor,
             direct: RwLock::default(),
