@@ -77,6 +77,12 @@ pub(crate) enum Command {
     #[command(after_help = "Examples:\n  rdist graph workloads/mnist.toml\n  \
                             rdist graph workloads/mnist.toml --dot | dot -Tsvg > mnist.svg")]
     Graph(Graph),
+    /// Time what a workload's prediction does (read, decode, resize, normalise, predict) on a
+    /// sample, and recommend how many actors each stage is worth. Runs here; needs no cluster.
+    #[command(after_help = "Examples:\n  rdist profile workloads/herbarium.toml\n  \
+                            rdist profile workloads/herbarium_zoo.toml --set model.name=resnet34 \
+                            --cpus 16")]
+    Profile(Profile),
     /// Measure how fast calls, objects and actors are on this machine, row by row as Ray does.
     #[command(after_help = "Examples:\n  rdist bench --quick\n  \
                             rdist bench --filter 'actor calls'\n  \
@@ -464,6 +470,26 @@ pub(crate) struct Graph {
     /// Print the graph for Graphviz.
     #[arg(long)]
     pub dot: bool,
+}
+
+/// Which workload to time.
+#[derive(Debug, Args)]
+pub(crate) struct Profile {
+    /// A workload (`.toml`).
+    #[arg(value_name = "FILE")]
+    pub file: PathBuf,
+    /// Change a value of the workload, as `table.key=value`; may be repeated.
+    #[arg(long = "set", value_name = "KEY=VALUE", value_parser = units::pair)]
+    pub set: Vec<Pair>,
+    /// Folder with the job's data, as RDIST_DATA.
+    #[arg(long, value_name = "DIR")]
+    pub data: Option<PathBuf>,
+    /// Images in the sample; by default 128.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    pub images: Option<u32>,
+    /// CPUs to recommend actors for; by default those of this machine.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    pub cpus: Option<u32>,
 }
 
 #[cfg(test)]

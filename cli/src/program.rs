@@ -5,6 +5,7 @@ use std::process::{Command, Stdio};
 
 use anyhow::{Context as _, bail};
 
+use crate::arguments::Profile;
 use crate::units::Pair;
 
 /// The program that knows workload files; it links libtorch, which `rdist` never does.
@@ -102,6 +103,29 @@ pub(crate) fn plan(
         plan.env("RDIST_DATA", data);
     }
     run_quietly(&mut plan)
+}
+
+/// How long a workload's prediction takes, activity by activity, for people or as JSON.
+pub(crate) fn profile(given: &Profile, json: bool) -> anyhow::Result<String> {
+    let shown = given.file.display();
+    if !is_workload(&given.file) {
+        bail!("{shown} is no workload (.toml); a program measures itself");
+    }
+    std::fs::metadata(&given.file).with_context(|| format!("cannot read {shown}"))?;
+    let mut profile = Command::new(find()?);
+    profile.arg("profile").arg(&given.file).args(set_arguments(&given.set));
+    for (option, count) in [("--images", given.images), ("--cpus", given.cpus)] {
+        if let Some(count) = count {
+            profile.args([option, &count.to_string()]);
+        }
+    }
+    if json {
+        profile.arg("--json");
+    }
+    if let Some(data) = &given.data {
+        profile.env("RDIST_DATA", data_folder(data)?);
+    }
+    run_quietly(&mut profile)
 }
 
 fn set_arguments(set: &[Pair]) -> impl Iterator<Item = String> + '_ {

@@ -3,6 +3,7 @@
 
 use std::fmt::{self, Write};
 
+use crate::pipeline::stage::Stage;
 use crate::spec::{Spec, Strategy};
 
 /// Replicas that are drawn where their number is not known before the job runs.
@@ -72,21 +73,41 @@ pub fn graph(spec: &Spec, format: Format) -> String {
     let replicas = spec.train.replicas.unwrap_or(DRAWN_REPLICAS);
     let source = graph.add("data", "data: find and put into the object store");
     match &spec.infer.model {
-        Some(_) => inference(&mut graph, &source, replicas),
+        Some(_) => inference(&mut graph, &source, spec),
         None => training(&mut graph, &source, replicas, spec),
     }
     // Writing to a string cannot fail.
     graph.write(format).unwrap_or_default()
 }
 
-fn inference(graph: &mut Graph, source: &str, replicas: u32) {
+fn inference(graph: &mut Graph, source: &str, spec: &Spec) {
     let model = graph.add("model", "saved model");
-    let sink = graph.add("collect", "collect: accuracy and samples");
-    for replica in 1..=replicas {
-        let id = graph.add(format!("predict{replica}"), format!("replica {replica}: predict"));
-        graph.arrow(source, &id, "test images");
-        graph.arrow(&model, &id, "parameters");
-        graph.arrow(&id, &sink, "classes");
+    let is_pictures = spec.data.set.is_pictures();
+    let stages = Stage::ALL.into_iter().filter(|stage| is_pictures || *stage >= Stage::Normalise);
+    let mut before = (source.to_owned(), "test images");
+    for stage in stages {
+        let product = ["files", "pixels", "batches", "classes"][stage as usize];
+        let actors = spec.infer.pipeline.actors[stage as usize];
+        let actors = match stage {
+            Stage::Predict => actors.or(spec.train.replicas).unwrap_or(DRAWN_REPLICAS),
+            _ => actors.unwrap_or(1),
+        };
+        let mut ids = Vec::new();
+        for actor in 1..=actors {
+            let label = format!("{} actor {actor}", stage.name());
+            let id = graph.add(format!("{}{actor}", stage.name()), label);
+            if stage == Stage::Predict {
+                graph.arrow(&model, &id, "parameters");
+            }
+            graph.arrow(&before.0, &id, before.1);
+            ids.push(id);
+        }
+        let queue = match stage {
+            Stage::Predict => graph.add("collect", "collect: table, figures, samples"),
+            _ => graph.add(format!("{product}_queue"), format!("queue of {product}")),
+        };
+        ids.iter().for_each(|id| graph.arrow(id, &queue, product));
+        before = (queue, product);
     }
 }
 

@@ -6,6 +6,7 @@
 //! model     parameters and forward passes          tensor  slices as tensors; all `unsafe`
 //! train     trainer (one model, no cluster) <- replica (an actor) <- fleet (all of them)
 //!           <- strategies (who does what when) <- run (a job)
+//! pipeline  files to predictions, through pools of actors; how long each activity takes
 //! metric    what is counted              report  what people see
 //! place     files by their path          s3      those of them that are objects
 //! ```
@@ -17,6 +18,7 @@ pub mod data;
 pub mod graph;
 pub mod metric;
 pub mod model;
+pub mod pipeline;
 pub mod place;
 pub mod plan;
 pub mod report;

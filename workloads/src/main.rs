@@ -4,6 +4,7 @@
 use std::process::ExitCode;
 
 use rdist_workloads::graph::{self, Format};
+use rdist_workloads::pipeline::profile;
 use rdist_workloads::plan;
 use rdist_workloads::spec::Spec;
 use rdist_workloads::train::error::JobError;
@@ -15,6 +16,8 @@ Usage:
   rdist-workloads check FILE [--set KEY=VALUE]...          say what is wrong with a job's TOML
   rdist-workloads graph FILE [--dot] [--set KEY=VALUE]...  print its task graph (Mermaid)
   rdist-workloads plan FILE [--json] [--set KEY=VALUE]...  print what it would do
+  rdist-workloads profile FILE [--json] [--images N] [--cpus N] [--set KEY=VALUE]...
+                                                           time what prediction does
   rdist-workloads reference                                print what a TOML may say (Markdown)
   rdist-workloads run FILE [--set KEY=VALUE]...            run it
   rdist-workloads run --spec-text TEXT --spec-name FILE [--set KEY=VALUE]...
@@ -34,6 +37,9 @@ struct Command {
     overrides: Vec<String>,
     format: Format,
     json: bool,
+    /// Images that are profiled, and the CPUs that actors are recommended for.
+    images: Option<usize>,
+    cpus: Option<u32>,
 }
 
 impl Command {
@@ -41,11 +47,12 @@ impl Command {
         let usage = |text: String| JobError::Usage(text);
         let mut arguments = arguments;
         let verb = arguments.next().ok_or_else(|| usage("no command is given".to_owned()))?;
-        if !["check", "graph", "plan", "run"].contains(&verb.as_str()) {
+        if !["check", "graph", "plan", "profile", "run"].contains(&verb.as_str()) {
             return Err(usage(format!("there is no command `{verb}`")));
         }
         let (mut name, mut text, mut overrides) = (None, None, Vec::new());
         let (mut format, mut json) = (Format::Mermaid, false);
+        let (mut images, mut cpus) = (None, None);
         while let Some(argument) = arguments.next() {
             let value = |arguments: &mut dyn Iterator<Item = String>| {
                 arguments.next().ok_or_else(|| usage(format!("{argument} wants a value")))
@@ -54,7 +61,13 @@ impl Command {
                 "--set" => overrides.push(value(&mut arguments)?),
                 "--spec-text" => text = Some(value(&mut arguments)?),
                 "--spec-name" => name = Some(value(&mut arguments)?),
-                "--json" if verb == "plan" => json = true,
+                "--json" if verb == "plan" || verb == "profile" => json = true,
+                "--images" if verb == "profile" => {
+                    images = Some(count(&argument, &value(&mut arguments)?)? as usize);
+                }
+                "--cpus" if verb == "profile" => {
+                    cpus = Some(count(&argument, &value(&mut arguments)?)?);
+                }
                 "--dot" if verb == "graph" => format = Format::Dot,
                 file if !file.starts_with('-') && name.is_none() => name = Some(file.to_owned()),
                 other => return Err(usage(format!("`{other}` is not understood"))),
@@ -66,7 +79,7 @@ impl Command {
             None => std::fs::read_to_string(&name)
                 .map_err(|error| usage(format!("cannot read the job {name}: {error}")))?,
         };
-        Ok(Self { verb, name, text, overrides, format, json })
+        Ok(Self { verb, name, text, overrides, format, json, images, cpus })
     }
 
     fn spec(&self) -> Result<Spec, JobError> {
@@ -106,6 +119,7 @@ fn main() -> ExitCode {
             ExitCode::SUCCESS
         }
         Ok((spec, command)) if command.verb == "plan" => print_plan(&spec, command.json),
+        Ok((spec, command)) if command.verb == "profile" => print_profile(&spec, &command),
         Ok((spec, _)) => {
             println!("{}: a {} job, in order", spec.name, spec.train.strategy.name());
             ExitCode::SUCCESS
@@ -115,6 +129,27 @@ fn main() -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+/// A number of at least 1.
+fn count(argument: &str, value: &str) -> Result<u32, JobError> {
+    let count = value.parse::<u32>().ok().filter(|count| *count > 0);
+    let wrong = || format!("{argument} is {value:?}, expected a number of at least 1");
+    count.ok_or_else(|| JobError::Usage(wrong()))
+}
+
+fn print_profile(spec: &Spec, command: &Command) -> ExitCode {
+    let here = || std::thread::available_parallelism().map_or(1, |count| count.get() as u32);
+    let cpus = command.cpus.unwrap_or_else(here);
+    match profile::profile(spec, command.images.unwrap_or(profile::DEFAULT_IMAGES), cpus) {
+        Ok(profile) if command.json => println!("{}", profile.json()),
+        Ok(profile) => print!("{}", profile.text()),
+        Err(error) => {
+            eprintln!("error: {error}");
+            return ExitCode::FAILURE;
+        }
+    }
+    ExitCode::SUCCESS
 }
 
 fn print_plan(spec: &Spec, json: bool) -> ExitCode {

@@ -6,6 +6,7 @@ use tch::{Device, Kind, Tensor};
 
 use crate::data::Shape;
 use crate::model::Layout;
+use crate::model::ready::Ready;
 
 /// A model's parameters: one flat run of memory, seen both as a slice and as the tensors that the
 /// model computes with. Writing to the slice changes the tensors; nothing is copied.
@@ -89,6 +90,39 @@ pub fn batch(values: &[f32], shape: Shape) -> Tensor {
     Tensor::from_slice(values).view(sides).permute([0, 3, 1, 2])
 }
 
+/// Bytes as the values that are to be written there; `None` where they are not aligned for them.
+pub fn floats_mut(bytes: &mut [u8]) -> Option<&mut [f32]> {
+    // Safety: every pattern of bits is an `f32`, and every `f32` four bytes.
+    let (before, values, after) = unsafe { bytes.align_to_mut::<f32>() };
+    (before.is_empty() && after.is_empty()).then_some(values)
+}
+
+/// Scores of images that lie in `bytes` as [`batch`] takes them; the model reads them there.
+/// `None` where they are not aligned for it, or are no whole images.
+pub fn scores_in_place(model: &Ready, bytes: &[u8], shape: Shape) -> Option<Tensor> {
+    let Shape { rows, columns, channels } = shape;
+    // Safety: every pattern of bits is an `f32`.
+    let (before, values, after) = unsafe { bytes.align_to::<f32>() };
+    if !before.is_empty() || !after.is_empty() || !values.len().is_multiple_of(shape.len().max(1)) {
+        return None;
+    }
+    let count = (values.len() / shape.len().max(1)) as i64;
+    let [rows, columns, channels] = [rows, columns, channels].map(i64::from);
+    let size = [count, channels, rows, columns];
+    let strides = [rows * columns * channels, 1, columns * channels, channels];
+    // Safety: `values` holds `count` images of that size, and outlives the tensor, which ends with
+    // this function. A forward pass in a `Ready` model writes to no input.
+    let images = unsafe {
+        let data = values.as_ptr().cast::<u8>();
+        Tensor::from_blob(data, &size, &strides, Kind::Float, Device::Cpu)
+    };
+    let scores = model.forward(&images);
+    // Should a model ever hand its input on, what leaves here is a copy.
+    let start = values.as_ptr() as usize;
+    let lent = (start..start + bytes.len()).contains(&(scores.data_ptr() as usize));
+    Some(if lent { scores.copy() } else { scores })
+}
+
 /// An archived vector's values, in place.
 pub fn floats(archived: &ArchivedVec<f32_le>) -> &[f32] {
     const { assert!(cfg!(target_endian = "little"), "values would have to be swapped") };
@@ -136,6 +170,24 @@ mod tests {
         assert_eq!(images.size(), [2, 3, 2, 3]);
         // Image 1, channel 2, row 1, column 0: after an image, a row, and two channels.
         assert_eq!(images.double_value(&[1, 2, 1, 0]), f64::from(18 + 9 + 2));
+    }
+
+    #[test]
+    fn images_are_read_where_they_lie() {
+        let shape = Shape { rows: 9, columns: 7, channels: 1 };
+        let model = || Architecture::Convnet.build(&Input { shape, classes: 4, dropout: 0.0 });
+        let ready = Ready::new(model(), &model().layout().initial(2)).unwrap();
+        let mut values: Vec<f32> = (0..3 * 63).map(|value| (value % 11) as f32).collect();
+        let expected = ready.forward(&batch(&values, shape));
+        // Safety: of `values`' length in bytes, and `u8` has no invalid pattern.
+        let bytes = unsafe {
+            std::slice::from_raw_parts_mut(values.as_mut_ptr().cast::<u8>(), 4 * values.len())
+        };
+        assert_eq!(scores_in_place(&ready, bytes, shape), Some(expected));
+        assert_eq!(scores_in_place(&ready, &bytes[..4 * 62], shape), None);
+        assert_eq!(scores_in_place(&ready, &bytes[1..4 * 63 + 1], shape), None);
+        assert!(floats_mut(&mut bytes[2..10]).is_none());
+        assert_eq!(floats_mut(&mut bytes[4..12]), Some(&mut [1.0, 2.0][..]));
     }
 
     #[test]

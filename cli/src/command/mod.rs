@@ -44,6 +44,7 @@ pub(crate) fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
             };
             std::io::stdout().write_all(text.as_bytes())?;
         }
+        Command::Profile(profile) => print!("{}", program::profile(&profile, json)?),
         Command::Completions { shell } => {
             let mut script = Vec::new();
             clap_complete::generate(shell, &mut Arguments::command(), "rdist", &mut script);

@@ -4,7 +4,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use crate::cluster::{Cluster, Finished};
+use crate::cluster::{Cluster, Finished, kill, number, wait_until};
 use crate::training::{metric, rounds};
 
 /// A picture of class 0 is bright on its left, one of class 1 on its right.
@@ -113,13 +113,17 @@ fn herbarium(root: &Path) {
     let classes = b"{\"id\": 7, \"name\": \"Caf\xe9\"}, {\"id\": 8, \"name\": \"Poa\"}]}";
     let metadata = [before.as_bytes(), classes].concat();
     write(&root.join("herbarium/train/metadata.json"), &metadata);
-    let mut images = String::new();
+    herbarium_test(root, 10, |index| format!("{index}.png"));
     for index in 0..10 {
-        let comma = if index == 0 { "" } else { "," };
-        images += &format!("{comma}{{\"id\": 9{index}, \"file_name\": \"{index}.png\"}}");
         write(&root.join(format!("herbarium/test/{index}.png")), &picture(index % 2, 99 + index));
     }
-    let metadata = format!("{{\"images\": [{images}]}}");
+}
+
+/// The metadata of so many test pictures, in these files.
+fn herbarium_test(root: &Path, count: usize, file: impl Fn(usize) -> String) {
+    let image = |index| format!("{{\"id\": 9{index}, \"file_name\": \"{}\"}}", file(index));
+    let images: Vec<String> = (0..count).map(image).collect();
+    let metadata = format!("{{\"images\": [{}]}}", images.join(", "));
     write(&root.join("herbarium/test/metadata.json"), metadata.as_bytes());
 }
 
@@ -177,4 +181,132 @@ fn a_dry_run_tells_the_plan_without_a_cluster() {
     assert!(plan["replica_bytes"].as_u64() > plan["model_bytes"].as_u64());
     let missing = submit(&cluster, "breast_cancer", root.path(), &["--dry-run"]);
     missing.assert_failure("no folder breast");
+}
+
+/// The numbers of `predictions.csv`, which has every test picture once and in its order.
+fn predictions(root: &Path, count: usize) -> Vec<usize> {
+    let lines = lines(root.join("output/predictions.csv"));
+    assert_eq!((lines.len(), lines[0].as_str()), (count + 1, "Id,Predicted"));
+    let row = |(index, line): (usize, &String)| {
+        let (id, class) = line.split_once(',').unwrap();
+        assert_eq!(id, format!("9{index}"));
+        class.parse().unwrap()
+    };
+    lines[1..].iter().enumerate().map(row).collect()
+}
+
+/// Prediction from a checkpoint, through actors that are killed while they work.
+#[test]
+fn every_test_picture_is_predicted_once_though_actors_are_killed() {
+    const PICTURES: usize = 3_000;
+    let root = tempfile::tempdir().unwrap();
+    herbarium(root.path());
+    herbarium_test(root.path(), PICTURES, |index| format!("{index}.png"));
+    for index in 0..PICTURES {
+        let bytes = picture(index % 2, 99 + index);
+        // One of them is no picture.
+        let bytes = if index == 77 { b"damaged".to_vec() } else { bytes };
+        write(&root.path().join(format!("herbarium/test/{index}.png")), &bytes);
+    }
+    let cluster = Cluster::with_workers(&[]);
+    let worker = cluster.join(&["--cpus", "2"]);
+    let train = ["data.size=20", "data.limit=60", "train.epochs=2", "augment.flip=none"];
+    let train: Vec<&str> = train.iter().flat_map(|set| ["--set", *set]).collect();
+    submit(&cluster, "herbarium", root.path(), &train).assert_success();
+
+    let checkpoint = root.path().join("output/checkpoint.safetensors");
+    let model = format!("infer.model={}", checkpoint.display());
+    let infer = [model.as_str(), "infer.batch=8", "infer.block=4", "infer.queue=24"];
+    let infer: Vec<&str> = infer.iter().flat_map(|set| ["--set", *set]).collect();
+    let whole = submit(&cluster, "herbarium", root.path(), &infer);
+    whole.assert_success();
+    let expected = predictions(root.path(), PICTURES);
+    let told = whole.json_line("pipeline");
+    assert_eq!((&told["images"], &told["failed"]), (&(PICTURES - 1).into(), &1.into()), "{whole}");
+    let skipped = lines(root.path().join("output/tables/skipped.csv"));
+    assert!(skipped.iter().any(|line| line.contains("77.png,it is neither")), "{skipped:?}");
+
+    let file = Path::new(env!("CARGO_MANIFEST_DIR")).with_file_name("workloads/herbarium.toml");
+    let output = format!("output.folder={}", root.path().join("output").display());
+    let mut arguments = vec!["submit", "--json", file.to_str().unwrap()];
+    arguments.extend(["--data", root.path().to_str().unwrap(), "--set", &output]);
+    arguments.extend(&infer);
+    let job = cluster.start(&arguments);
+    let partial = root.path().join("output/predictions.csv.partial");
+    wait_until("a part of the predictions", || match fs::metadata(&partial) {
+        Ok(file) if file.len() > 4_096 => Ok(()),
+        other => Err(format!("{other:?}")),
+    });
+    // The driver's process is an executor too, and is left alone: it was the first.
+    let mut executors = cluster.executors(number(&worker, "pid"));
+    executors.sort_unstable();
+    assert!(executors.len() >= 3, "{:#?}", cluster.processes());
+    executors[1..].iter().copied().for_each(kill);
+    let finished = job.finish();
+    finished.assert_success();
+    let told = finished.json_line("pipeline");
+    // Those that prepare pictures share a process; each predictor has its own.
+    assert!(told["actors_lost"].as_u64().unwrap() >= 4, "{finished}");
+    assert_eq!((&told["images"], &told["failed"]), (&(PICTURES - 1).into(), &1.into()));
+    assert!(predictions(root.path(), PICTURES) == expected, "other predictions after losses");
+}
+
+#[test]
+fn actors_go_where_they_are_needed() {
+    let root = tempfile::tempdir().unwrap();
+    herbarium(root.path());
+    // A large picture, many times, and a small model: all wait for the decoder.
+    write(&root.path().join("herbarium/test/large.png"), &large_picture());
+    herbarium_test(root.path(), 1_000, |_| "large.png".to_owned());
+    let cluster = Cluster::with_workers(&[2]);
+    let set = ["data.size=20", "train.epochs=1", "model.name=mlp", "infer.predictors=2"];
+    let set: Vec<&str> = set.iter().flat_map(|set| ["--set", *set]).collect();
+    let finished = submit(&cluster, "herbarium", root.path(), &set);
+    finished.assert_success();
+    let moved = finished.json_line("balance");
+    assert_eq!((&moved["from"], &moved["to"]), (&"predict".into(), &"decode".into()), "{finished}");
+    assert_eq!(moved["actors"]["decode"], 2);
+    assert!(moved["why"].as_str().unwrap().contains("decode takes"), "{moved}");
+    assert_eq!(predictions(root.path(), 1_000).len(), 1_000);
+
+    let off = [&set[..], &["--set", "infer.balance=off"]].concat();
+    let finished = submit(&cluster, "herbarium", root.path(), &off);
+    finished.assert_success();
+    assert_eq!(finished.json_line("pipeline")["actors_moved"], 0);
+}
+
+/// A picture that takes milliseconds to decode.
+fn large_picture() -> Vec<u8> {
+    let side = 400_usize;
+    let pixels: Vec<u8> = (0..side * side * 3)
+        .map(|at| (at.wrapping_mul(2_654_435_761) >> 7) as u8 ^ at as u8)
+        .collect();
+    let mut bytes = Vec::new();
+    let mut encoder = png::Encoder::new(&mut bytes, side as u32, side as u32);
+    encoder.set_color(png::ColorType::Rgb);
+    encoder.set_depth(png::BitDepth::Eight);
+    encoder.write_header().unwrap().write_image_data(&pixels).unwrap();
+    bytes
+}
+
+#[test]
+fn a_profile_times_every_activity_and_recommends_actors() {
+    let root = tempfile::tempdir().unwrap();
+    herbarium(root.path());
+    let cluster = Cluster::new();
+    let file = Path::new(env!("CARGO_MANIFEST_DIR")).with_file_name("workloads/herbarium.toml");
+    let data = root.path().to_str().unwrap();
+    let profile = ["profile", file.to_str().unwrap(), "--data", data, "--images", "6"];
+    let told = cluster.run(&[&profile[..], &["--cpus", "4", "--json"]].concat());
+    told.assert_success();
+    let told = told.json_line("profile");
+    let names: Vec<_> =
+        told["timings"].as_array().unwrap().iter().map(|t| &t["activity"]).collect();
+    assert_eq!(names, ["read", "decode", "resize", "normalise", "predict", "collect"]);
+    assert_eq!((&told["images"], &told["cpus"]), (&6.into(), &4.into()));
+    assert!(told["recommended"]["predictors"].as_u64().unwrap() >= 2, "{told}");
+    let table = cluster.run(&profile);
+    table.assert_success();
+    assert!(table.stdout.iter().any(|line| line.starts_with("predictors = ")), "{table}");
+    cluster.run(&["profile", "README.md"]).assert_failure("no workload");
 }

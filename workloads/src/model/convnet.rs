@@ -36,7 +36,7 @@ pub(super) fn herbarium(builder: &mut Builder, input: &Input) -> Layer {
         let number = index + 1;
         let window = Window::square(3, stride, 1);
         layers.push(builder.conv_plain(&format!("conv{number}"), inputs, outputs, window));
-        layers.push(builder.norm(&format!("norm{number}"), outputs, EPSILON));
+        layers.push(builder.norm_behind(&format!("norm{number}"), outputs, EPSILON));
         layers.push(relu());
         if pooled {
             layers.push(max_pool(2, 2, 0, false));

@@ -12,6 +12,27 @@ pub struct Pass<'a> {
     pub leaves: &'a [Tensor],
     /// Draws what dropout drops; `None`: the model is not being trained.
     pub dropout: Option<&'a mut Random>,
+    /// What convolutions add that have taken in the batch norm behind them, by the index of their
+    /// weight; empty where none has.
+    pub folded: &'a [Option<Tensor>],
+}
+
+impl<'a> Pass<'a> {
+    fn folded(&self, weight: usize) -> Option<&'a Tensor> {
+        self.folded.get(weight)?.as_ref()
+    }
+}
+
+/// A batch norm that can become part of the convolution before it; indices of parameters.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Fold {
+    /// Of the convolution.
+    pub(super) weight: usize,
+    /// Of the convolution.
+    pub(super) bias: Option<usize>,
+    /// Weight of the norm; its bias, mean and variance come next.
+    pub(super) norm: usize,
+    pub(super) epsilon: f64,
 }
 
 /// Activations to activations.
@@ -44,12 +65,21 @@ impl Window {
 #[derive(Default)]
 pub struct Builder {
     entries: Vec<Entry>,
+    folds: Vec<Fold>,
+    /// Weight and bias of the convolution that was named last.
+    conv: Option<(usize, Option<usize>)>,
 }
 
 impl Builder {
+    /// All that was named, and what can be folded of it.
+    pub(super) fn finish(self) -> (Layout, Vec<Fold>) {
+        (Layout::of(self.entries), self.folds)
+    }
+
     /// All that was named.
+    #[cfg(test)]
     pub(super) fn layout(self) -> Layout {
-        Layout::of(self.entries)
+        self.finish().0
     }
 
     fn entry(&mut self, name: String, shape: &[usize], initial: Initial, trained: bool) -> usize {
@@ -75,15 +105,10 @@ impl Builder {
     pub fn conv_plain(&mut self, name: &str, inputs: i64, outputs: i64, window: Window) -> Layer {
         let [height, width] = window.kernel;
         let weight = self.weight(name, &[outputs, inputs, height, width].map(|side| side as usize));
+        self.conv = Some((weight, None));
         Box::new(move |x, pass| {
-            x.conv2d(
-                &pass.leaves[weight],
-                None::<&Tensor>,
-                window.stride,
-                window.padding,
-                [1, 1],
-                1,
-            )
+            let bias = pass.folded(weight);
+            x.conv2d(&pass.leaves[weight], bias, window.stride, window.padding, [1, 1], 1)
         })
     }
 
@@ -92,8 +117,9 @@ impl Builder {
         let [height, width] = window.kernel;
         let weight = self.weight(name, &[outputs, inputs, height, width].map(|side| side as usize));
         let bias = self.bias(name, outputs as usize);
+        self.conv = Some((weight, Some(bias)));
         Box::new(move |x, pass| {
-            let bias = Some(&pass.leaves[bias]);
+            let bias = Some(pass.folded(weight).unwrap_or(&pass.leaves[bias]));
             x.conv2d(&pass.leaves[weight], bias, window.stride, window.padding, [1, 1], 1)
         })
     }
@@ -114,6 +140,19 @@ impl Builder {
                 [weight, bias, mean, variance].map(|index| Some(&pass.leaves[index]));
             let training = pass.dropout.is_some();
             x.batch_norm(weight, bias, mean, variance, training, MOMENTUM, epsilon, false)
+        })
+    }
+
+    /// A batch norm whose input is the convolution that was named last and nothing else's: a model
+    /// that only predicts has it folded into that.
+    pub fn norm_behind(&mut self, name: &str, channels: i64, epsilon: f64) -> Layer {
+        let norm = self.entries.len();
+        let layer = self.norm(name, channels, epsilon);
+        let Some((weight, bias)) = self.conv.take() else { return layer };
+        self.folds.push(Fold { weight, bias, norm, epsilon });
+        Box::new(move |x, pass| match pass.folded(weight) {
+            Some(_) => x.shallow_clone(),
+            None => layer(x, pass),
         })
     }
 
@@ -211,13 +250,13 @@ mod tests {
     fn dropout_drops_its_share_and_keeps_the_mean() {
         let ones = Tensor::ones([100, 1_000], (Kind::Float, tch::Device::Cpu));
         let mut random = Random::new(&[1]);
-        let mut pass = Pass { leaves: &[], dropout: Some(&mut random) };
+        let mut pass = Pass { leaves: &[], dropout: Some(&mut random), folded: &[] };
         let dropped = dropout(0.2)(&ones, &mut pass);
         let zeros = dropped.eq(0.0).sum(None).int64_value(&[]);
         assert!((19_000..21_000).contains(&zeros), "{zeros}");
         let mean = dropped.mean(None).double_value(&[]);
         assert!((mean - 1.0).abs() < 0.02, "{mean}");
-        let mut pass = Pass { leaves: &[], dropout: None };
+        let mut pass = Pass { leaves: &[], dropout: None, folded: &[] };
         assert_eq!(dropout(0.2)(&ones, &mut pass), ones);
     }
 
@@ -233,7 +272,7 @@ mod tests {
         let run = |training: bool| -> Vec<f32> {
             let mut random = Random::new(&[1]);
             let dropout = training.then_some(&mut random);
-            let mut pass = Pass { leaves: parameters.leaves(), dropout };
+            let mut pass = Pass { leaves: parameters.leaves(), dropout, folded: &[] };
             let shown = tch::no_grad(|| norm(&images, &mut pass)).flatten(0, -1);
             Vec::try_from(&shown).unwrap()
         };

@@ -10,6 +10,7 @@ mod convnet;
 pub mod layer;
 pub mod layout;
 mod mlp;
+pub mod ready;
 pub mod weights;
 mod zoo;
 
@@ -106,7 +107,8 @@ impl Architecture {
             Self::Squeezenet => zoo::squeezenet::squeezenet(b, input),
             Self::Vgg => zoo::vgg::vgg(b, input),
         };
-        Model { layout: builder.layout(), layer }
+        let (layout, folds) = builder.finish();
+        Model { layout, layer, folds }
     }
 
     /// The share of activations that training drops where the TOML does not say.
@@ -158,6 +160,7 @@ impl Architecture {
 pub struct Model {
     layout: Layout,
     layer: Layer,
+    folds: Vec<layer::Fold>,
 }
 
 impl Model {
@@ -175,7 +178,7 @@ impl Model {
         images: &Tensor,
         dropout: Option<&mut Random>,
     ) -> Tensor {
-        (self.layer)(images, &mut Pass { leaves: parameters, dropout })
+        (self.layer)(images, &mut Pass { leaves: parameters, dropout, folded: &[] })
     }
 }
 

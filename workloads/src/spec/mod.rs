@@ -3,6 +3,7 @@
 
 mod data;
 mod document;
+mod infer;
 mod reference;
 mod train;
 
@@ -15,6 +16,7 @@ pub use reference::reference;
 pub use train::{Merging, Selection, Strategy, TrainSpec};
 
 use crate::model::Architecture;
+use crate::pipeline::Settings;
 use crate::s3::Address;
 
 /// A job.
@@ -45,6 +47,8 @@ pub struct ModelSpec {
     pub dropout: f64,
     /// `weights`: a state dict to start from.
     pub weights: Option<PathBuf>,
+    /// `compare`: models that are trained and tested too, one after the other.
+    pub compare: Vec<Architecture>,
 }
 
 /// `[output]`
@@ -71,6 +75,8 @@ pub struct InferSpec {
     pub model: Option<PathBuf>,
     /// `samples`: how many test images to show with their predicted label.
     pub samples: u64,
+    /// `batch`, `readers`, `balance`, ...: the pipeline that predicts.
+    pub pipeline: Settings,
 }
 
 const SECTIONS: [&str; 6] = ["data", "augment", "model", "train", "output", "infer"];
@@ -106,7 +112,7 @@ impl Spec {
             data,
             train: train::read(train?)?,
             output: output_section(output?)?,
-            infer: infer_section(infer?)?,
+            infer: infer::read(infer?)?,
             settings: Vec::new(),
         })
     }
@@ -125,15 +131,36 @@ fn model_section(mut section: Section<'_>, data: &DataSpec) -> Result<ModelSpec,
         let expected = format!("a model for pictures of {side} pixels, or data.size={smallest}");
         return Err(section.unfit("name", &expected));
     }
+    let mut compare = Vec::new();
+    let names = section.text("compare", "none", COMPARE)?.unwrap_or_default();
+    for name in names.split(',').map(str::trim).filter(|name| !name.is_empty()) {
+        let found = Architecture::ALL.iter().find(|(each, _)| *each == name);
+        match found {
+            Some((_, other)) if other.smallest_side() <= side || !data.set.is_pictures() => {
+                compare.push(*other);
+            }
+            Some((_, other)) => {
+                let expected = format!("data.size={} for {name}", other.smallest_side());
+                return Err(section.unfit("compare", &expected));
+            }
+            None => {
+                let names: Vec<&str> = Architecture::ALL.iter().map(|(name, _)| *name).collect();
+                let expected = format!("names of models, with commas: {}", names.join(", "));
+                return Err(section.unfit("compare", &expected));
+            }
+        }
+    }
     section.finish()?;
     let dropout = dropout.unwrap_or(architecture.default_dropout());
-    Ok(ModelSpec { architecture, dropout, weights })
+    Ok(ModelSpec { architecture, dropout, weights, compare })
 }
 
 const MODEL: &str = "What learns. The last eight are torchvision's, with its parameter names: \
     `densenet` is densenet121, `inception` inception_v3 (without the auxiliary head), \
     `squeezenet` squeezenet1_0, `vgg` vgg11_bn.";
 const DROPOUT: &str = "Share of activations that training drops.";
+const COMPARE: &str = "More models, with commas between their names: each is trained and tested \
+    after `name`, in a folder of its own below `output.folder`, and a table compares them.";
 const WEIGHTS: &str = "A state dict to start from: safetensors, or PyTorch's `.pt` or `.ot` as \
     far as libtorch reads it. A last layer for another number of classes is left out.";
 
@@ -175,19 +202,6 @@ const UPLOAD: &str = "Copies the model to `s3://bucket/key` in the end; a task o
 const EVERY: &str = "Epochs between two checkpoints.";
 const STEPS: &str = "Steps of each replica between two checkpoints within an epoch.";
 const KEEP: &str = "How many older checkpoints to keep beside the newest one.";
-
-fn infer_section(mut section: Section<'_>) -> Result<InferSpec, SpecError> {
-    let spec = InferSpec {
-        model: section.text("model", "none", INFER_MODEL)?.map(PathBuf::from),
-        samples: section.integer("samples", 0..=100, 6, SAMPLES)?,
-    };
-    section.finish()?;
-    Ok(spec)
-}
-
-const INFER_MODEL: &str = "Predict the test images with this saved model (a file, or \
-    `s3://bucket/key`) instead of training one.";
-const SAMPLES: &str = "How many test images to show with their predicted label.";
 
 #[cfg(test)]
 mod tests {

@@ -63,6 +63,17 @@ pub enum JobError {
         /// What became of the last one.
         last: String,
     },
+    /// A picture that the pipeline cannot get through.
+    #[error(
+        "image {row} of the table was tried again and again, and each time an actor was lost with \
+         it, the last one because {last}; data.limit or another table leaves it out"
+    )]
+    Image {
+        /// Which one, from 1.
+        row: u64,
+        /// What happened last.
+        last: String,
+    },
     /// `allreduce` broke its promise.
     #[error(
         "replicas differ after epoch {epoch} (digests {digests:x?}); this is a fault of the \
@@ -80,6 +91,13 @@ pub enum JobError {
     /// An argument of the program.
     #[error("{0}; `rdist-workloads --help` shows the forms")]
     Usage(String),
+}
+
+impl JobError {
+    /// Of the table of predictions.
+    pub(crate) fn predictions(source: std::io::Error) -> Self {
+        Self::Output { path: "predictions.csv".into(), source }
+    }
 }
 
 impl From<SpecError> for JobError {

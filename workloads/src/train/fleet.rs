@@ -11,7 +11,7 @@ use rdist::Value;
 use rdist::prelude::*;
 
 use super::error::{JobError, Loss, loss};
-use super::replica::{Part, Replica, Sets};
+use super::replica::{Replica, Sets};
 use super::spent::Spent;
 use super::trainer::Recipe;
 use crate::data::shard;
@@ -326,22 +326,19 @@ impl Fleet {
         Ok(Some(results.into_iter().flatten().collect()))
     }
 
-    /// What the model with `parameters` says of the first `count` images of a part. `None`: the
-    /// parameters are lost.
+    /// What the model with `parameters` says of the first `count` of the images that judge rounds.
+    /// `None`: the parameters are lost.
     ///
     /// # Errors
     /// Those of [`spread`](Self::spread).
     pub async fn answers(
         &mut self,
         parameters: &ObjectRef<Vec<f32>>,
-        part: Part,
         count: u64,
     ) -> Result<Option<Answers>, JobError> {
         let parts = shard::split(0..count, self.len().max(1));
         let answers = self
-            .spread(&parts, |replica, run| {
-                replica.answers(parameters, part, run.start, run.end).submit()
-            })
+            .spread(&parts, |replica, run| replica.answers(parameters, run.start, run.end).submit())
             .await?;
         Ok(answers.map(|parts| {
             let mut all = Answers::default();

@@ -7,6 +7,7 @@
 pub mod aggregate;
 mod allreduce;
 pub mod checkpoint;
+mod compare;
 pub mod error;
 mod fedavg;
 mod feed;
@@ -26,6 +27,7 @@ mod speed;
 pub mod spent;
 pub mod start;
 mod telling;
+pub mod test_set;
 pub mod trainer;
 mod upload;
 

@@ -8,8 +8,8 @@ use serde_json::{Map, Value};
 use super::error::JobError;
 use super::prepare::Prepared;
 use super::record::Record;
-use crate::data::Images;
-use crate::metric::{Answers, Confusion, Seen};
+use crate::metric::{Confusion, Seen};
+use crate::pipeline::Predicted;
 use crate::place;
 use crate::report::page::{Matrix, Page, Picture, count};
 use crate::spec::Spec;
@@ -27,7 +27,7 @@ pub(super) struct Outcome<'a> {
     pub(super) data: &'a Prepared,
     pub(super) record: &'a Record,
     /// Of the test images.
-    pub(super) answers: &'a Answers,
+    pub(super) predicted: &'a Predicted,
     pub(super) metrics: &'a Map<String, Value>,
     /// Values of the model.
     pub(super) parameters: usize,
@@ -90,7 +90,7 @@ impl Outcome<'_> {
 
     fn confusion(&self) -> Option<Matrix> {
         let classes = self.data.classes.len() as u32;
-        let seen = Seen::new(self.answers, &self.data.test.labels(), classes);
+        let seen = Seen::new(&self.predicted.answers, &self.labels(), classes);
         if seen.pairs.is_empty() || classes > MOST_CLASSES {
             return None;
         }
@@ -99,10 +99,10 @@ impl Outcome<'_> {
     }
 
     fn pictures(&self) -> Vec<(String, Vec<Picture>)> {
-        let (answers, test) = (self.answers, &self.data.test);
+        let (answers, labels) = (&self.predicted.answers, self.labels());
         let first = answers.classes.len().min(self.spec.infer.samples as usize);
         let is_wrong = |index: &usize| {
-            let label = test.label(*index);
+            let label = labels[*index];
             (label as usize) < self.data.classes.len() && answers.classes[*index] != label
         };
         let mut wrong: Vec<usize> = (0..answers.classes.len()).filter(is_wrong).collect();
@@ -117,14 +117,21 @@ impl Outcome<'_> {
         ]
     }
 
+    /// Of the images that were predicted.
+    fn labels(&self) -> Vec<u32> {
+        let all = self.data.tests.labels();
+        self.predicted.rows.iter().map(|row| all[*row as usize]).collect()
+    }
+
     fn picture(&self, index: usize) -> Picture {
+        let (row, answers) = (self.predicted.rows[index], &self.predicted.answers);
         let name = |class: u32| Some(self.data.classes.get(class as usize)?.name.clone());
         Picture {
-            pixels: self.data.test.image(index).to_vec(),
+            pixels: self.data.tests.pixels(row).unwrap_or_else(|| vec![0; self.data.shape.len()]),
             shape: self.data.shape,
-            predicted: name(self.answers.classes[index]).unwrap_or_default(),
-            label: name(self.data.test.label(index)),
-            certainty: self.answers.certainty[index],
+            predicted: name(answers.classes[index]).unwrap_or_default(),
+            label: name(self.labels()[index]),
+            certainty: answers.certainty[index],
         }
     }
 
@@ -145,7 +152,7 @@ impl Outcome<'_> {
             "{} to train on, {} to judge rounds by, {} to test with",
             count(data.train_labels.len()),
             count(data.watch_labels.len()),
-            count(data.test.count())
+            count(data.tests.len())
         );
         let about = |label: &str, value: String| (label.to_owned(), value);
         vec![

@@ -1,21 +1,18 @@
 //! What a model says of the test images: figures, samples that people can look at, and the table
 //! of answers; after a training, or with a model that was saved.
 
-use std::time::Instant;
-
 use rdist::prelude::*;
-use serde_json::{Map, json};
+use serde_json::{Map, Value, json};
 
-use super::checkpoint::Saved;
+use super::checkpoint::{Identity, Saved};
 use super::error::JobError;
-use super::fleet::{Fleet, Material};
-use super::prepare::{Prepared, prepare};
+use super::fleet::Fleet;
+use super::prepare;
 use super::record::figures;
-use super::replica::Part;
-use super::run::recipe;
-use crate::data::Images;
-use crate::data::table::Class;
+use super::test_set::TestSet;
+use crate::data::stored::Dataset;
 use crate::metric::{Answers, Confusion, Metric, Seen, accuracy};
+use crate::pipeline::{self, Collect, Duty, Predicted, Table};
 use crate::report::digits::{self, Sample};
 use crate::spec::Spec;
 
@@ -28,15 +25,14 @@ const MOST_CLASSES: u32 = 100;
 /// How often answers are asked for again after losses.
 const MAX_TRIES: u32 = 5;
 
-/// What the model with `parameters` says of a part.
+/// What the model with `parameters` says of the images that rounds are judged by.
 pub(super) async fn answers(
     fleet: &mut Fleet,
     parameters: &ObjectRef<Vec<f32>>,
-    part: Part,
     count: usize,
 ) -> Result<Answers, JobError> {
     for _ in 0..MAX_TRIES {
-        if let Some(answers) = fleet.answers(parameters, part, count as u64).await? {
+        if let Some(answers) = fleet.answers(parameters, count as u64).await? {
             return Ok(answers);
         }
     }
@@ -44,140 +40,180 @@ pub(super) async fn answers(
     Err(JobError::TooManyLosses { losses: MAX_TRIES, last })
 }
 
-/// Tells of the test: samples, figures, `predictions.csv`. Returns the figures as the job's
-/// metrics.
-pub(super) fn tell(
-    cx: &Driver,
-    spec: &Spec,
-    data: &Prepared,
-    answers: &Answers,
-) -> Result<Map<String, serde_json::Value>, JobError> {
-    show(data, answers, spec.infer.samples as usize);
-    write(spec, data, answers)?;
-    let seen = Seen::new(answers, &data.test.labels(), data.classes.len() as u32);
-    let mut metrics = Map::new();
-    if seen.pairs.is_empty() {
-        println!("the classes of the test images are not known: no figures");
-        return Ok(metrics);
+/// A test: a model, and what it is tested with.
+pub(super) struct Test<'a> {
+    pub(super) spec: &'a Spec,
+    pub(super) identity: &'a Identity,
+    pub(super) tests: &'a TestSet,
+    /// The class that pictures of no use are taken for.
+    pub(super) fallback: u32,
+}
+
+impl Test<'_> {
+    /// Predicts all test images through the pipeline, and tells of it. Returns the figures as the
+    /// job's metrics.
+    pub(super) async fn predict(
+        &self,
+        cx: &Driver,
+        parameters: ObjectRef<Vec<f32>>,
+    ) -> Result<(Map<String, Value>, Predicted), JobError> {
+        let Identity { architecture, input, normal, .. } = *self.identity;
+        let duty = Duty { architecture, input, normal, parameters };
+        let mut settings = self.spec.infer.pipeline.clone();
+        let [.., predictors] = &mut settings.actors;
+        *predictors = predictors.or(self.spec.train.replicas);
+        let (source, labels) = (self.tests.source(), self.tests.labels());
+        let collect = self.collect()?;
+        let (predicted, report) =
+            pipeline::predict(cx, duty, &source, &labels, &settings, collect).await?;
+        let mut metrics = self.tell(cx, &predicted)?;
+        metrics.insert("infer_images_per_second".to_owned(), json!(report.images_per_second()));
+        Ok((metrics, predicted))
     }
-    metrics.extend(named("test", &seen));
-    let figure = |metric: Metric| (metric.of)(&seen);
-    let shown = [accuracy::ACCURACY, crate::metric::f1::MACRO_F1, crate::metric::roc_auc::ROC_AUC];
-    let shown: Vec<String> = shown
-        .into_iter()
-        .filter_map(|metric| Some(format!("{} {:.4}", metric.name, figure(metric)?)))
-        .collect();
-    println!("test {} of {} images", shown.join(", "), seen.pairs.len());
-    if seen.classes <= MOST_CLASSES {
-        let names: Vec<&str> = data.classes.iter().map(|class| class.name.as_str()).collect();
-        let rows = Confusion::of(&seen).rows(seen.classes);
-        cx.emit(&json!({ "event": "confusion", "classes": names, "rows": rows }));
+
+    /// Tells of a test by what was said already: rounds were judged by the test images themselves.
+    pub(super) fn tell_watched(
+        &self,
+        cx: &Driver,
+        watch: &Dataset,
+        answers: &Answers,
+    ) -> Result<(Map<String, Value>, Predicted), JobError> {
+        let mut collect = self.collect()?;
+        let rows = watch.open()?.rows();
+        collect.take(&rows, answers).map_err(JobError::predictions)?;
+        for row in (0..self.tests.len() as u32).filter(|row| rows.binary_search(row).is_err()) {
+            collect.fail(row, String::new()).map_err(JobError::predictions)?;
+        }
+        let mut predicted = collect.finish().map_err(JobError::predictions)?;
+        // They were named when they were decoded.
+        predicted.failed.clear();
+        Ok((self.tell(cx, &predicted)?, predicted))
     }
-    Ok(metrics)
+
+    /// Where predictions go: pictures have a table of them.
+    fn collect(&self) -> Result<Collect, JobError> {
+        let Some(samples) = self.tests.samples() else { return Ok(Collect::new()) };
+        let ids = samples.iter().map(|sample| sample.id.clone()).collect();
+        let classes = self.identity.classes.iter().map(|class| class.id.clone()).collect();
+        let path = self.spec.output.folder.join("predictions.csv");
+        let ordered = self.spec.infer.pipeline.ordered;
+        let table = Table::create(&path, ids, classes, self.fallback, ordered);
+        let table = table.map_err(|source| JobError::Output { path, source })?;
+        Ok(Collect::into_table(table))
+    }
+
+    /// Tells of samples, figures, what was left out.
+    fn tell(&self, cx: &Driver, predicted: &Predicted) -> Result<Map<String, Value>, JobError> {
+        let Self { spec, identity, tests, .. } = self;
+        self.show(predicted, spec.infer.samples as usize);
+        if tests.samples().is_some() {
+            let path = spec.output.folder.join("predictions.csv");
+            println!("{} predictions in {}", tests.len(), path.display());
+        }
+        if !predicted.failed.is_empty() {
+            let skipped = tests.skipped(&predicted.failed);
+            prepare::name_skipped(&skipped, &spec.output.folder.join("tables"))?;
+            cx.emit(&prepare::skipped_event("test", tests.len(), &skipped));
+        }
+        let all = tests.labels();
+        let labels: Vec<u32> = predicted.rows.iter().map(|row| all[*row as usize]).collect();
+        let seen = Seen::new(&predicted.answers, &labels, identity.classes.len() as u32);
+        let mut metrics = Map::new();
+        if seen.pairs.is_empty() {
+            println!("the classes of the test images are not known: no figures");
+            return Ok(metrics);
+        }
+        metrics.extend(named("test", &seen));
+        let figure = |metric: Metric| (metric.of)(&seen);
+        let shown =
+            [accuracy::ACCURACY, crate::metric::f1::MACRO_F1, crate::metric::roc_auc::ROC_AUC];
+        let shown: Vec<String> = shown
+            .into_iter()
+            .filter_map(|metric| Some(format!("{} {:.4}", metric.name, figure(metric)?)))
+            .collect();
+        println!("test {} of {} images", shown.join(", "), seen.pairs.len());
+        if seen.classes <= MOST_CLASSES {
+            let names: Vec<&str> =
+                identity.classes.iter().map(|class| class.name.as_str()).collect();
+            let rows = Confusion::of(&seen).rows(seen.classes);
+            cx.emit(&json!({ "event": "confusion", "classes": names, "rows": rows }));
+        }
+        Ok(metrics)
+    }
+
+    /// Shows the first images with what they are taken for.
+    fn show(&self, predicted: &Predicted, most: usize) {
+        let (classes, labels) = (&self.identity.classes, self.tests.labels());
+        let name = |class: u32| classes.get(class as usize).map_or("?", |c| c.name.as_str());
+        let caption = |index: usize| {
+            let row = predicted.rows[index];
+            let (class, label) = (predicted.answers.classes[index], labels[row as usize]);
+            match classes.get(label as usize) {
+                None => format!("predicted {}", name(class)),
+                Some(_) if class == label => {
+                    format!("predicted {}, true {}", name(class), name(label))
+                }
+                Some(_) => format!("predicted {}, true {} (wrong)", name(class), name(label)),
+            }
+        };
+        let count = predicted.rows.len().min(most);
+        let shape = self.identity.input.shape;
+        if shape.channels == 1 && shape.columns <= MOST_COLUMNS {
+            let pixels = |index: usize| self.tests.pixels(predicted.rows[index]);
+            let images: Vec<(usize, Vec<u8>)> =
+                (0..count).filter_map(|index| Some((index, pixels(index)?))).collect();
+            let samples: Vec<Sample<'_>> = images
+                .iter()
+                .map(|(index, pixels)| Sample { pixels, caption: caption(*index) })
+                .collect();
+            if !samples.is_empty() {
+                print!("{}", digits::draw(&samples, shape.columns as usize, WIDTH));
+            }
+            return;
+        }
+        for (index, row) in predicted.rows.iter().enumerate().take(count) {
+            let samples = self.tests.samples().unwrap_or_default();
+            let id = samples.get(*row as usize).map_or("", |sample| sample.id.as_str());
+            let sure = 100.0 * predicted.answers.certainty[index];
+            println!("{id}: {} ({sure:.0} % sure)", caption(index));
+        }
+    }
 }
 
 /// The figures that mean something, by the name that the job's metrics have for them.
-pub(super) fn named(
-    split: &'static str,
-    seen: &Seen,
-) -> impl Iterator<Item = (String, serde_json::Value)> {
+pub(super) fn named(split: &'static str, seen: &Seen) -> impl Iterator<Item = (String, Value)> {
     figures(seen).into_iter().filter_map(move |(metric, value)| {
         Some((format!("{split}_{}", metric.name), json!(value?)))
     })
 }
 
-/// Shows the first images with what they are taken for.
-fn show(data: &Prepared, answers: &Answers, most: usize) {
-    let count = answers.classes.len().min(most);
-    let name = |class: u32| data.classes.get(class as usize).map_or("?", |c| c.name.as_str());
-    let caption = |index: usize| {
-        let (class, label) = (answers.classes[index], data.test.label(index));
-        match data.classes.get(label as usize) {
-            None => format!("predicted {}", name(class)),
-            Some(_) if class == label => format!("predicted {}, true {}", name(class), name(label)),
-            Some(_) => format!("predicted {}, true {} (wrong)", name(class), name(label)),
-        }
-    };
-    if data.shape.channels == 1 && data.shape.columns <= MOST_COLUMNS {
-        let sample =
-            |index: usize| Sample { pixels: data.test.image(index), caption: caption(index) };
-        let samples: Vec<Sample<'_>> = (0..count).map(sample).collect();
-        if !samples.is_empty() {
-            print!("{}", digits::draw(&samples, data.shape.columns as usize, WIDTH));
-        }
-        return;
-    }
-    let rows = data.test.rows();
-    for (index, row) in rows.into_iter().enumerate().take(count) {
-        let samples = data.tests.as_deref().unwrap_or_default();
-        let id = samples.get(row as usize).map_or("", |sample| sample.id.as_str());
-        println!("{id}: {} ({:.0} % sure)", caption(index), 100.0 * answers.certainty[index]);
-    }
-}
-
-/// The challenge's table: every test picture's id and the id of its class. A picture that could
-/// not be read gets the class that is most frequent in training.
-fn write(spec: &Spec, data: &Prepared, answers: &Answers) -> Result<(), JobError> {
-    let Some(tests) = &data.tests else { return Ok(()) };
-    let mut counts = vec![0_u64; data.classes.len()];
-    data.train_labels.iter().for_each(|label| counts[*label as usize] += 1);
-    let most = counts.iter().enumerate().max_by_key(|(_, count)| **count).map_or(0, |(at, _)| at);
-    let mut classes = vec![most as u32; tests.len()];
-    for (row, class) in data.test.rows().into_iter().zip(&answers.classes) {
-        classes[row as usize] = *class;
-    }
-    let id = |class: u32| data.classes.get(class as usize).map_or("", |class: &Class| &class.id);
-    let mut text = String::from("Id,Predicted\n");
-    for (sample, class) in tests.iter().zip(classes) {
-        text.push_str(&format!("{},{}\n", crate::data::table::quoted(&sample.id), id(class)));
-    }
-    let path = spec.output.folder.join("predictions.csv");
-    let written =
-        std::fs::create_dir_all(&spec.output.folder).and_then(|()| std::fs::write(&path, text));
-    written.map_err(|source| JobError::Output { path: path.clone(), source })?;
-    println!("{} predictions in {}", tests.len(), path.display());
-    Ok(())
-}
-
-/// Predicts the whole test set with a saved model, on as many replicas as there are.
+/// Predicts the whole test set with a saved model.
 pub(super) async fn predict(cx: Driver, mut spec: Spec, saved: Saved) -> Result<(), JobError> {
+    let Saved { identity, epochs, parameters, .. } = saved;
     if spec.data.set.is_pictures() {
         // Pictures can be made to what the model takes.
-        spec.data.shape = saved.identity.input.shape;
+        spec.data.shape = identity.input.shape;
     }
-    let data = prepare(&cx, &spec)?;
-    if saved.identity.input.shape != data.shape {
+    let data = prepare::evaluation(&cx, &spec)?;
+    if identity.input.shape != data.tests.shape() {
         return Err(JobError::Unfit(format!(
             "the model takes {} images, the test set has {} ones",
-            saved.identity.input.shape, data.shape
+            identity.input.shape,
+            data.tests.shape()
         )));
     }
-    if saved.identity.classes != data.classes {
+    if identity.classes != data.classes {
         return Err(JobError::Unfit(format!(
             "the model tells {} classes apart, the data has {} or other ones",
-            saved.identity.classes.len(),
+            identity.classes.len(),
             data.classes.len()
         )));
     }
-    let mut recipe = recipe(&spec, &data);
-    recipe.architecture = saved.identity.architecture;
-    recipe.input = saved.identity.input;
-    recipe.normal = saved.identity.normal;
-    let material = Material { recipe, sets: data.sets.clone() };
-    let parameters = cx.put(&saved.parameters)?;
-    let mut fleet = Fleet::assemble(cx, material, spec.train.replicas).await?;
-    let (started, tests) = (Instant::now(), data.test.count());
-    let answers = answers(&mut fleet, &parameters, Part::Test, tests).await?;
-    let rate = tests as f64 / started.elapsed().as_secs_f64().max(1e-9);
-    let mut metrics = tell(fleet.cx(), &spec, &data, &answers)?;
-    println!(
-        "that is {} of {} epochs, {rate:.0} images/s, {} replicas",
-        saved.identity,
-        saved.epochs,
-        fleet.len()
-    );
-    metrics.insert("infer_images_per_second".to_owned(), json!(rate));
-    fleet.cx().emit(&json!({ "event": "metrics", "metrics": metrics }));
-    fleet.dismiss();
+    let parameters = cx.put(&parameters)?;
+    let (tests, fallback) = (&data.tests, data.fallback);
+    let test = Test { spec: &spec, identity: &identity, tests, fallback };
+    let (metrics, _) = test.predict(&cx, parameters).await?;
+    println!("that is {identity} of {epochs} epochs");
+    cx.emit(&json!({ "event": "metrics", "metrics": metrics }));
     Ok(())
 }

@@ -5,18 +5,24 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use rdist::prelude::*;
-use serde_json::json;
+use serde_json::{Value, json};
 
+use super::checkpoint::Identity;
 use super::error::JobError;
 use super::replica::Sets;
+use super::test_set::TestSet;
 use crate::data::mnist::{self, Mnist, Places};
 use crate::data::stored::{Dataset, Stored};
 use crate::data::table::{self, Class, Sample, Skipped, Tables};
-use crate::data::{ImageSet, Shape, find, folders, herbarium};
+use crate::data::{ImageSet, Images, Shape, find, folders, herbarium};
+use crate::model::Input;
 use crate::spec::{DataSet, DataSpec, Spec};
 
 /// Pictures that could not be used are named here up to this number; the table has all.
 const NAMED: usize = 5;
+
+/// The table of pictures that could not be used.
+const SKIPPED_FILE: &str = "skipped.csv";
 
 /// A job's data.
 pub struct Prepared {
@@ -34,16 +40,19 @@ pub struct Prepared {
     pub validates: bool,
     /// Where all of it comes from.
     pub source: String,
-    /// The test images, in place.
-    pub test: Stored,
-    /// The test pictures' table; `None`: they were no files.
-    pub tests: Option<Vec<Sample>>,
+    /// To test with at the end.
+    pub tests: TestSet,
 }
 
 impl Prepared {
     /// What figures of a round's judgement are called: `val` or `test`.
     pub fn split(&self) -> &'static str {
         if self.validates { "val" } else { "test" }
+    }
+
+    /// The class that pictures of no use are taken for: the most frequent one in training.
+    pub fn fallback(&self) -> u32 {
+        most_frequent(self.train_labels.iter().copied(), self.classes.len())
     }
 
     /// How much an image's loss counts by its class, so that all classes count alike; their mean
@@ -68,6 +77,83 @@ pub fn prepare(cx: &Driver, spec: &Spec) -> Result<Prepared, JobError> {
         DataSet::Mnist | DataSet::Synthetic => digits(cx, &spec.data),
         DataSet::Folders | DataSet::Herbarium => pictures(cx, spec),
     }
+}
+
+fn most_frequent(labels: impl Iterator<Item = u32>, classes: usize) -> u32 {
+    let mut counts = vec![0_u64; classes];
+    labels.for_each(|label| counts[label as usize] += 1);
+    let most = counts.iter().enumerate().max_by_key(|(_, count)| **count);
+    most.map_or(0, |(class, _)| class as u32)
+}
+
+/// What a saved model is tested with.
+pub struct Evaluation {
+    /// To test with.
+    pub tests: TestSet,
+    /// In the order of their index.
+    pub classes: Vec<Class>,
+    /// See [`Prepared::fallback`].
+    pub fallback: u32,
+}
+
+/// Finds the test images of a job that trains nothing; pictures are not decoded yet.
+///
+/// # Errors
+/// No data, or none that can be used.
+pub fn evaluation(cx: &Driver, spec: &Spec) -> Result<Evaluation, JobError> {
+    if !spec.data.set.is_pictures() {
+        let Split { train, test, .. } = split_digits(&spec.data)?;
+        return Ok(Evaluation {
+            tests: TestSet::of_pixels(Dataset::put(cx, &test)?)?,
+            classes: digit_classes(),
+            fallback: most_frequent(train.labels.iter().copied(), mnist::CLASSES),
+        });
+    }
+    let (folder, mut tables) = tables(&spec.data)?;
+    divide(&mut tables, &spec.data)?;
+    println!("test: {} pictures from {}", tables.test.len(), folder.display());
+    let labels = tables.train.iter().filter_map(|sample| sample.label);
+    Ok(Evaluation {
+        fallback: most_frequent(labels, tables.classes.len()),
+        tests: TestSet::of_files(tables.test, spec.data.shape),
+        classes: tables.classes,
+    })
+}
+
+/// What a profile times.
+pub enum ProfileImages {
+    /// Picture files.
+    Files(Vec<Sample>),
+    /// Pixels of each image.
+    Pixels(Vec<Vec<u8>>),
+}
+
+/// At most so many of a job's test images, and what the job's model is.
+///
+/// # Errors
+/// No data, or none that can be used.
+pub fn profile_images(spec: &Spec, most: usize) -> Result<(ProfileImages, Identity), JobError> {
+    let identity = |shape: Shape, classes: Vec<Class>| Identity {
+        architecture: spec.model.architecture,
+        input: Input { shape, classes: classes.len() as i64, dropout: spec.model.dropout },
+        normal: spec.data.normal,
+        classes,
+    };
+    if !spec.data.set.is_pictures() {
+        let Split { test, .. } = split_digits(&spec.data)?;
+        let count = test.len().min(most);
+        let pixels = (0..count).map(|index| test.image(index).to_vec()).collect();
+        return Ok((ProfileImages::Pixels(pixels), identity(test.shape, digit_classes())));
+    }
+    let (_, mut tables) = tables(&spec.data)?;
+    divide(&mut tables, &spec.data)?;
+    tables.test.truncate(most);
+    Ok((ProfileImages::Files(tables.test), identity(spec.data.shape, tables.classes)))
+}
+
+fn digit_classes() -> Vec<Class> {
+    let class = |class: usize| Class { id: class.to_string(), name: class.to_string() };
+    (0..mnist::CLASSES).map(class).collect()
 }
 
 /// How much there is, before anything is decoded.
@@ -155,16 +241,14 @@ fn digits(cx: &Driver, spec: &DataSpec) -> Result<Prepared, JobError> {
     let validates = !validation.is_empty();
     let test_set = Dataset::put(cx, &test)?;
     let watch = if validates { Dataset::put(cx, &validation)? } else { test_set.clone() };
-    let class = |class: usize| Class { id: class.to_string(), name: class.to_string() };
     Ok(Prepared {
         shape: train.shape,
-        classes: (0..mnist::CLASSES).map(class).collect(),
+        classes: digit_classes(),
         watch_labels: if validates { validation.labels } else { test.labels },
         validates,
         source,
-        test: test_set.open()?,
-        tests: None,
-        sets: Sets { train: Dataset::put(cx, &train)?, watch, test: test_set },
+        tests: TestSet::of_pixels(test_set)?,
+        sets: Sets { train: Dataset::put(cx, &train)?, watch },
         train_labels: train.labels,
     })
 }
@@ -260,13 +344,11 @@ fn decoded(
         Ok((dataset, stored))
     };
     let (train, train_stored) = decode(&tables.train)?;
-    let (test, test_stored) = decode(&tables.test)?;
+    // Test pictures are decoded when their turn comes, unless they are looked at every round.
     let validates = !tables.validation.is_empty();
-    let (watch, watch_labels) = match validates {
-        true => decode(&tables.validation).map(|(set, stored)| (set, stored.labels()))?,
-        false => (test.clone(), test_stored.labels()),
-    };
-    let total = tables.train.len() + tables.validation.len() + tables.test.len();
+    let watched = if validates { &tables.validation } else { &tables.test };
+    let (watch, watch_stored) = decode(watched)?;
+    let total = tables.train.len() + watched.len();
     tell(cx, spec, total, started, &skipped, written)?;
     let train_labels = train_stored.labels();
     if train_labels.is_empty() {
@@ -274,15 +356,14 @@ fn decoded(
         return Err(JobError::Unfit(text.to_owned()));
     }
     Ok(Prepared {
-        sets: Sets { train, watch, test },
+        sets: Sets { train, watch },
         shape,
         classes: tables.classes,
         train_labels,
-        watch_labels,
+        watch_labels: watch_stored.labels(),
         validates,
         source: String::new(),
-        test: test_stored,
-        tests: Some(tables.test),
+        tests: TestSet::of_files(tables.test, shape),
     })
 }
 
@@ -301,26 +382,58 @@ fn tell(
         "decoded {total} pictures to {} in {seconds:.1} s ({rate:.0} a second)",
         spec.data.shape
     );
+    let mut event = skipped_event("train", total, skipped);
+    event["seconds"] = json!(seconds);
+    event["pictures_per_second"] = json!(rate);
+    cx.emit(&event);
+    // An older run's.
+    let old = written.join(SKIPPED_FILE);
+    match std::fs::remove_file(&old) {
+        Err(source) if source.kind() != std::io::ErrorKind::NotFound => {
+            return Err(JobError::Output { path: old, source });
+        }
+        _ => {}
+    }
+    if skipped.is_empty() {
+        return Ok(());
+    }
+    name_skipped(skipped, written)
+}
+
+/// Pictures of a part of the data that are left out, for programs.
+pub(super) fn skipped_event(part: &str, pictures: usize, skipped: &[Skipped]) -> Value {
     let named: Vec<_> = skipped
         .iter()
         .take(100)
         .map(|each| json!({ "file": each.file, "reason": each.reason }))
         .collect();
-    cx.emit(&json!({
-        "event": "data", "pictures": total, "seconds": seconds, "pictures_per_second": rate,
-        "skipped": skipped.len(), "skipped_files": named,
-    }));
-    if skipped.is_empty() {
-        return Ok(());
-    }
-    let path = written.join("skipped.csv");
+    json!({
+        "event": "data", "part": part, "pictures": pictures, "skipped": skipped.len(),
+        "skipped_files": named,
+    })
+}
+
+/// Names pictures that are left out, here and in the table of them, which is made or goes on.
+pub(super) fn name_skipped(skipped: &[Skipped], written: &Path) -> Result<(), JobError> {
+    use std::io::Write as _;
+
+    std::fs::create_dir_all(written)
+        .map_err(|source| JobError::Output { path: written.to_owned(), source })?;
+    let path = written.join(SKIPPED_FILE);
     println!("{} pictures are skipped; {} names all:", skipped.len(), path.display());
     for Skipped { file, reason } in skipped.iter().take(NAMED) {
         println!("  {file}: {reason}");
     }
-    let mut text = String::from("file,reason\n");
+    let mut text = String::new();
     for Skipped { file, reason } in skipped {
         text.push_str(&format!("{},{}\n", table::quoted(file), table::quoted(reason)));
     }
-    std::fs::write(&path, text).map_err(|source| JobError::Output { path, source })
+    let append = || {
+        let mut file = std::fs::OpenOptions::new().create(true).append(true).open(&path)?;
+        if file.metadata()?.len() == 0 {
+            file.write_all(b"file,reason\n")?;
+        }
+        file.write_all(text.as_bytes())
+    };
+    append().map_err(|source| JobError::Output { path: path.clone(), source })
 }

@@ -61,17 +61,6 @@ pub struct Sets {
     pub train: Dataset,
     /// To judge each round by.
     pub watch: Dataset,
-    /// To test with at the end.
-    pub test: Dataset,
-}
-
-/// One of the sets that answers are asked about.
-#[rdist::value]
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[allow(missing_docs, reason = "rkyv copies variants without their docs")]
-pub enum Part {
-    Watch,
-    Test,
 }
 
 /// See the module.
@@ -79,7 +68,6 @@ pub struct Replica {
     trainer: Trainer,
     train: Stored,
     watch: Stored,
-    test: Stored,
     version: u64,
     telling: Telling,
     /// Seconds spent on what is shared with others.
@@ -91,11 +79,10 @@ impl Replica {
     pub(super) fn new(number: u32, recipe: Recipe, sets: Sets) -> Result<Self, String> {
         let telling = Telling::of(number);
         tensor::use_leased_threads();
-        let [train, watch, test] =
-            [&sets.train, &sets.watch, &sets.test].map(|set| set.open().map_err(text));
+        let [train, watch] = [&sets.train, &sets.watch].map(|set| set.open().map_err(text));
         let trainer = Trainer::new(recipe);
         let (version, merge) = Default::default();
-        Ok(Self { trainer, train: train?, watch: watch?, test: test?, version, telling, merge })
+        Ok(Self { trainer, train: train?, watch: watch?, version, telling, merge })
     }
 
     /// Trains on `work`, from `parameters` and a fresh optimiser; the product is parameters.
@@ -212,20 +199,15 @@ impl Replica {
         fits.then_some(()).ok_or_else(|| "the state is of another model".to_owned())
     }
 
-    /// What the model with `parameters` says of images `from..to` of a part.
+    /// What the model with `parameters` says of images `from..to` of those that judge rounds.
     pub(super) fn answers(
         &mut self,
         parameters: View<Vec<f32>>,
-        part: Part,
         from: u64,
         to: u64,
     ) -> Result<Answers, String> {
         self.start_from(&parameters)?;
-        let images = match part {
-            Part::Watch => &self.watch,
-            Part::Test => &self.test,
-        };
-        Ok(self.trainer.answers(images, from..to))
+        Ok(self.trainer.answers(&self.watch, from..to))
     }
 }
 

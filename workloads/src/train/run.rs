@@ -10,6 +10,7 @@ use serde_json::{Map, Value, json};
 
 use super::allreduce::Allreduce;
 use super::checkpoint::{self, BEST_FILE, CHECKPOINT_FILE, Identity, MODEL_FILE, Saved};
+use super::compare;
 use super::error::JobError;
 use super::fedavg::Fedavg;
 use super::fleet::{Fleet, Material};
@@ -19,13 +20,11 @@ use super::parameter_average::ParameterAverage;
 use super::predict;
 use super::prepare::{Prepared, prepare};
 use super::record::{Record, figures};
-use super::replica::Part;
 use super::speed::Speed;
 use super::start::{self, Start};
 use super::trainer::Recipe;
 use super::upload::{self, Uploaded};
 use super::{Course, Scheme, Standing};
-use crate::data::Images;
 use crate::metric::{Answers, Seen, Tally};
 use crate::model::Input;
 use crate::report::rounds::Round;
@@ -44,6 +43,16 @@ pub async fn run(cx: Driver, spec: Spec) -> Result<(), JobError> {
         return predict::predict(cx, spec, saved).await;
     }
     upload::probe(&spec.output)?;
+    let mut table = compare::Table::default();
+    for job in compare::jobs(&spec) {
+        let metrics = train(cx.clone(), job.clone()).await?;
+        table.add(&job, metrics);
+    }
+    table.tell(&cx, &spec)
+}
+
+/// Trains and tests one model; returns the figures.
+async fn train(cx: Driver, spec: Spec) -> Result<Map<String, Value>, JobError> {
     let strategy = spec.train.strategy;
     let run = Run::start(cx, spec).await?;
     match strategy {
@@ -148,7 +157,7 @@ impl Run {
         })
     }
 
-    async fn go<S: Scheme>(mut self, scheme: impl Fn() -> S) -> Result<(), JobError> {
+    async fn go<S: Scheme>(mut self, scheme: impl Fn() -> S) -> Result<Map<String, Value>, JobError> {
         if self.standing.epochs >= self.spec.train.epochs {
             println!("nothing left to train: the checkpoint has all epochs; testing it");
         }
@@ -225,7 +234,7 @@ impl Run {
         self.total.1 += tally.images;
         let parameters = self.standing.parameters.clone();
         let count = self.data.watch_labels.len();
-        let answers = predict::answers(&mut self.fleet, &parameters, Part::Watch, count).await?;
+        let answers = predict::answers(&mut self.fleet, &parameters, count).await?;
         let classes = self.data.classes.len() as u32;
         let seen = Seen::new(&answers, &self.data.watch_labels, classes);
         self.last = Some(answers);
@@ -288,7 +297,7 @@ impl Run {
         Ok(saved.write(path)?)
     }
 
-    async fn finish(mut self) -> Result<(), JobError> {
+    async fn finish(mut self) -> Result<Map<String, Value>, JobError> {
         if self.is_enough() && self.standing.epochs < self.spec.train.epochs {
             println!(
                 "no better value for a while: training ends after {} rounds",
@@ -309,54 +318,49 @@ impl Run {
         let path = self.spec.output.folder.join(MODEL_FILE);
         self.save(&path, false)?;
         println!("model saved to {}", path.display());
-        let (mut metrics, answers) = self.test().await?;
+        let sped = self.speed.tell(&mut self.fleet).await?;
+        let watched = self.watched().await?;
         let (seconds, images) = (self.total.0.as_secs_f64(), self.total.1);
+        let Self { spec, data, fleet, record, identity, standing, .. } = self;
+        let cx = fleet.cx().clone();
+        // What follows needs their CPUs.
+        fleet.dismiss();
+        let fallback = data.fallback();
+        let test = predict::Test { spec: &spec, identity: &identity, tests: &data.tests, fallback };
+        let (mut metrics, predicted) = match data.validates {
+            true => test.predict(&cx, standing.parameters).await?,
+            false => test.tell_watched(&cx, &data.sets.watch, &watched)?,
+        };
+        if data.validates {
+            let seen = Seen::new(&watched, &data.watch_labels, data.classes.len() as u32);
+            metrics.extend(predict::named("val", &seen));
+        }
         metrics.insert("train_seconds".to_owned(), json!(seconds));
         metrics.insert("round".to_owned(), json!(selected));
         if images > 0 {
             let rate = images as f64 / seconds.max(1e-9);
             metrics.insert("train_images_per_second".to_owned(), json!(rate));
         }
-        metrics.extend(self.speed.tell(&mut self.fleet).await?);
-        let Self { spec, data, fleet, record, identity, .. } = self;
-        let (cx, test) =
-            (fleet.cx().clone(), Uploaded { from: path, recipe: recipe(&spec, &data) });
-        // What follows needs a CPU.
-        fleet.dismiss();
+        metrics.extend(sped);
         if let Some(to) = &spec.output.upload {
-            metrics.extend(test.upload(&cx, to, &data).await?);
+            let uploaded = Uploaded { from: path, recipe: recipe(&spec, &data) };
+            metrics.extend(uploaded.upload(&cx, to, &data).await?);
         }
         let parameters = identity.architecture.build(&identity.input).layout().len();
-        let (answers, metrics) = (&answers, &metrics);
-        let outcome =
-            Outcome { spec: &spec, data: &data, record: &record, answers, metrics, parameters };
+        let (spec, data, record, predicted) = (&spec, &data, &record, &predicted);
+        let outcome = Outcome { spec, data, record, predicted, metrics: &metrics, parameters };
         let report = outcome.write()?;
         println!("report in {}", report.display());
         cx.emit(&json!({ "event": "report", "path": report }));
-        cx.emit(&json!({ "event": "metrics", "metrics": metrics }));
-        Ok(())
+        Ok(metrics)
     }
 
-    /// The chosen model's figures, on the validation images and on the test images.
-    async fn test(&mut self) -> Result<(Map<String, Value>, Answers), JobError> {
-        let parameters = self.standing.parameters.clone();
-        let watched = match self.last.take() {
-            Some(answers) => answers,
-            None => {
-                let count = self.data.watch_labels.len();
-                predict::answers(&mut self.fleet, &parameters, Part::Watch, count).await?
-            }
-        };
-        if !self.data.validates {
-            let metrics = predict::tell(self.fleet.cx(), &self.spec, &self.data, &watched)?;
-            return Ok((metrics, watched));
+    /// What the chosen model says of the images that rounds are judged by.
+    async fn watched(&mut self) -> Result<Answers, JobError> {
+        if let Some(answers) = self.last.take() {
+            return Ok(answers);
         }
-        let count = self.data.test.count();
-        let tested = predict::answers(&mut self.fleet, &parameters, Part::Test, count).await?;
-        let mut metrics = predict::tell(self.fleet.cx(), &self.spec, &self.data, &tested)?;
-        let classes = self.data.classes.len() as u32;
-        let seen = Seen::new(&watched, &self.data.watch_labels, classes);
-        metrics.extend(predict::named("val", &seen));
-        Ok((metrics, tested))
+        let (parameters, count) = (self.standing.parameters.clone(), self.data.watch_labels.len());
+        predict::answers(&mut self.fleet, &parameters, count).await
     }
 }

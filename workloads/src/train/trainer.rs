@@ -368,7 +368,7 @@ impl Learner {
 }
 
 /// Classes, probabilities and losses of `n x classes` scores.
-fn answers_of(scores: &Tensor, labels: &[i64], classes: i64) -> Answers {
+pub(crate) fn answers_of(scores: &Tensor, labels: &[i64], classes: i64) -> Answers {
     let probabilities = scores.softmax(1, tch::Kind::Float);
     let (certainty, best) = probabilities.max_dim(1, false);
     let known: Vec<bool> = labels.iter().map(|label| (0..classes).contains(label)).collect();

@@ -17,7 +17,7 @@ const LAYERS: [usize; 4] = [6, 12, 24, 16];
 pub(in super::super) fn densenet(builder: &mut Builder, input: &Input) -> Layer {
     let mut layers = vec![
         builder.conv_plain("features.conv0", input.channels(), 64, Window::square(7, 2, 3)),
-        builder.norm("features.norm0", 64, EPSILON),
+        builder.norm_behind("features.norm0", 64, EPSILON),
         relu(),
         max_pool(3, 2, 1, false),
     ];
@@ -53,7 +53,7 @@ fn dense_layer(builder: &mut Builder, name: &str, inputs: i64) -> Layer {
         builder.norm(&format!("{name}.norm1"), inputs, EPSILON),
         relu(),
         builder.conv_plain(&format!("{name}.conv1"), inputs, wide, Window::square(1, 1, 0)),
-        builder.norm(&format!("{name}.norm2"), wide, EPSILON),
+        builder.norm_behind(&format!("{name}.norm2"), wide, EPSILON),
         relu(),
         builder.conv_plain(&format!("{name}.conv2"), wide, GROWTH, Window::square(3, 1, 1)),
     ]);

@@ -13,7 +13,7 @@ impl Unit<'_> {
     fn of(&mut self, name: &str, inputs: i64, outputs: i64, window: Window) -> Layer {
         chain(vec![
             self.0.conv_plain(&format!("{name}.conv"), inputs, outputs, window),
-            self.0.norm(&format!("{name}.bn"), outputs, 1e-3),
+            self.0.norm_behind(&format!("{name}.bn"), outputs, 1e-3),
             relu(),
         ])
     }

@@ -23,7 +23,7 @@ pub(in super::super) fn resnet(
 ) -> Layer {
     let mut layers = vec![
         builder.conv_plain("conv1", input.channels(), 64, Window::square(7, 2, 3)),
-        builder.norm("bn1", 64, EPSILON),
+        builder.norm_behind("bn1", 64, EPSILON),
         relu(),
         max_pool(3, 2, 1, false),
     ];
@@ -67,14 +67,14 @@ fn residual(
             *outputs,
             window,
         ));
-        layers.push(builder.norm(&format!("{name}.bn{number}"), *outputs, EPSILON));
+        layers.push(builder.norm_behind(&format!("{name}.bn{number}"), *outputs, EPSILON));
         channels = *outputs;
     }
     let shortcut = (stride != 1 || inputs != outputs).then(|| {
         let window = Window::square(1, stride, 0);
         chain(vec![
             builder.conv_plain(&format!("{name}.downsample.0"), inputs, outputs, window),
-            builder.norm(&format!("{name}.downsample.1"), outputs, EPSILON),
+            builder.norm_behind(&format!("{name}.downsample.1"), outputs, EPSILON),
         ])
     });
     let layers = chain(layers);

@@ -33,7 +33,7 @@ pub(in super::super) fn vgg(builder: &mut Builder, input: &Input) -> Layer {
         };
         let window = Window::square(3, 1, 1);
         layers.push(builder.conv(&format!("features.{index}"), inputs, outputs, window));
-        layers.push(builder.norm(&format!("features.{}", index + 1), outputs, 1e-5));
+        layers.push(builder.norm_behind(&format!("features.{}", index + 1), outputs, 1e-5));
         layers.push(relu());
         index += 3;
         inputs = outputs;
