@@ -157,7 +157,10 @@ impl Run {
         })
     }
 
-    async fn go<S: Scheme>(mut self, scheme: impl Fn() -> S) -> Result<Map<String, Value>, JobError> {
+    async fn go<S: Scheme>(
+        mut self,
+        scheme: impl Fn() -> S,
+    ) -> Result<Map<String, Value>, JobError> {
         if self.standing.epochs >= self.spec.train.epochs {
             println!("nothing left to train: the checkpoint has all epochs; testing it");
         }

@@ -64,7 +64,8 @@ impl Uploaded {
         let Self { recipe, .. } = self;
         let path = to.display().to_string();
         let tested = test_model.with().cpus(1.0);
-        let accuracy: Option<f64> = tested.submit(cx, path, recipe, &data.tests.dataset(cx)?).await?;
+        let accuracy: Option<f64> =
+            tested.submit(cx, path, recipe, &data.tests.dataset(cx)?).await?;
         let named = accuracy.map(|value| ("uploaded_test_accuracy".to_owned(), json!(value)));
         Ok(named.into_iter().collect())
     }
