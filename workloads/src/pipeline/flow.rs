@@ -17,6 +17,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
 use super::stage::{Costs, Each, Stage};
+pub use super::work::{Block, Call, Done, Failure, Made, Work};
 
 /// How much at a time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -37,109 +38,6 @@ const CALLS: usize = 2;
 const MAX_TRIES: u8 = 5;
 /// Calls by which a stage's cost is known, at least.
 const KNOWN: u32 = 2;
-
-/// Images that lie in one object, one behind the other.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Block<O> {
-    /// Which ones.
-    pub rows: Vec<u32>,
-    /// Where.
-    pub object: O,
-    /// Position of the first one in the object.
-    pub first: u32,
-    /// Of files: where each ends; else empty.
-    pub ends: Vec<u32>,
-}
-
-/// What a call is about.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Work<O> {
-    /// Read these rows' files.
-    Read(Vec<u32>),
-    /// Decode these files.
-    Decode(Block<O>),
-    /// Make these images one batch.
-    Normalise(Vec<Block<O>>),
-    /// Predict this batch.
-    Predict(Block<O>),
-}
-
-impl<O> Work<O> {
-    /// Whose work it is.
-    pub fn stage(&self) -> Stage {
-        match self {
-            Self::Read(_) => Stage::Read,
-            Self::Decode(_) => Stage::Decode,
-            Self::Normalise(_) => Stage::Normalise,
-            Self::Predict(_) => Stage::Predict,
-        }
-    }
-
-    /// Its images.
-    pub fn rows(&self) -> Vec<u32> {
-        match self {
-            Self::Read(rows) => rows.clone(),
-            Self::Decode(block) | Self::Predict(block) => block.rows.clone(),
-            Self::Normalise(blocks) => {
-                blocks.iter().flat_map(|block| block.rows.iter().copied()).collect()
-            }
-        }
-    }
-}
-
-/// A call to be made.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Call<O> {
-    /// Its number.
-    pub id: u64,
-    /// On which actor.
-    pub actor: u32,
-    /// What it is to do.
-    pub work: Work<O>,
-}
-
-/// What came of a call.
-#[derive(Debug, Clone)]
-pub struct Made<O> {
-    /// The images that it got through (all of them, in a batch); `None` behind the last stage, or
-    /// when there is none.
-    pub block: Option<Block<O>>,
-    /// Those that are no use.
-    pub failed: Vec<u32>,
-    /// How long the actor worked on it.
-    pub busy: Duration,
-}
-
-/// Why a call came to nothing.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Failure {
-    /// Its actor is gone; what it was to work on is still there.
-    Actor,
-    /// What it was to work on is gone.
-    Input,
-}
-
-/// What a stage has done.
-#[derive(Debug, Clone, Copy, Default, PartialEq)]
-pub struct Done {
-    /// Calls that ended well.
-    pub calls: u32,
-    /// Images in them.
-    pub images: u64,
-    /// Time of all its actors.
-    pub busy: Duration,
-    /// Most images that waited for it at once.
-    pub most_waiting: usize,
-    /// Seconds for an image in the latest calls.
-    recent: f64,
-}
-
-impl Done {
-    /// Seconds for an image.
-    pub fn cost(&self) -> f64 {
-        self.busy.as_secs_f64() / self.images.max(1) as f64
-    }
-}
 
 #[derive(Debug)]
 struct Actor {

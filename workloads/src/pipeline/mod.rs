@@ -16,6 +16,7 @@ pub mod flow;
 mod hand;
 pub mod profile;
 pub mod stage;
+mod work;
 
 use std::time::Duration;
 
