@@ -79,7 +79,8 @@ fn an_output_folder_that_takes_nothing_is_named_before_the_training() {
     let training = Training::of(&["output.folder=/proc/rdist/output"]);
     let finished = training.start(&cluster, &[]).finish();
     finished.assert_failure("cannot write /proc/rdist/output");
-    finished.assert_failure("output.folder names another folder");
+    finished
+        .assert_failure("output.folder, output.checkpoints and output.upload name other places");
     assert!(!finished.stdout.iter().any(|line| line.contains("\"round\"")), "{finished}");
 }
 
