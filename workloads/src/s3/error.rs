@@ -106,7 +106,8 @@ impl S3Error {
             object_store::Error::PermissionDenied { .. }
                 | object_store::Error::Unauthenticated { .. }
         );
-        if refused || says(&["SignatureDoesNotMatch", "InvalidAccessKeyId", "AccessDenied"]) {
+        let codes = ["SignatureDoesNotMatch", "InvalidAccessKeyId", "AccessDenied", "NotSignedUp"];
+        if refused || says(&codes) {
             return Self::Refused { endpoint, address, reason };
         }
         match http(error) {
