@@ -257,17 +257,18 @@ fn actors_go_where_they_are_needed() {
     herbarium(root.path());
     // A large picture, many times, and a small model: all wait for the decoder.
     write(&root.path().join("herbarium/test/large.png"), &large_picture());
-    herbarium_test(root.path(), 1_000, |_| "large.png".to_owned());
+    herbarium_test(root.path(), 3_000, |_| "large.png".to_owned());
     let cluster = Cluster::with_workers(&[2]);
     let set = ["data.size=20", "train.epochs=1", "model.name=mlp", "infer.predictors=2"];
     let set: Vec<&str> = set.iter().flat_map(|set| ["--set", *set]).collect();
     let finished = submit(&cluster, "herbarium", root.path(), &set);
     finished.assert_success();
+    // When it joins, or later.
     let moved = finished.json_line("balance");
     assert_eq!((&moved["from"], &moved["to"]), (&"predict".into(), &"decode".into()), "{finished}");
     assert_eq!(moved["actors"]["decode"], 2);
     assert!(moved["why"].as_str().unwrap().contains("decode takes"), "{moved}");
-    assert_eq!(predictions(root.path(), 1_000).len(), 1_000);
+    assert_eq!(predictions(root.path(), 3_000).len(), 3_000);
 
     let off = [&set[..], &["--set", "infer.balance=off"]].concat();
     let finished = submit(&cluster, "herbarium", root.path(), &off);

@@ -13,7 +13,7 @@ use serde_json::json;
 use super::collect::{Collect, Predicted};
 use super::flow::{Block, Call, Failure, Flow, Limits, Made, Work};
 use super::hand::{Duty, Hand, Part, Pixels, Product};
-use super::stage::{self, Stage};
+use super::stage::{self, Each, Stage};
 use super::{Report, Settings, Source};
 use crate::data::table::Sample;
 use crate::train::error::{JobError, Loss, loss};
@@ -271,15 +271,21 @@ impl Crew {
     fn join(&mut self, flow: &mut Flow<Pixels>, number: u32, place: &str) {
         let Some(member) = self.members.get_mut(&number) else { return };
         member.joined = true;
+        let reads = place == format!("{:?}", self.cx.worker_id());
+        let before = flow.sizes();
         let stage = match member.berth {
             Berth::Prepares(stage) => stage,
             Berth::Predicts if !self.settings.balance => Stage::Predict,
-            Berth::Predicts => match flow.sizes() {
+            Berth::Predicts => match before {
                 [.., 0] => Stage::Predict,
-                sizes => stage::neediest(&flow.costs(), &sizes),
+                sizes => stage::neediest(&flow.costs(), &sizes, |s| reads || s != Stage::Read),
             },
         };
-        flow.join(number, stage, place == format!("{:?}", self.cx.worker_id()));
+        flow.join(number, stage, reads);
+        if member.berth == Berth::Predicts && stage != Stage::Predict {
+            let why = format!("{}, the most of all stages", pace(flow, stage, &before));
+            self.tell_move(flow, number, (Stage::Predict, stage), &why);
+        }
         let sizes = flow.sizes();
         let is_whole = Stage::ALL.into_iter().all(|s| !flow.needs(s) || sizes[s as usize] > 0);
         if is_whole && self.started.is_none() {
@@ -336,20 +342,25 @@ impl Crew {
         let moved = stage::better(&flow.costs(), &before, |from, to| flow.may_move(from, to));
         let Some(stage::Move { from, to, rates }) = moved else { return };
         let Some(actor) = flow.reassign(from, to) else { return };
-        self.moves += 1;
-        let cost = |stage: Stage| 1e3 * flow.costs()[stage as usize].unwrap_or_default();
         let why = format!(
-            "{} takes {:.2} ms an image with {} of the actors, {} {:.2} ms with {}: {:.0} images/s \
-             at most, with the move {:.0}",
-            to.name(),
-            cost(to),
-            before[to as usize],
-            from.name(),
-            cost(from),
-            before[from as usize],
+            "{}, {}: {:.0} images/s at most, with the move {:.0}",
+            pace(flow, to, &before),
+            pace(flow, from, &before),
             rates.0,
             rates.1
         );
+        self.tell_move(flow, actor, (from, to), &why);
+    }
+
+    /// Says that an actor works for another stage from now on.
+    fn tell_move(
+        &mut self,
+        flow: &Flow<Pixels>,
+        actor: u32,
+        (from, to): (Stage, Stage),
+        why: &str,
+    ) {
+        self.moves += 1;
         println!("balance: actor {actor} goes from {} to {}: {why}", from.name(), to.name());
         let sizes = flow.sizes();
         let size = |stage: Stage| (stage.name().to_owned(), json!(sizes[stage as usize]));
@@ -374,4 +385,14 @@ impl Crew {
             let _ = member.handle.kill();
         }
     }
+}
+
+/// What a stage takes, in words.
+fn pace(flow: &Flow<Pixels>, stage: Stage, actors: &Each<u32>) -> String {
+    let cost = 1e3 * flow.costs()[stage as usize].unwrap_or_default();
+    format!(
+        "{} takes {cost:.2} ms an image with {} of the actors",
+        stage.name(),
+        actors[stage as usize]
+    )
 }

@@ -98,15 +98,19 @@ pub fn better(
     best
 }
 
-/// Where one more actor helps most: the slowest stage, or prediction while nobody knows.
-pub fn neediest(costs: &Costs, actors: &Each<u32>) -> Stage {
+/// Where one more actor helps most: the slowest stage of those where it may work, or prediction
+/// while nobody knows.
+pub fn neediest(costs: &Costs, actors: &Each<u32>, may: impl Fn(Stage) -> bool) -> Stage {
     let time = |stage: &Stage| {
         let cost = costs[*stage as usize]?;
         Some(cost / f64::from(actors[*stage as usize].max(1)))
     };
     let known = Stage::ALL.into_iter().filter_map(|stage| Some((time(&stage)?, stage)));
     let complete = known.clone().count() == Stage::ALL.len();
-    let slowest = known.max_by(|a, b| a.0.total_cmp(&b.0)).map(|(_, stage)| stage);
+    let slowest = known
+        .filter(|(_, stage)| may(*stage))
+        .max_by(|a, b| a.0.total_cmp(&b.0))
+        .map(|(_, stage)| stage);
     slowest.filter(|_| complete).unwrap_or(Stage::Predict)
 }
 
@@ -151,9 +155,13 @@ mod tests {
 
     #[test]
     fn a_new_actor_goes_to_the_slowest_stage() {
-        assert_eq!(neediest(&[None; 4], &[0; 4]), Stage::Predict);
+        let anywhere = |_| true;
+        assert_eq!(neediest(&[None; 4], &[0; 4], anywhere), Stage::Predict);
         let costs = [0.001, 0.02, 0.001, 0.01].map(Some);
-        assert_eq!(neediest(&costs, &[1, 1, 1, 1]), Stage::Decode);
-        assert_eq!(neediest(&costs, &[1, 4, 1, 1]), Stage::Predict);
+        assert_eq!(neediest(&costs, &[1, 1, 1, 1], anywhere), Stage::Decode);
+        assert_eq!(neediest(&costs, &[1, 4, 1, 1], anywhere), Stage::Predict);
+        // An actor that does not see the files helps the next slowest.
+        let reads = [Some(9.0), Some(3.0), Some(0.5), Some(1.0)];
+        assert_eq!(neediest(&reads, &[1, 1, 1, 1], |s| s != Stage::Read), Stage::Decode);
     }
 }
