@@ -215,15 +215,17 @@ pub enum PeerMessage {
         /// How.
         mode: CancelMode,
     },
-    /// Answer to a `Cancel` of a task that the sender does not have: it has ended there, which
-    /// was said before, or it has not come.
-    CancelMissed {
+    /// Answer to a `Cancel`.
+    CancelHeard {
         /// The task.
         task: TaskId,
         /// Which try.
         attempt: u32,
         /// How.
         mode: CancelMode,
+        /// Whether the sender has the task. Else it has ended there, which was said before, or it
+        /// has not come.
+        found: bool,
     },
     /// The receiver owns `task`, and the sender refers to a result of it: cancel it.
     CancelRequested {

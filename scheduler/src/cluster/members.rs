@@ -81,9 +81,7 @@ impl ClusterCore {
             if let Some(placement) = self.ledger.remove(&(task, owner, attempt)) {
                 self.refund(task.job(), &placement.request);
             }
-            if let Some(assignment) = self.anew.remove(&(task, owner)) {
-                self.enqueue(assignment);
-            }
+            self.begin_anew((task, owner));
             if owner == WorkerId::HEAD {
                 drivers.push((task.job(), attempt));
             }

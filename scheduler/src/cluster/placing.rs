@@ -45,11 +45,9 @@ impl ClusterCore {
             let given_back = newest == attempt && worker == from && from != owner;
             if given_back {
                 self.take_off((task, owner, attempt), true);
-            } else if newest > attempt {
-                return;
             } else if newest == attempt && retold {
                 return self.send_placed(owner, (task, attempt, worker));
-            } else if newest == attempt {
+            } else if newest >= attempt {
                 // Its parent ran again, after its value was used and forgotten.
                 self.anew.insert((task, owner), assignment);
                 return;
@@ -90,7 +88,17 @@ impl ClusterCore {
             return; // a driver ends with `DriverFinished`, which says how
         }
         self.take_off((task, owner, attempt), true);
-        if let Some(assignment) = self.anew.remove(&(task, owner)) {
+        self.begin_anew((task, owner));
+    }
+
+    /// A placement of a task is gone: one that waits to run anew is in line, if it was the last.
+    pub(super) fn begin_anew(&mut self, key: Key) {
+        let Some(waiting) = self.anew.get(&key) else { return };
+        let newest = self.ledger.newest(key.0, key.1);
+        if newest.is_some_and(|(newest, _)| newest >= waiting.attempt) {
+            return;
+        }
+        if let Some(assignment) = self.anew.remove(&key) {
             self.enqueue(assignment);
         }
     }

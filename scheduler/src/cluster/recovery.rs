@@ -96,8 +96,13 @@ impl ClusterCore {
         });
         let queued = self.queue.get(&waiting).is_some_and(|a| a.attempt <= attempt);
         let found = parked.or_else(|| queued.then(|| self.queue.remove(&waiting)).flatten());
-        if found.is_some_and(|assignment| assignment.attempt == attempt) {
-            self.send_placed(owner, (task, attempt, worker));
+        match found {
+            Some(assignment) if assignment.attempt == attempt => {
+                self.send_placed(owner, (task, attempt, worker));
+            }
+            // Its owner has forgotten the try that is claimed, and its parent ran again.
+            Some(assignment) => drop(self.anew.insert(waiting, assignment)),
+            None => {}
         }
     }
 

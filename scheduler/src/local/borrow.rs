@@ -81,8 +81,8 @@ impl LocalCore {
             PeerMessage::Cancel { task, attempt, mode } => {
                 self.peer_cancels(from, task, attempt, mode);
             }
-            PeerMessage::CancelMissed { task, attempt, mode } => {
-                self.cancel_missed(from, task, attempt, mode);
+            PeerMessage::CancelHeard { task, attempt, mode, found } => {
+                self.cancel_heard(from, (task, attempt), mode, found);
             }
             PeerMessage::CancelRequested { task, mode } => {
                 self.cancel_requested(task, self.me, mode);

@@ -5,12 +5,18 @@
 //! beside it runs again without being counted. A call of an actor is never ended by force: that
 //! would end the actor. Children are the tasks and calls that a running task has submitted so far;
 //! they are owned where it runs.
+//!
+//! A `Cancel` may be on its way for long, and its task may have ended, been forgotten, and been
+//! submitted again meanwhile, for a parent that runs again. So each is answered, and until it is, a
+//! task of that name begins with a try that it cannot mean ([`Unanswered`]).
 
 use core::time::Duration;
 
+use smallvec::SmallVec;
+
 use super::{LocalAction, LocalCore};
-use crate::hash::FastSet;
-use crate::id::{ExecutorId, TaskId, WorkerId};
+use crate::hash::{FastMap, FastSet};
+use crate::id::{ExecutorId, JobId, TaskId, WorkerId};
 use crate::message::{CancelMode, PeerMessage};
 use crate::outcome::{Cause, TaskError};
 use crate::spec::TaskKind;
@@ -18,6 +24,57 @@ use crate::task::{TaskKey, TaskState};
 
 /// After that time a worker that does not have a task yet is told again to cancel it.
 const TELL_AGAIN: Duration = Duration::from_millis(5);
+
+/// `Cancel`s of own tasks that other workers have not answered.
+#[derive(Debug, Default)]
+pub(super) struct Unanswered(FastMap<TaskId, SmallVec<[Told; 1]>>);
+
+#[derive(Debug)]
+struct Told {
+    worker: WorkerId,
+    attempt: u32,
+    times: u32,
+}
+
+impl Unanswered {
+    /// That worker is told to end a try.
+    fn tell(&mut self, task: TaskId, attempt: u32, worker: WorkerId) {
+        let told = self.0.entry(task).or_default();
+        match told.iter_mut().find(|told| told.worker == worker && told.attempt == attempt) {
+            Some(told) => told.times += 1,
+            None => told.push(Told { worker, attempt, times: 1 }),
+        }
+    }
+
+    /// It has answered.
+    fn answered(&mut self, task: TaskId, attempt: u32, worker: WorkerId) {
+        let Some(all) = self.0.get_mut(&task) else { return };
+        if let Some(told) = all.iter_mut().find(|t| t.worker == worker && t.attempt == attempt) {
+            told.times -= 1;
+            all.retain(|told| told.times > 0);
+            if all.is_empty() {
+                self.0.remove(&task);
+            }
+        }
+    }
+
+    /// The newest try of a task that a `Cancel` under way may end.
+    pub(super) fn newest(&self, task: TaskId) -> Option<u32> {
+        self.0.get(&task)?.iter().map(|told| told.attempt).max()
+    }
+
+    pub(super) fn forget_job(&mut self, job: JobId) {
+        self.0.retain(|task, _| task.job() != job);
+    }
+
+    /// It will answer nothing.
+    pub(super) fn forget_worker(&mut self, worker: WorkerId) {
+        self.0.retain(|_, all| {
+            all.retain(|told| told.worker != worker);
+            !all.is_empty()
+        });
+    }
+}
 
 impl LocalCore {
     /// A program here wants a task of `owner` ended.
@@ -38,25 +95,28 @@ impl LocalCore {
         attempt: u32,
         mode: CancelMode,
     ) {
-        if let Some(key) = self.tasks.find(task, from) {
-            if self.tasks[key].attempt <= attempt {
-                self.cancel(key, mode);
-            }
-            return;
+        let key = self.tasks.find(task, from);
+        // Else it comes from the head, over another link; or its end is on its way.
+        let found = key.is_some();
+        self.send(from, PeerMessage::CancelHeard { task, attempt, mode, found });
+        if let Some(key) = key.filter(|key| self.tasks[*key].attempt <= attempt) {
+            self.cancel(key, mode);
         }
-        // It comes from the head, over another link; or its end is on its way.
-        self.send(from, PeerMessage::CancelMissed { task, attempt, mode });
     }
 
-    /// A worker was to cancel a task of this one that it does not have. What ended there has been
-    /// said before; else the task is still under way, and the worker is told again.
-    pub(super) fn cancel_missed(
+    /// A worker was told to cancel a task of this one. If it did not have it, then what ended there
+    /// has been said before; else the task is still under way, and the worker is told again.
+    pub(super) fn cancel_heard(
         &mut self,
         from: WorkerId,
-        task: TaskId,
-        attempt: u32,
+        (task, attempt): (TaskId, u32),
         mode: CancelMode,
+        found: bool,
     ) {
+        self.unanswered.answered(task, attempt, from);
+        if found {
+            return;
+        }
         let Some(key) = self.tasks.find(task, self.me) else { return };
         let entry = &mut self.tasks[key];
         let is_there = matches!(entry.state,
@@ -133,6 +193,10 @@ impl LocalCore {
             TaskState::Placed { worker } | TaskState::Called { worker, .. } => {
                 entry.cancelled = true;
                 if worker != me {
+                    // A call goes over the same link, and cannot be overtaken.
+                    if !entry.is_call() {
+                        self.unanswered.tell(task, attempt, worker);
+                    }
                     self.send(worker, PeerMessage::Cancel { task, attempt, mode });
                 }
             }

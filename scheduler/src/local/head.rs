@@ -32,7 +32,7 @@ pub(super) struct HeadLink {
     /// Assigned tasks that have ended.
     pub(super) ended: Vec<(TaskId, u32)>,
     /// Own tasks that were taken back from the head, and may have been placed all the same: with
-    /// the last try, and the worker where that has ended, if it has. Kept for as long as the job,
+    /// the last try, and the worker where that has ended, or was told to, if any. Kept for as long as the job,
     /// so that what is still said about such a try is never taken for news of another one.
     unspilled: FastMap<TaskId, (u32, Option<WorkerId>)>,
     /// Drivers that have ended here, until the head ends their job.
@@ -88,7 +88,8 @@ impl LocalCore {
 
     /// The number of the first try of an own task that comes, or comes again.
     pub(super) fn first_try(&self, task: TaskId) -> u32 {
-        self.head.unspilled.get(&task).map_or(0, |(last, _)| last + 1)
+        let unspilled = self.head.unspilled.get(&task).map(|(last, _)| *last);
+        unspilled.max(self.unanswered.newest(task)).map_or(0, |last| last + 1)
     }
 
     /// Says something to the head, after what was batched before.
@@ -263,6 +264,9 @@ impl LocalCore {
             if let TaskState::Placed { worker } = self.tasks[key].state {
                 self.peer(worker).placed.remove(&id);
                 if self.tasks[key].cancelled {
+                    // Its end is still to be told, by whoever runs it.
+                    let attempt = self.tasks[key].attempt;
+                    self.head.unspilled.insert(id, (attempt, Some(worker)));
                     self.fail(key, TaskError { task: id, cause: Cause::Cancelled });
                     continue;
                 }

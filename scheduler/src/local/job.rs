@@ -48,6 +48,7 @@ impl LocalCore {
         self.superseding.retain(|(task, _), _| task.job() != job);
         self.streams.retain(|task, _| task.job() != job);
         self.head.forget_job(job);
+        self.unanswered.forget_job(job);
         self.shares.forget(job);
         self.outbox.waiting.retain(|deferred| match &deferred.what {
             What::Release(object) => object.task.job() != job,

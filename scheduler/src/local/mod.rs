@@ -92,6 +92,7 @@ pub use holders::Holder;
 pub use views::{ActorView, BundleView, GroupView, ObjectView, TaskView};
 
 use ahead::Paces;
+use cancel::Unanswered;
 use checkpoint::Checkpoints;
 use executors::Executor;
 use head::HeadLink;
@@ -165,6 +166,7 @@ pub struct LocalCore {
     streams: FastMap<TaskId, Stream>,
     /// Newer tries of other owners' tasks that wait here for the end of an older one.
     superseding: FastMap<(TaskId, WorkerId), Assignment>,
+    unanswered: Unanswered,
     executors: FastMap<ExecutorId, Executor>,
     pools: FastMap<JobId, ExecutorId>,
     /// Executors for one task at a time that have none.
@@ -239,6 +241,7 @@ impl LocalCore {
             lineage: Lineage::new(config.lineage_records),
             streams: FastMap::default(),
             superseding: FastMap::default(),
+            unanswered: Unanswered::default(),
             executors: FastMap::default(),
             pools: FastMap::default(),
             idle: FastMap::default(),

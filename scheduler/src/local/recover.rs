@@ -183,6 +183,7 @@ impl LocalCore {
         }
         self.checkpoints.forget_worker(worker);
         self.leaving.remove(&worker);
+        self.unanswered.forget_worker(worker);
         if let Some(mut peer) = self.peers.remove(&worker) {
             self.peer_died(worker, &mut peer, reason);
         }

@@ -35,7 +35,7 @@ fn a_task_that_runs_anew_is_placed_when_its_former_run_has_ended() {
 }
 
 #[test]
-fn a_newer_attempt_is_placed_before_the_older_has_ended_and_stale_ones_are_ignored() {
+fn a_newer_attempt_is_placed_before_the_older_has_ended_and_an_older_one_after_all() {
     let mut bench = Bench::with(&[1.0, 4.0]);
     bench.spill(1, vec![task(1, 0, 2.0)]);
     bench.spill(1, vec![Assignment { attempt: 1, ..task(1, 0, 2.0) }]);
@@ -45,6 +45,9 @@ fn a_newer_attempt_is_placed_before_the_older_has_ended_and_stale_ones_are_ignor
     bench.say(2, ToHead::Ended(vec![(id(0), 0), (id(0), 0), (id(9), 3)]));
     bench.nothing_more();
     assert_eq!(bench.core.workers().nth(1).unwrap().available, Resources::cpus(2.0));
+    // Its owner had forgotten the newer one when it submitted the task again.
+    bench.say(2, ToHead::Ended(vec![(id(0), 1)]));
+    assert_eq!(bench.assigned(), [(id(0), 0, 2)]);
 }
 
 #[test]

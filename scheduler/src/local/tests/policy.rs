@@ -187,7 +187,10 @@ fn a_cancellation_that_overtakes_its_task_is_said_again() {
     let mode = asked(false);
     let (task_there, attempt) = (task(3), 1);
     bench.peer_says(PEER, PeerMessage::Cancel { task: task_there, attempt, mode });
-    bench.claim_send(PEER, PeerMessage::CancelMissed { task: task_there, attempt, mode });
+    bench.claim_send(
+        PEER,
+        PeerMessage::CancelHeard { task: task_there, attempt, mode, found: false },
+    );
     // As the owner: until the task is there, or has ended there.
     bench.submit(driver, TaskBuilder::new(1).cpus(9.0));
     bench.claim_spilled();
@@ -197,14 +200,20 @@ fn a_cancellation_that_overtakes_its_task_is_said_again() {
     let cancel = PeerMessage::Cancel { task: task(1), attempt: 0, mode };
     for _ in 0..3 {
         bench.claim_send(PEER, cancel.clone());
-        bench.peer_says(PEER, PeerMessage::CancelMissed { task: task(1), attempt: 0, mode });
+        bench.peer_says(
+            PEER,
+            PeerMessage::CancelHeard { task: task(1), attempt: 0, mode, found: false },
+        );
         bench.pass_time();
     }
     bench.claim_send(PEER, cancel);
     let outcome = Outcome::Failed(TaskError { task: task(1), cause: Cause::Cancelled });
     bench.peer_says(PEER, PeerMessage::Finished { task: task(1), attempt: 0, outcome });
     assert_eq!(bench.claim_delivery(driver, 1).unwrap().cause, Cause::Cancelled);
-    bench.peer_says(PEER, PeerMessage::CancelMissed { task: task(1), attempt: 0, mode });
+    bench.peer_says(
+        PEER,
+        PeerMessage::CancelHeard { task: task(1), attempt: 0, mode, found: false },
+    );
     bench.claim_nothing();
 }
 

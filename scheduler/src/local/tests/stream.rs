@@ -222,10 +222,54 @@ fn a_program_that_comes_again_is_not_cancelled_with_the_try_before() {
     bench.submit(driver, yields(1).cpus(9.0));
     bench.claim_send(PEER, cancel);
     // It would be said again soon, had the try not ended meanwhile.
-    bench.peer_says(PEER, PeerMessage::CancelMissed { task: task(1), attempt: 0, mode });
+    bench.peer_says(
+        PEER,
+        PeerMessage::CancelHeard { task: task(1), attempt: 0, mode, found: false },
+    );
     let outcome = Outcome::Failed(TaskError { task: task(1), cause: Cause::Cancelled });
     bench.peer_says(PEER, PeerMessage::Finished { task: task(1), attempt: 0, outcome });
     bench.claim_spilled();
     bench.head_says(FromHead::Placed(vec![(task(1), 1, PEER)]));
     bench.pass_idle_time();
+}
+
+#[test]
+fn a_program_that_comes_again_is_not_ended_by_what_ended_the_one_before() {
+    let (mut bench, driver, _) = Bench::with_pool(2.0);
+    bench.submit(driver, yields(1).cpus(9.0));
+    bench.claim_spilled();
+    bench.head_says(FromHead::Placed(vec![(task(1), 0, PEER)]));
+    let mode = CancelMode { force: false, children: true };
+    bench.release_object(driver, task(1).stream());
+    bench.claim_send(PEER, PeerMessage::Cancel { task: task(1), attempt: 0, mode });
+    // It has ended there by itself, and is forgotten, while the word to end it is on its way.
+    let outcome = Outcome::Streamed(0);
+    let ended = PeerMessage::Finished { task: task(1), attempt: 0, outcome };
+    bench.peer_says(PEER, ended.clone());
+    bench.submit(driver, yields(1).cpus(9.0));
+    assert_eq!(bench.claim_spilled(), [(task(1), 1)]);
+    bench.head_says(FromHead::Placed(vec![(task(1), 1, PEER)]));
+    let heard = PeerMessage::CancelHeard { task: task(1), attempt: 0, mode, found: false };
+    bench.peer_says(PEER, heard);
+    bench.peer_says(PEER, ended);
+    assert_eq!(bench.core.tasks().count(), 2, "the driver, and the task that came again");
+    // Once the word has been heard, nothing can be mistaken.
+    let outcome = Outcome::Streamed(0);
+    bench.peer_says(PEER, PeerMessage::Finished { task: task(1), attempt: 1, outcome });
+    bench.release_object(driver, task(1).stream());
+    bench.submit(driver, yields(1).cpus(9.0));
+    assert_eq!(bench.claim_spilled(), [(task(1), 0)]);
+}
+
+#[test]
+fn a_task_that_came_again_does_not_hear_what_was_said_of_the_one_before() {
+    let (mut bench, _, pool) = Bench::with_pool(2.0);
+    let again = yields(1).assignment(1, PEER);
+    bench.head_says(FromHead::Assigned(vec![again]));
+    bench.claim_start_of_stream(pool, 1);
+    let mode = CancelMode { force: false, children: true };
+    bench.peer_says(PEER, PeerMessage::Cancel { task: task(1), attempt: 0, mode });
+    let heard = PeerMessage::CancelHeard { task: task(1), attempt: 0, mode, found: true };
+    bench.claim_send(PEER, heard);
+    bench.claim_nothing();
 }
