@@ -9,10 +9,13 @@
 //!      └────────────── bench_row events ─────────────────┘
 //! ```
 
+mod aim;
 mod limits;
 mod measure;
+mod memory;
 mod network;
 mod peer;
+mod process;
 mod program;
 mod round_trip;
 mod row;
@@ -133,8 +136,8 @@ impl Report {
         if !self.json {
             let ratio = if self.peer.is_empty() { "" } else { "    x peer" };
             println!(
-                "{:<52}{:>14}{:>28}{:>10}{:>10}{:>10}{ratio}",
-                "row", "per second", "lowest .. highest", "p50 us", "p99 us", "of limit"
+                "{:<52}{:>14}{:>28}{:>10}{:>10}{:>10}{:>10}{ratio}",
+                "row", "per second", "lowest .. highest", "p50 us", "p99 us", "of limit", "of aim"
             );
         }
     }
@@ -146,12 +149,17 @@ impl Report {
         let limit = Limit::of(name)
             .and_then(|limit| self.limits.iter().find(|(measured, _)| *measured == limit));
         let limit = limit.map(|(_, rate)| *rate).zip(rate);
+        let aim = aim::of(name).zip(rate);
         let ratio = self.peer.rate(name).zip(rate).map(|(peer, own)| own / peer);
         if self.json {
             let mut event = event.clone();
             if let Some((limit, rate)) = limit {
                 event["limit"] = json!(limit);
                 event["limit_ratio"] = json!(rate / limit);
+            }
+            if let Some((aim, rate)) = aim {
+                event["aim"] = json!(aim);
+                event["aim_ratio"] = json!(rate / aim);
             }
             if let Some(ratio) = ratio {
                 event["times_peer"] = json!(ratio);
@@ -162,15 +170,21 @@ impl Report {
         let show = |number: Option<f64>| number.map_or_else(String::new, show_number);
         let field = |field: &str| show(event[field].as_f64());
         let spread = format!("{} .. {}", field("lowest"), field("highest"));
-        let share = limit.map(|(limit, rate)| format!("{:.0} %", 100.0 * rate / limit));
+        let share = |of: Option<(f64, f64)>| {
+            of.map(|(whole, rate)| format!("{:.0} %", 100.0 * rate / whole)).unwrap_or_default()
+        };
         let ratio = ratio.map(|ratio| format!("{:>10}", show_number(ratio))).unwrap_or_default();
         println!(
-            "{name:<52}{:>14}{spread:>28}{:>10}{:>10}{:>10}{ratio}",
+            "{name:<52}{:>14}{spread:>28}{:>10}{:>10}{:>10}{:>10}{ratio}",
             show(rate),
             field("p50_us"),
             field("p99_us"),
-            share.unwrap_or_default(),
+            share(limit),
+            share(aim),
         );
+        if let Some(memory) = row::show_memory(event) {
+            println!("  {memory}");
+        }
     }
 }
 

@@ -59,6 +59,19 @@ pub(super) fn call_each(cx: &Context, servers: Vec<ActorHandle<Server>>, calls: 
     Ok(())
 }
 
+#[rdist::task]
+pub(super) fn call_each_async(
+    cx: &Context,
+    servers: Vec<ActorHandle<AsyncServer>>,
+    calls: u64,
+) -> Result<()> {
+    let results: Vec<_> = (0..calls as usize)
+        .map(|call| servers[call % servers.len()].small_value().submit())
+        .collect();
+    cx.get_all(&results)?;
+    Ok(())
+}
+
 /// How many objects it was given.
 #[rdist::task]
 pub(super) fn how_many(values: All<u64>) -> u64 {
@@ -132,6 +145,59 @@ impl Caller {
         for server in &self.servers {
             results.extend((0..each).map(|_| server.small_value_of(&value).submit()));
         }
+        cx.get_all(&results)?;
+        Ok(())
+    }
+}
+
+/// Answers calls on several threads.
+pub(super) struct ConcurrentServer;
+
+#[rdist::actor(max_concurrency = 16)]
+impl ConcurrentServer {
+    pub(super) fn new() -> Self {
+        Self
+    }
+
+    pub(super) fn small_value(&self) -> Vec<u8> {
+        ok()
+    }
+}
+
+/// Answers calls of which many may be in flight.
+pub(super) struct AsyncServer;
+
+#[rdist::actor]
+impl AsyncServer {
+    pub(super) fn new() -> Self {
+        Self
+    }
+
+    pub(super) async fn small_value(&self) -> Vec<u8> {
+        ok()
+    }
+
+    pub(super) async fn small_value_of(&self, _value: u64) -> Vec<u8> {
+        ok()
+    }
+}
+
+/// Calls such servers.
+pub(super) struct AsyncCaller {
+    servers: Vec<ActorHandle<AsyncServer>>,
+}
+
+#[rdist::actor]
+impl AsyncCaller {
+    pub(super) fn new(servers: Vec<ActorHandle<AsyncServer>>) -> Self {
+        Self { servers }
+    }
+
+    pub(super) fn calls(&self, cx: &Context, each: u64) -> Result<()> {
+        let call = |server: &ActorHandle<AsyncServer>| server.small_value().submit();
+        let servers = self.servers.iter();
+        let results: Vec<_> =
+            servers.flat_map(|server| (0..each).map(move |_| call(server))).collect();
         cx.get_all(&results)?;
         Ok(())
     }

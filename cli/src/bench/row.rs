@@ -3,6 +3,8 @@
 use serde_json::{Value, json};
 
 use super::measure::Measured;
+use super::memory::Peak;
+use crate::units::show_bytes;
 
 /// What a row counts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -37,6 +39,27 @@ pub(super) fn event(name: &str, unit: Unit, measured: &Measured) -> Value {
     event
 }
 
+/// Says in a row what memory was taken at most.
+pub(super) fn add_memory(event: &mut Value, peak: &Peak) {
+    event["peak_memory_bytes"] = json!(peak.sum());
+    event["peak_memory"] = json!({
+        "driver": peak.driver, "worker": peak.worker, "executors": peak.executors,
+    });
+}
+
+/// The same for people, where a row has it.
+pub(super) fn show_memory(event: &Value) -> Option<String> {
+    let bytes = |value: &Value| value.as_u64().map(show_bytes);
+    let part = |part: &str| bytes(&event["peak_memory"][part]);
+    Some(format!(
+        "at most {} of memory: driver {}, worker {}, executors {}",
+        bytes(&event["peak_memory_bytes"])?,
+        part("driver")?,
+        part("worker")?,
+        part("executors")?,
+    ))
+}
+
 /// A row's figure, in its unit per second.
 pub(super) fn rate(event: &Value) -> Option<f64> {
     [Unit::Count, Unit::Gigabytes].iter().find_map(|unit| event[unit.field()].as_f64())
@@ -60,5 +83,16 @@ mod tests {
         let calls = event("calls", Unit::Count, &measured);
         assert_eq!(calls["per_second"], 2.5);
         assert_eq!((&calls["p50_us"], &calls["p99_us"]), (&json!(1.0), &json!(4.0)));
+    }
+
+    #[test]
+    fn memory_is_told_by_process() {
+        let measured = Measured { rate: 1.0, lowest: 1.0, highest: 1.0, p50: None, p99: None };
+        let mut row = event("tasks", Unit::Count, &measured);
+        assert_eq!(show_memory(&row), None);
+        add_memory(&mut row, &Peak { driver: 3 << 20, worker: 2 << 20, executors: 1 << 20 });
+        assert_eq!(row["peak_memory_bytes"], 6 << 20);
+        let shown = show_memory(&row).unwrap();
+        assert!(shown.starts_with("at most 6.0 MiB") && shown.ends_with("executors 1.0 MiB"));
     }
 }

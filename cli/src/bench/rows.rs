@@ -1,15 +1,15 @@
 //! The rows, in Ray's order and by Ray's names.
 
+mod actors;
+mod many;
+
 use std::time::Duration;
 
 use rdist::prelude::*;
 
 use super::limits::Limit;
-use super::measure::{Pace, measure};
-use super::program::{
-    Caller, Holder, Server, call_each, how_many, numbers, object_containing_refs, put_large,
-    put_small, small_value,
-};
+use super::measure::{Measured, Pace, measure};
+use super::program::{object_containing_refs, put_large, put_small, small_value};
 use super::row::{self, Unit};
 use super::transfer;
 
@@ -42,11 +42,12 @@ impl Plan {
 }
 
 /// Rows that something of the machine bounds, beside those of [`transfer`].
-const BOUNDED: [&str; 4] = [
+const BOUNDED: [&str; 5] = [
     "single client put gigabytes",
     "multi client put gigabytes",
     "single client tasks sync",
     "1:1 actor calls sync",
+    "1:1 async-actor calls sync",
 ];
 
 /// Whether a row that `filter` lets through is to be compared with `limit`.
@@ -63,7 +64,9 @@ pub(super) fn run(cx: &Driver, plan: &Plan) -> Result<()> {
     bench.objects()?;
     bench.tasks()?;
     bench.actors()?;
+    bench.async_actors()?;
     bench.groups()?;
+    bench.creation()?;
     bench.many()?;
     transfer::run(cx, plan)
 }
@@ -130,42 +133,6 @@ impl<'a> Bench<'a> {
         })
     }
 
-    fn actors(&self) -> Result<()> {
-        let cx = self.cx;
-        let some = (self.plan.cpus / 2).max(1);
-        self.row("1:1 actor calls sync", 1.0, || {
-            let server = self.servers(1)?;
-            Ok(Box::new(move || server.0[0].small_value().submit().get().map(drop)))
-        })?;
-        self.row("1:1 actor calls async", 1_000.0, || {
-            let server = self.servers(1)?;
-            Ok(Box::new(move || self.all((0..1_000).map(|_| server.0[0].small_value().submit()))))
-        })?;
-        self.row("1:n actor calls async", 5_000.0 * some as f64, || {
-            let servers = self.servers(some)?;
-            let caller = self.caller(&servers)?;
-            Ok(Box::new(move || {
-                let _servers = &servers;
-                caller.0[0].calls(5_000).submit().get()
-            }))
-        })?;
-        self.row("n:n actor calls async", 20_000.0, || {
-            let servers = self.servers(some)?;
-            Ok(Box::new(move || self.all((0..4).map(|_| call_each.submit(cx, &servers.0, 5_000)))))
-        })?;
-        self.row("n:n actor calls with arg async", 1_000.0 * some as f64, || {
-            let servers = self.servers(some)?;
-            let callers: Result<Vec<_>> = (0..some).map(|_| self.caller(&servers)).collect();
-            let callers = callers?;
-            Ok(Box::new(move || {
-                let _servers = &servers;
-                let calls =
-                    |caller: &Ended<Caller>| caller.0[0].calls_with_argument(1_000).submit();
-                self.all(callers.iter().map(calls))
-            }))
-        })
-    }
-
     fn groups(&self) -> Result<()> {
         let cx = self.cx;
         let bundle = || [Bundle::default().resource("custom", 0.001)];
@@ -181,50 +148,29 @@ impl<'a> Bench<'a> {
         })
     }
 
-    /// Many of something at once; the rows of Ray's scalability tests.
-    fn many(&self) -> Result<()> {
-        let cx = self.cx;
-        self.row("10,000 arguments to one task", 1.0, || {
-            let values =
-                (0..10_000).map(|x| cx.put(&x)).collect::<Result<Vec<ObjectRef<u64>>>>()?;
-            Ok(Box::new(move || how_many.submit(cx, &values).get().map(drop)))
-        })?;
-        self.row("3,000 returns of one task", 1.0, || {
-            Ok(Box::new(|| cx.get_all(&numbers.submit(cx, 3_000, 3_000)).map(drop)))
-        })?;
-        self.row("get of 10,000 objects", 1.0, || {
-            Ok(Box::new(|| {
-                let put = (0..10_000_u64).map(|x| cx.put(&x)).collect::<Result<Vec<_>>>()?;
-                // Of another process: what this one has put it need not fetch.
-                let values = numbers.submit(cx, 10_000, 10_000);
-                cx.get_all(&values)?;
-                cx.get_all(&put).map(drop)
-            }))
-        })?;
-        let million = 1_000_000;
-        self.row("1,000,000 queued tasks on one worker", f64::from(million), || {
-            Ok(Box::new(move || {
-                let cpus = self.plan.cpus as f64;
-                let holder = Holder::with().own_process().cpus(cpus).spawn(cx).get()?;
-                let queued: Vec<_> = (0..million).map(|_| small_value.submit(cx)).collect();
-                holder.kill()?;
-                cx.get_all(&queued).map(drop)
-            }))
-        })
-    }
-
     /// Measures a row unless it is filtered out, and tells the submitter.
     fn row(&self, name: &str, per_run: f64, set_up: impl FnOnce() -> Result<Body<'a>>) -> Result<()>
     where
         Self: 'a,
     {
-        if !name.contains(&self.plan.filter) {
+        self.measured(name, || {
+            let body = set_up()?;
+            measure(self.plan.pace, per_run, body)
+        })
+    }
+
+    /// A row that is measured in a way of its own.
+    fn measured(&self, name: &str, measure: impl FnOnce() -> Result<Measured>) -> Result<()> {
+        if !self.wants(name) {
             return Ok(());
         }
-        let body = set_up()?;
         let unit = if name.ends_with("gigabytes") { Unit::Gigabytes } else { Unit::Count };
-        self.cx.emit(&row::event(name, unit, &measure(self.plan.pace, per_run, body)?));
+        self.cx.emit(&row::event(name, unit, &measure()?));
         Ok(())
+    }
+
+    fn wants(&self, name: &str) -> bool {
+        name.contains(&self.plan.filter)
     }
 
     fn thousand_tasks(&self) -> Body<'a> {
@@ -235,27 +181,5 @@ impl<'a> Bench<'a> {
     fn all<T: rdist::Value>(&self, objects: impl Iterator<Item = ObjectRef<T>>) -> Result<()> {
         let objects: Vec<_> = objects.collect();
         self.cx.get_all(&objects).map(drop)
-    }
-
-    fn servers(&self, count: usize) -> Result<Ended<Server>> {
-        let spawn = |_| Server::with().own_process().cpus(0.0).spawn(self.cx).get();
-        (0..count).map(spawn).collect::<Result<_>>().map(Ended)
-    }
-
-    fn caller(&self, servers: &Ended<Server>) -> Result<Ended<Caller>> {
-        let caller = Caller::with().own_process().cpus(0.0).spawn(self.cx, &servers.0).get()?;
-        Ok(Ended(vec![caller]))
-    }
-}
-
-/// Actors that end with the row that they are for.
-struct Ended<A: Actor>(Vec<ActorHandle<A>>);
-
-impl<A: Actor> Drop for Ended<A> {
-    fn drop(&mut self) {
-        for actor in &self.0 {
-            // What is gone already needs no end.
-            let _ = actor.kill();
-        }
     }
 }

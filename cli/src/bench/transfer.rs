@@ -6,15 +6,15 @@ use std::time::{Duration, Instant};
 
 use rdist::prelude::*;
 
-use super::measure::{Measured, Pace};
+use super::measure::measure_parts;
 use super::row::{self, Unit};
 use super::rows::Plan;
 
 /// What only the second worker has.
 const ELSEWHERE: &str = "elsewhere";
 
-/// Sizes of the objects, and how many of them make a trial.
-const SIZES: [(u64, u32); 3] = [(1, 20), (100, 2), (500, 1)];
+/// Sizes of the objects in MB.
+const SIZES: [u64; 3] = [1, 100, 500];
 
 /// Makes an object where this runs, and says only which.
 #[rdist::task]
@@ -30,34 +30,21 @@ fn name(size: u64) -> String {
 
 /// The names of these rows.
 pub(super) fn rows() -> impl Iterator<Item = String> {
-    SIZES.into_iter().map(|(size, _)| name(size))
+    SIZES.into_iter().map(name)
 }
 
 /// Measures the rows that the plan wants.
 pub(super) fn run(cx: &Driver, plan: &Plan) -> Result<()> {
-    let wanted = SIZES.map(|(size, count)| (name(size), size, count));
+    let wanted = SIZES.map(|size| (name(size), size));
     let wanted: Vec<_> =
-        wanted.into_iter().filter(|(name, ..)| name.contains(&plan.filter)).collect();
+        wanted.into_iter().filter(|(name, _)| name.contains(&plan.filter)).collect();
     if wanted.is_empty() {
         return Ok(());
     }
     join_second_worker()?;
-    for (name, size, count) in wanted {
+    for (name, size) in wanted {
         let bytes = size * 1_000_000;
-        let trials = if matches!(plan.pace, Pace::Quick) { 3 } else { 5 };
-        // So that connection, process and memory are there.
-        fetch(cx, bytes)?;
-        let mut rates = Vec::new();
-        for _ in 0..trials {
-            let mut taken = Duration::ZERO;
-            for _ in 0..count {
-                taken += fetch(cx, bytes)?;
-            }
-            rates.push(bytes as f64 * f64::from(count) / 1e9 / taken.as_secs_f64());
-        }
-        rates.sort_by(f64::total_cmp);
-        let [lowest, rate, highest] = [rates[0], rates[trials / 2], rates[trials - 1]];
-        let measured = Measured { rate, lowest, highest, p50: None, p99: None };
+        let measured = measure_parts(plan.pace, bytes as f64 / 1e9, || fetch(cx, bytes))?;
         cx.emit(&row::event(&name, Unit::Gigabytes, &measured));
     }
     Ok(())

@@ -19,6 +19,20 @@ fn rows_are_measured_and_the_cluster_ends() {
 }
 
 #[test]
+fn actors_are_made_and_each_row_has_its_aim() {
+    let cluster = Cluster::new();
+    let mut command =
+        cluster.rdist(&["bench", "--quick", "--json", "--filter", "create actors (own process)"]);
+    command.env("TMPDIR", cluster.home());
+    let finished = Running::start(command).finish();
+    finished.assert_success();
+    let row = finished.json_line("bench_row");
+    let rate = row["per_second"].as_f64().unwrap();
+    let share = row["aim_ratio"].as_f64().unwrap();
+    assert!((rate / 100.0 - share).abs() < 1e-9 && rate > 0.0, "{finished}");
+}
+
+#[test]
 fn a_filter_without_rows_and_a_file_that_is_no_comparison_are_refused() {
     let cluster = Cluster::new();
     let mut command = cluster.rdist(&["bench", "--quick", "--filter", "nonsense"]);
