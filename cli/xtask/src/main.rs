@@ -5,6 +5,7 @@
 mod chaos;
 mod cluster;
 mod demo;
+mod instructions;
 mod interrupt;
 mod libtorch;
 mod s3;
@@ -35,6 +36,10 @@ enum Command {
     #[command(after_help = "Examples:\n  cargo xtask test\n  \
                             cargo xtask test -p rdist-scheduler -- placement")]
     Test(test::Options),
+    /// Count the instructions of the hot paths, and compare them with what is committed.
+    #[command(after_help = "Examples:\n  cargo xtask instructions\n  \
+                            cargo xtask instructions --accept")]
+    Instructions(instructions::Options),
     /// Kill executors, workers and heads at random while a job checks its results.
     #[command(after_help = "Example:\n  cargo xtask chaos --minutes 5 --seed 1")]
     Chaos(chaos::Options),
@@ -55,6 +60,7 @@ fn main() -> ExitCode {
     let outcome = match Arguments::parse().command {
         Command::Demo(options) => demo::run(&options),
         Command::Test(options) => test::run(&options),
+        Command::Instructions(options) => instructions::run(&options),
         Command::Chaos(options) => chaos::run(&options),
         Command::S3(options) => s3::run(&options),
         Command::Libtorch { export } => print_libtorch(export),

@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use anyhow::Context as _;
 
-use crate::{interrupt, libtorch, step};
+use crate::{instructions, interrupt, libtorch, step};
 
 /// What to test.
 #[derive(clap::Args)]
@@ -40,7 +40,10 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<ExitCode> {
     if !options.filters.is_empty() {
         cargo.arg("--").args(&options.filters);
     }
-    let (tally, success) = run_counted(&mut cargo)?;
+    let (mut tally, success) = run_counted(&mut cargo)?;
+    if options.packages.is_empty() && options.filters.is_empty() {
+        tally.add_instructions()?;
+    }
     eprintln!("{} test programs, {:.0} s", tally.programs, started.elapsed().as_secs_f64());
     let failed = if success { tally.failed } else { tally.failed.max(1) };
     if failed > tally.failed {
@@ -81,6 +84,17 @@ struct Tally {
 }
 
 impl Tally {
+    /// Counts the hot paths whose instructions are as many as they may be.
+    fn add_instructions(&mut self) -> anyhow::Result<()> {
+        if !instructions::is_possible() {
+            eprintln!("instructions of the hot paths are not counted: no valgrind is installed");
+            return Ok(());
+        }
+        let (passed, failed) = instructions::check()?;
+        (self.passed, self.failed) = (self.passed + passed, self.failed + failed);
+        Ok(())
+    }
+
     /// Counts a line like `test result: ok. 3 passed; 0 failed; 1 ignored; ...`.
     fn count(&mut self, line: &str) {
         let Some((_, result)) = line.split_once("test result: ") else { return };
