@@ -20,6 +20,7 @@ mod program;
 mod round_trip;
 mod row;
 mod rows;
+mod scale;
 mod transfer;
 
 use std::path::{Path, PathBuf};
@@ -30,12 +31,14 @@ use rdist::client::{Client, JobProgress, JobRequest, JobUpdate};
 use rdist::config::Home;
 use serde_json::{Value, json};
 
-use crate::arguments::Bench;
+use crate::arguments::{Bench, BenchCommand};
 use crate::units::show_number;
 use limits::Limit;
 use measure::Pace;
 use peer::Peer;
 use rows::Plan;
+
+pub(crate) use scale::{SCALE, run_job as measure_scale};
 
 /// The job: measures every row.
 pub(crate) fn measure_rows(
@@ -47,6 +50,9 @@ pub(crate) fn measure_rows(
 
 /// Measures, and prints a table or a JSON object for each row.
 pub(crate) fn run(bench: &Bench, json: bool) -> anyhow::Result<ExitCode> {
+    if let Some(BenchCommand::Scale(scale)) = &bench.command {
+        return scale::run(scale, json);
+    }
     let pace = if bench.quick { Pace::Quick } else { Pace::Thorough };
     let peer = read_peer(bench.against.as_deref())?;
     let mut report = Report { peer, json, limits: Vec::new() };
@@ -188,26 +194,33 @@ impl Report {
     }
 }
 
-/// A head and a worker with a state folder of their own; both end with this value.
+/// A head and its workers with a state folder of their own; both end with this value.
 struct Cluster {
     home: Home,
     program: PathBuf,
 }
 
 impl Cluster {
+    /// With one worker.
     fn start(cpus: usize) -> anyhow::Result<Self> {
+        let cluster = Self::start_head()?;
+        // Ray's groups are of a resource of that name, so that no task is in their way.
+        let cpus = cpus.to_string();
+        cluster.command(&["worker", "join", "--cpus", &cpus, "--resource", "custom=100"])?;
+        Ok(cluster)
+    }
+
+    /// Without workers.
+    fn start_head() -> anyhow::Result<Self> {
         let folder = std::env::temp_dir().join(format!("rdist-bench-{}", std::process::id()));
         let program = std::env::current_exe().context("finding this program's own file")?;
         let cluster = Self { home: Home::at(folder), program };
         cluster.command(&["head", "start", "--listen", "127.0.0.1:0"])?;
-        // Ray's groups are of a resource of that name, so that no task is in their way.
-        let resource = ["--resource", "custom=100"];
-        cluster
-            .command(&[&["worker", "join", "--cpus", &cpus.to_string()], &resource[..]].concat())?;
         Ok(cluster)
     }
 
-    fn command(&self, arguments: &[&str]) -> anyhow::Result<()> {
+    /// Runs a command of this program, and returns what it prints.
+    fn command(&self, arguments: &[&str]) -> anyhow::Result<String> {
         let mut command = Command::new(&self.program);
         command.args(arguments).env("RDIST_HOME", self.home.path()).stdin(Stdio::null());
         // For the rows in which objects travel.
@@ -217,11 +230,11 @@ impl Cluster {
             let said = String::from_utf8_lossy(&output.stderr);
             bail!("rdist {}: {}", arguments.join(" "), said.trim());
         }
-        Ok(())
+        Ok(String::from_utf8_lossy(&output.stdout).into_owned())
     }
 
     fn stop(self) -> anyhow::Result<()> {
-        self.command(&["head", "stop"])
+        self.command(&["head", "stop"]).map(drop)
     }
 }
 

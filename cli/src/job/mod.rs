@@ -31,6 +31,9 @@ fn main(cx: Driver) -> Result<()> {
     if arguments.next_if(|first| first == COMMANDS).is_some() {
         return commands::run(&cx);
     }
+    if arguments.next_if(|first| first == crate::bench::SCALE).is_some() {
+        return crate::bench::measure_scale(&cx, arguments);
+    }
     crate::bench::measure_rows(&cx, arguments)
 }
 
