@@ -98,6 +98,7 @@ impl Command {
 }
 
 fn main() -> ExitCode {
+    rdist_workloads::tensor::keep_freed_memory();
     let verb = std::env::args().nth(1);
     if std::env::var_os(rdist::EXECUTOR_FD).is_some() {
         return job::start();

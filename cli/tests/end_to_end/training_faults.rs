@@ -4,7 +4,7 @@
 use serde_json::Value;
 
 use crate::cluster::{Cluster, Finished, Running, kill, number, text, wait_until};
-use crate::training::{Training, rounds};
+use crate::training::{Training, metric, rounds};
 
 /// A cluster of one-CPU workers, as they told of themselves.
 fn cluster_of(workers: usize) -> (Cluster, Vec<Value>) {
@@ -75,6 +75,31 @@ fn every_strategy_goes_on_when_a_replica_is_killed() {
         assert_one_loss(&finished);
         assert_rounds(&finished, 30);
     }
+}
+
+/// A replica is killed, and the one that takes its place, and so on: as good as left in peace.
+#[test]
+fn replicas_killed_again_and_again_cost_no_accuracy() {
+    const KILLS: usize = 4;
+    let (cluster, workers) = cluster_of(2);
+    let training = Training::of(&["data.portion=1", "train.replicas=2", "train.epochs=40"]);
+    let peaceful = metric(&training.run(&cluster, &[]), "test_accuracy");
+    let job = training.start(&cluster, &[]);
+    let (_, other) = split_by_driver(&job, &workers);
+    wait_for_both(&job);
+    for kills in 1..=KILLS {
+        let replica = cluster.executors(number(other, "pid"));
+        assert_eq!(replica.len(), 1, "{:#?}", cluster.processes());
+        replica.into_iter().for_each(kill);
+        let joined = format!("replica {} joined", kills + 2);
+        job.wait_for("the next replica", |line| line.contains(&joined).then_some(()));
+    }
+    let finished = job.finish();
+    finished.assert_success();
+    assert_eq!(said(&finished, "is lost"), KILLS, "{finished}");
+    assert_rounds(&finished, 40);
+    let disturbed = metric(&finished, "test_accuracy");
+    assert!(disturbed > peaceful - 0.01, "{disturbed} after kills, else {peaceful}: {finished}");
 }
 
 #[test]

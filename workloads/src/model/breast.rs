@@ -12,6 +12,8 @@ const EPSILON: f64 = 1e-3;
 /// Conv 128 3x3 relu, maxpool 2, batch norm, dropout .2; conv 64 3x3 relu, maxpool 2, batch norm,
 /// dropout .1; conv 32 2x2 relu, batch norm; flatten; dense 64 relu, dropout .1; dense 16 relu;
 /// dense 1 sigmoid. With other than two classes, the last layer has one output for each.
+///
+/// Relu comes behind pooling here: the values are the same, and there are a quarter as many.
 pub(super) fn breast(builder: &mut Builder, input: &Input) -> Layer {
     // Two convolutions lose 2 pixels and pooling halves; the last one loses 1.
     let side = |side: u32| ((i64::from(side) - 2) / 2 - 2) / 2 - 1;
@@ -20,13 +22,13 @@ pub(super) fn breast(builder: &mut Builder, input: &Input) -> Layer {
     let (most, less) = (input.dropout, input.dropout / 2.0);
     let mut layers = vec![
         builder.conv("conv1", input.channels(), 128, Window::square(3, 1, 0)),
-        relu(),
         max_pool(2, 2, 0, false),
+        relu(),
         builder.norm("norm1", 128, EPSILON),
         dropout(most),
         builder.conv("conv2", 128, 64, Window::square(3, 1, 0)),
-        relu(),
         max_pool(2, 2, 0, false),
+        relu(),
         builder.norm("norm2", 64, EPSILON),
         dropout(less),
         builder.conv("conv3", 64, 32, Window::square(2, 1, 0)),

@@ -37,10 +37,11 @@ pub(super) fn herbarium(builder: &mut Builder, input: &Input) -> Layer {
         let window = Window::square(3, stride, 1);
         layers.push(builder.conv_plain(&format!("conv{number}"), inputs, outputs, window));
         layers.push(builder.norm_behind(&format!("norm{number}"), outputs, EPSILON));
-        layers.push(relu());
         if pooled {
             layers.push(max_pool(2, 2, 0, false));
         }
+        // Behind pooling: the values are the same, and there are a quarter as many.
+        layers.push(relu());
         inputs = outputs;
     }
     layers.extend([mean_to(1), flatten(), dropout(input.dropout)]);
