@@ -144,7 +144,7 @@ pub fn use_leased_threads() {
 /// third of a convolutional net's time. To be called before there are other threads, whose blocks
 /// would come from elsewhere.
 pub fn keep_freed_memory() {
-    #[cfg(target_env = "gnu")]
+    #[cfg(all(target_os = "linux", target_env = "gnu"))]
     for (option, value) in [
         (libc::M_ARENA_MAX, 1),
         (libc::M_MMAP_MAX, 0),
