@@ -32,8 +32,9 @@ pub(super) struct HeadLink {
     /// Assigned tasks that have ended.
     pub(super) ended: Vec<(TaskId, u32)>,
     /// Own tasks that were taken back from the head, and may have been placed all the same: with
-    /// the last try, and the worker where that has ended, or was told to, if any. Kept for as long as the job,
-    /// so that what is still said about such a try is never taken for news of another one.
+    /// the last try, and the worker where that has ended, or was told to, if any. Kept for as
+    /// long as the job, so that what is still said about such a try is never taken for news of
+    /// another one.
     unspilled: FastMap<TaskId, (u32, Option<WorkerId>)>,
     /// Drivers that have ended here, until the head ends their job.
     pub(super) drivers: BTreeMap<JobId, (u32, Outcome)>,
