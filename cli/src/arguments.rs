@@ -308,6 +308,10 @@ pub(crate) struct Submit {
         value_parser = clap::value_parser!(u32).range(1..=1000)
     )]
     pub weight: u32,
+    /// Hold no more than that at a time over the whole cluster, as `CPU=4`, `GPU=1`, `memory=8GiB`
+    /// or `NAME=N` of a custom resource; may be repeated.
+    #[arg(long = "quota", value_name = "NAME=N", value_parser = units::pair)]
+    pub quota: Vec<Pair>,
     /// Stop the job when it has not started after this long, for instance for want of workers.
     #[arg(long, value_name = "TIME", value_parser = units::duration, conflicts_with = "detach")]
     pub timeout: Option<Duration>,

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use rdist::scheduler::resource::{Amount, Resources};
+
 /// `name=value`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Pair {
@@ -33,6 +35,32 @@ pub(crate) fn amount(text: &str) -> Result<f64, String> {
         Ok(number) if number.is_finite() && number >= 0.0 => Ok(number),
         _ => Err("write a number that is not negative, such as 4 or 0.5".to_owned()),
     }
+}
+
+/// The most that a job may hold, from names and amounts: `CPU`, `GPU` and `memory` in any case, and
+/// custom resources.
+pub(crate) fn quota<'a>(
+    pairs: impl Iterator<Item = (&'a str, &'a str)>,
+) -> Result<Resources, String> {
+    let mut quota = Resources::NONE;
+    for (name, text) in pairs {
+        let wrong = |why: String| format!("{name}={text}: {why}");
+        let is_memory = name.eq_ignore_ascii_case("memory");
+        let amount = match is_memory {
+            true => Amount::whole(bytes(text).map_err(wrong)?),
+            false => Amount::from_f64(amount(text).map_err(wrong)?),
+        };
+        if amount.is_zero() {
+            return Err(wrong("it could never hold any; leave it out for no limit".to_owned()));
+        }
+        match name {
+            _ if is_memory => quota.memory = amount,
+            _ if name.eq_ignore_ascii_case("CPU") => quota.cpu = amount,
+            _ if name.eq_ignore_ascii_case("GPU") => quota.gpu = amount,
+            custom => quota.set(custom, amount),
+        }
+    }
+    Ok(quota)
 }
 
 /// `10.0.0.5:7421`, `machine.example:7421`.

@@ -55,6 +55,7 @@ fn samples() -> Vec<Vec<u8>> {
         working_directory: "/somewhere/else".to_owned(),
         files: rdist::wire::files::JobFiles { working: Some([3; 32]), driver: None },
         weight: 3,
+        quota: Resources::cpus(2.0),
     };
     let status = JobStatus {
         job,

@@ -73,6 +73,7 @@ pub mod message;
 pub(crate) mod object;
 pub mod outcome;
 pub mod placement;
+pub(crate) mod quota;
 pub mod resource;
 pub(crate) mod share;
 pub mod spec;

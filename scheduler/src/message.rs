@@ -292,6 +292,16 @@ pub enum ToHead {
     /// Tasks that the head assigned have ended there (whatever the outcome); their resources are
     /// free. The outcome went to the owner.
     Ended(Vec<(TaskId, u32)>),
+    /// A task or an actor that the head assigned, of a job with a quota, waits for objects and has
+    /// given back its CPUs, or goes on.
+    Blocked {
+        /// The task, or the creation of the actor.
+        task: TaskId,
+        /// Which try.
+        attempt: u32,
+        /// Whether it waits.
+        blocked: bool,
+    },
     /// A driver ended.
     DriverFinished {
         /// The job.

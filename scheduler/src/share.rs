@@ -7,14 +7,16 @@
 //! runs one task at a time, jobs take turns, as often as their weights say (stride scheduling;
 //! Waldspurger and Weihl 1995).
 
+use crate::hash::FastMap;
 use crate::id::JobId;
 use crate::resource::{Amount, Resources};
 
 /// What jobs hold, and their weights.
 #[derive(Debug, Default)]
 pub(crate) struct Shares {
-    /// Few: those that run something, or have a weight of their own.
+    /// Those that run something, or have a weight of their own.
     jobs: Vec<Share>,
+    places: FastMap<JobId, usize>,
     /// Where the last one was found.
     last: usize,
     /// The turn of the job that was served last.
@@ -64,7 +66,11 @@ impl Shares {
 
     /// The job has ended.
     pub(crate) fn forget(&mut self, job: JobId) {
-        self.jobs.retain(|share| share.job != job);
+        let Some(at) = self.places.remove(&job) else { return };
+        self.jobs.swap_remove(at);
+        if let Some(moved) = self.jobs.get(at) {
+            self.places.insert(moved.job, at);
+        }
     }
 
     /// Where the job stands that has this much of `total`.
@@ -73,13 +79,16 @@ impl Shares {
         if self.jobs.len() < 2 {
             return (0, 0);
         }
-        let share = self.jobs.iter().find(|share| share.job == job);
-        share.map_or((0, 0), |share| (share.dominant(total), share.turn))
+        self.find(job).map_or((0, 0), |share| (share.dominant(total), share.turn))
     }
 
     /// What the job holds.
     pub(crate) fn used(&self, job: JobId) -> Option<&Resources> {
-        self.jobs.iter().find(|share| share.job == job).map(|share| &share.used)
+        self.find(job).map(|share| &share.used)
+    }
+
+    fn find(&self, job: JobId) -> Option<&Share> {
+        self.places.get(&job).and_then(|at| self.jobs.get(*at))
     }
 
     pub(crate) fn jobs(&self) -> impl Iterator<Item = (JobId, &Resources)> {
@@ -88,10 +97,11 @@ impl Shares {
 
     fn entry(&mut self, job: JobId) -> &mut Share {
         if self.jobs.get(self.last).is_none_or(|share| share.job != job) {
-            self.last = self.jobs.iter().position(|share| share.job == job).unwrap_or_else(|| {
+            let next = self.jobs.len();
+            self.last = *self.places.entry(job).or_insert(next);
+            if self.last == next {
                 self.jobs.push(Share { job, weight: 1, used: Resources::NONE, turn: 0 });
-                self.jobs.len() - 1
-            });
+            }
         }
         &mut self.jobs[self.last]
     }

@@ -11,7 +11,7 @@ use super::session;
 use super::watch::{self, Ending, Updates};
 use crate::arguments::{Each, Submit};
 use crate::plan::{self, Limits, Plan};
-use crate::{job, program};
+use crate::{job, program, units};
 
 /// Checks, submits, follows.
 pub(super) fn submit(submit: &Submit, json: bool) -> anyhow::Result<ExitCode> {
@@ -62,7 +62,12 @@ fn prepare(submit: &Submit) -> anyhow::Result<JobRequest> {
         None => other(submit)?,
     };
     let name = submit.name.clone().unwrap_or(request.name);
-    Ok(JobRequest { name, environment, files, weight: submit.weight, ..request })
+    let pairs = submit.quota.iter().map(|pair| (pair.name.as_str(), pair.value.as_str()));
+    let quota = match submit.quota.is_empty() {
+        true => request.quota.clone(),
+        false => units::quota(pairs).map_err(|why| anyhow::anyhow!("--quota {why}"))?,
+    };
+    Ok(JobRequest { name, environment, files, weight: submit.weight, quota, ..request })
 }
 
 /// The one file that is to be submitted.
@@ -145,6 +150,8 @@ fn commands(plan: Plan, folder: &Path) -> anyhow::Result<JobRequest> {
         files.add_file(&format!("{}/{at}", plan::INPUTS_FOLDER), file.clone());
     }
     let results = plan.results.as_ref().map(|results| folder.join(results));
+    let pairs = plan.quota.iter().map(|(name, amount)| (name.as_str(), amount.as_str()));
+    let quota = units::quota(pairs).map_err(|why| anyhow::anyhow!("quota: {why}"))?;
     let plan = Plan { results, ..plan };
     files.add_bytes(plan::PLAN_FILE, serde_json::to_vec(&plan)?);
     Ok(JobRequest {
@@ -153,6 +160,7 @@ fn commands(plan: Plan, folder: &Path) -> anyhow::Result<JobRequest> {
         arguments: vec![job::COMMANDS.to_owned()],
         working_directory: folder.to_string_lossy().into_owned(),
         driver_files: Some(files),
+        quota,
         ..Default::default()
     })
 }

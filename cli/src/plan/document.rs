@@ -13,6 +13,9 @@ pub(super) struct Document {
     pub name: Option<String>,
     /// Where outputs are written in the end.
     pub results: Option<String>,
+    /// The most that the job may hold at a time.
+    #[serde(default)]
+    pub quota: BTreeMap<String, AmountText>,
     /// What all tasks have that say nothing else.
     #[serde(default)]
     pub defaults: Task,
@@ -109,6 +112,23 @@ pub(super) struct OutputText {
     pub path: Option<String>,
     #[serde(rename = "as")]
     pub name: Option<String>,
+}
+
+/// An amount of a resource.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(untagged, expecting = "expected an amount, as 4 or \"8GiB\"")]
+pub(super) enum AmountText {
+    Text(String),
+    Number(f64),
+}
+
+impl std::fmt::Display for AmountText {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Text(text) => f.write_str(text),
+            Self::Number(number) => write!(f, "{number}"),
+        }
+    }
 }
 
 /// A size.

@@ -1,5 +1,7 @@
 //! `--each 'cmd {}' ARGS...`: one command for each argument.
 
+use std::collections::BTreeMap;
+
 use super::{Invocation, Limits, MAX_STEPS, Plan, PlanError, Step};
 
 /// What is the same for all.
@@ -40,7 +42,13 @@ pub(crate) fn each(each: &Each<'_>, arguments: &[String]) -> Result<Plan, PlanEr
         limits: each.limits.clone(),
     };
     let steps = arguments.iter().enumerate().map(step).collect();
-    Ok(Plan { name: name.clone().into_owned(), results: None, files: Vec::new(), steps })
+    Ok(Plan {
+        name: name.clone().into_owned(),
+        results: None,
+        files: Vec::new(),
+        quota: BTreeMap::new(),
+        steps,
+    })
 }
 
 /// Words as they are where the template means nothing to a shell; else a line, with the argument

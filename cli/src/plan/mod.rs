@@ -13,6 +13,7 @@ mod each;
 mod graph;
 mod range;
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
@@ -37,6 +38,8 @@ pub(crate) struct Plan {
     pub name: String,
     /// Where the outputs of steps are written in the end, if anywhere: on the driver's machine.
     pub results: Option<PathBuf>,
+    /// The most that the job may hold, by resource.
+    pub quota: BTreeMap<String, String>,
     /// Names of files on the client, which travel with the job.
     pub files: Vec<PathBuf>,
     /// What is to be run.

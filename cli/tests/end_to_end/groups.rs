@@ -125,3 +125,52 @@ fn a_long_job_does_not_keep_a_short_one_waiting() {
     assert!(!long.has_ended(), "the long job has 100 seconds of work");
     cluster.run(&["stop", "job-1"]).assert_success();
 }
+
+#[test]
+fn a_job_holds_no_more_than_its_quota() {
+    let cluster = Cluster::with_workers(&[2, 2]);
+    let file = cluster.home().join("sleeps.toml");
+    let plan = "quota = { CPU = 2 }\n[[task]]\ncommand = \"sleep 600\"\narray = \"1-4\"\n";
+    std::fs::write(&file, plan).unwrap();
+    let mut sleeps = cluster.start(&["submit", file.to_str().unwrap()]);
+    let running = |tasks: &[serde_json::Value]| {
+        let mut sleeping: Vec<&str> = Vec::new();
+        for task in tasks.iter().filter(|task| task["state"] == "running") {
+            if task["request"] == "1 CPU" && !sleeping.contains(&text(task, "task")) {
+                sleeping.push(text(task, "task"));
+            }
+        }
+        sleeping.len()
+    };
+    let waits = wait_until("two run and the others wait", || {
+        let tasks = cluster.run(&["list", "tasks", "--json"]).json_lines();
+        assert!(running(&tasks) <= 2, "{tasks:?}");
+        let spilled: Vec<_> = tasks.iter().filter(|task| task["state"] == "spilled").collect();
+        match spilled.first() {
+            Some(first) if spilled.len() == 2 && running(&tasks) == 2 => {
+                let explained = cluster.run(&["explain", text(first, "task")]).stdout.join("\n");
+                if explained.contains("quota of 2") { Ok(explained) } else { Err(explained) }
+            }
+            _ => Err(format!("{tasks:?}")),
+        }
+    });
+    let wanted = "waits for 1 CPU of its job's quota of 2, of which 2 is in use";
+    assert!(waits.contains(wanted), "{waits}");
+    // There is room for others.
+    cluster.run(&["submit", "--each", "true", "a", "b", "c"]).assert_success();
+    assert!(!sleeps.has_ended(), "the first job has work for 20 minutes");
+    cluster.run(&["stop", "job-1"]).assert_success();
+    // What is larger than the quota waits, and says so.
+    let large = ["submit", "--quota", "CPU=0.5", "--detach", "--each", "sleep", "1"];
+    cluster.run(&large).assert_success();
+    wait_until("the head has said why", || {
+        let tasks = cluster.run(&["list", "tasks", "--json"]).json_lines();
+        let spilled = tasks.iter().find(|task| task["state"] == "spilled");
+        let spilled = spilled.ok_or_else(|| format!("{tasks:?}"))?;
+        let explained = cluster.run(&["explain", text(spilled, "task")]).stdout.join("\n");
+        let why = "needs 1 CPU; the quota of its job is 0.5";
+        if explained.contains(why) { Ok(()) } else { Err(explained) }
+    });
+    let refused = cluster.run(&["submit", "--quota", "CPU=0", "--each", "true", "a"]);
+    refused.assert_failure("--quota CPU=0: it could never hold any");
+}

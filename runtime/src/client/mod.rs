@@ -11,6 +11,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use rdist_scheduler::id::{JobId, WorkerId};
+use rdist_scheduler::resource::Resources;
 
 use crate::config::Home;
 use crate::head;
@@ -108,6 +109,9 @@ pub struct JobRequest {
     pub driver_files: Option<Files>,
     /// It gets this many times what a job of weight 1 gets, where both want more; 0 counts as 1.
     pub weight: u32,
+    /// The most that its tasks, actors and placement groups may hold at a time, over the whole
+    /// cluster; what is zero is not limited. What is limited is placed by the head.
+    pub quota: Resources,
 }
 
 /// A connection to a head. Needs a tokio runtime with time and I/O.
@@ -170,6 +174,7 @@ impl Client {
             working_directory: request.working_directory,
             files,
             weight: request.weight.max(1),
+            quota: request.quota,
         };
         match self.ask(ClientRequest::Submit(submission)).await? {
             ClientReply::Submitted(job) => Ok(job),

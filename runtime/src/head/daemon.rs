@@ -208,8 +208,8 @@ impl Daemon {
         let active = self.books.jobs().values().filter(|job| !job.state.is_ended());
         let jobs: Vec<_> = active.map(|job| (job.info.job, job.driver(), job.attempt)).collect();
         let active = self.books.jobs().values().filter(|job| !job.state.is_ended());
-        let weights = active.map(|job| (job.info.job, job.info.weight));
-        let weights: Vec<_> = weights.filter(|(_, weight)| *weight != 1).collect();
+        let rules = active.map(|job| (job.info.job, job.info.weight, job.info.quota.clone()));
+        let rules: Vec<_> = rules.collect();
         let workers: Vec<_> = self.missing.keys().copied().collect();
         let names = self.books.names().iter();
         let names = names.map(|(name, by)| (name.clone(), by.actor, by.owner)).collect();
@@ -217,8 +217,13 @@ impl Daemon {
             return;
         }
         tracing::info!(jobs = jobs.len(), workers = workers.len(), "going on from an earlier life");
-        for (job, weight) in weights {
-            self.tell(ClusterEvent::JobWeighed { job, weight });
+        for (job, weight, quota) in rules {
+            if weight != 1 {
+                self.tell(ClusterEvent::JobWeighed { job, weight });
+            }
+            if !quota.is_none() {
+                self.tell(ClusterEvent::JobLimited { job, quota });
+            }
         }
         self.tell(ClusterEvent::Restored { jobs, workers, names });
     }

@@ -40,6 +40,7 @@ impl Daemon {
             working_directory: submission.working_directory,
             files: submission.files,
             weight: submission.weight.max(1),
+            quota: submission.quota,
         };
         self.begin_job(info, None);
         ClientReply::Submitted(job)
@@ -60,10 +61,14 @@ impl Daemon {
             detached,
         };
         let (driver, weight) = (record.driver(), record.info.weight);
+        let quota = record.info.quota.clone();
         tracing::info!(%job, name = record.info.name, "a job was submitted");
         self.books.add_job(record);
         if weight != 1 {
             self.tell(ClusterEvent::JobWeighed { job, weight });
+        }
+        if !quota.is_none() {
+            self.tell(ClusterEvent::JobLimited { job, quota });
         }
         self.tell(ClusterEvent::JobSubmitted { job, driver });
     }

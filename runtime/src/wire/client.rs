@@ -115,6 +115,8 @@ pub struct Submission {
     pub files: JobFiles,
     /// It gets this many times what a job of weight 1 gets, where both want more.
     pub weight: u32,
+    /// The most that it may hold at a time, over the whole cluster; zero is no limit.
+    pub quota: Resources,
 }
 
 /// What can be listed.

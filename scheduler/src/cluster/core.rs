@@ -6,13 +6,15 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use super::groups::Gangs;
 use super::jobs::Job;
 use super::member::{Ledger, Member};
-use super::queue::{Key, Queue, ShapeId};
+use super::queue::{Class, Key, Queue, ShapeId};
 use super::recovery::Recovery;
 use super::sharing::Sharing;
 use super::{ClusterAction, ClusterEvent};
 use crate::id::{ActorId, GroupId, JobId, TaskId, WorkerId};
 use crate::message::{FromHead, ToHead};
-use crate::placement::Field;
+use crate::placement::{Field, Reason};
+use crate::quota::Quotas;
+use crate::resource::Resources;
 use crate::share::Shares;
 use crate::spec::Assignment;
 use crate::time::Timestamp;
@@ -53,6 +55,9 @@ pub struct ClusterCore {
     pub(super) queue: Queue,
     /// What the head has given to each job.
     pub(super) shares: Shares,
+    pub(super) quotas: Quotas,
+    /// Jobs with a quota that hold less than before.
+    pub(super) relieved: BTreeSet<JobId>,
     /// Placement groups that wait.
     pub(super) gangs: Gangs,
     pub(super) ledger: Ledger,
@@ -62,6 +67,8 @@ pub struct ClusterCore {
     pub(super) names: BTreeMap<String, (ActorId, WorkerId)>,
     pub(super) recovery: Option<Recovery>,
     pub(super) sharing: Sharing,
+    /// Why tasks of some kinds wait, until membership changes.
+    pub(super) reasons: BTreeMap<(Resources, Class), Reason>,
     /// Workers that have more room than before.
     pub(super) roomier: BTreeSet<WorkerId>,
     /// Shapes with new tasks.
@@ -84,6 +91,8 @@ impl ClusterCore {
             lost: BTreeMap::new(),
             queue: Queue::default(),
             shares: Shares::default(),
+            quotas: Quotas::default(),
+            relieved: BTreeSet::new(),
             gangs: Gangs::default(),
             ledger: Ledger::default(),
             anew: BTreeMap::new(),
@@ -91,6 +100,7 @@ impl ClusterCore {
             names: BTreeMap::new(),
             recovery: None,
             sharing: Sharing::default(),
+            reasons: BTreeMap::new(),
             roomier: BTreeSet::new(),
             fresh: BTreeSet::new(),
             untold: Vec::new(),
@@ -116,6 +126,7 @@ impl ClusterCore {
             }
             ClusterEvent::JobSubmitted { job, driver } => self.job_submitted(job, driver),
             ClusterEvent::JobWeighed { job, weight } => self.shares.set_weight(job, weight),
+            ClusterEvent::JobLimited { job, quota } => self.quotas.set(job, quota),
             ClusterEvent::JobStopRequested { job } => self.job_stopped(job),
             ClusterEvent::Restored { jobs, workers, names } => self.restored(jobs, workers, names),
         }
@@ -156,6 +167,9 @@ impl ClusterCore {
                 for (task, attempt) in ended {
                     self.ended(from, task, attempt);
                 }
+            }
+            ToHead::Blocked { task, attempt, blocked } => {
+                self.blocked(from, task, attempt, blocked);
             }
             ToHead::DriverFinished { job, attempt, outcome } => {
                 self.driver_finished(from, job, attempt, outcome);

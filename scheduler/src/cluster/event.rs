@@ -52,6 +52,14 @@ pub enum ClusterEvent {
         /// Its part is this many times that of a job which nothing is said of.
         weight: u32,
     },
+    /// A job may hold no more than that at a time, over the whole cluster; said before it is
+    /// submitted. Where it is zero, there is no limit.
+    JobLimited {
+        /// The job.
+        job: JobId,
+        /// The most.
+        quota: Resources,
+    },
     /// A job is to end.
     JobStopRequested {
         /// The job.

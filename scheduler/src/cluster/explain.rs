@@ -15,7 +15,9 @@ impl ClusterCore {
         }
         for key in self.queue.of_task(task) {
             let Some(shape) = self.queue.shape_of(&key) else { continue };
-            let reason = Reason::find(&self.field, &shape.request, &shape.strategy);
+            let over = self.over_quota(shape.job, &shape.request);
+            let reason =
+                over.unwrap_or_else(|| Reason::find(&self.field, &shape.request, &shape.strategy));
             let behind = shape.keys().take_while(|other| *other != key).count();
             lines.push(match behind {
                 0 => format!("waits in the head, first of its kind: {reason}"),

@@ -8,8 +8,8 @@ use core::time::Duration;
 
 use super::core::ClusterCore;
 use super::queue::ShapeId;
-use crate::id::{JobId, WorkerId};
-use crate::placement::admits;
+use crate::id::{JobId, TaskId, WorkerId};
+use crate::placement::{Reason, admits};
 use crate::resource::Resources;
 use crate::share::Standing;
 
@@ -33,6 +33,29 @@ impl ClusterCore {
         if self.shares.used(job).is_some() {
             self.shares.give(job, request);
         }
+        if self.quotas.has(job) {
+            self.relieved.insert(job);
+        }
+    }
+
+    /// Why the job's quota does not let it have so much more; `None`: it does.
+    pub(super) fn over_quota(&self, job: JobId, request: &Resources) -> Option<Reason> {
+        self.quotas.refuses(job, self.shares.used(job), request)
+    }
+
+    /// Something that the head placed waits for objects, or goes on.
+    pub(super) fn blocked(&mut self, from: WorkerId, task: TaskId, attempt: u32, blocked: bool) {
+        let Some(key) = self.placed_at(from, task, attempt) else { return };
+        let Some(placement) = self.ledger.get_mut(&key) else { return };
+        if core::mem::replace(&mut placement.blocked, blocked) == blocked {
+            return;
+        }
+        let mut cpus = Resources::NONE;
+        cpus.cpu = placement.request.cpu;
+        match blocked {
+            true => self.refund(task.job(), &cpus),
+            false => self.shares.take(task.job(), &cpus),
+        }
     }
 
     /// A worker has a queue of its own: one task that has waited long for room comes in.
@@ -47,6 +70,7 @@ impl ClusterCore {
             self.queue.shape(*id).is_some_and(|shape| {
                 shape.since.is_some_and(|since| now - since >= PATIENCE)
                     && spot.total.covers(&shape.request)
+                    && self.over_quota(shape.job, &shape.request).is_none()
                     && admits(spot, &shape.strategy)
             })
         };

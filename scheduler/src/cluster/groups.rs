@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::core::ClusterCore;
 use crate::id::{GroupId, JobId, TaskId, WorkerId};
 use crate::message::{FromHead, GroupRequest};
-use crate::placement::{GangAsk, choose_gang, gang_reason};
+use crate::placement::{GangAsk, Reason, choose_gang, gang_reason};
 use crate::resource::Resources;
 use crate::spec::{Assignment, GroupStrategy, Strategy, TaskKind, TaskSpec};
 
@@ -92,6 +92,9 @@ impl ClusterCore {
         let mut after = 0;
         while let Some((place, (owner, request))) = self.gangs.line.range(after..).next() {
             after = *place + 1;
+            if self.over_group_quota(request).is_some() {
+                continue;
+            }
             let shape = (request.strategy, request.bundles.clone(), request.beside.clone());
             if failed.contains(&shape) {
                 continue;
@@ -108,7 +111,7 @@ impl ClusterCore {
         for key in core::mem::take(&mut self.untold_groups) {
             let waiting = self.gangs.places.get(&key).and_then(|place| self.gangs.line.get(place));
             let Some((owner, request)) = waiting else { continue };
-            let reason = gang_reason(&self.field, &ask(request));
+            let reason = self.group_reason(request);
             let (to, group) = (*owner, request.group);
             self.send(to, FromHead::GroupWaiting { group, reason });
         }
@@ -126,7 +129,21 @@ impl ClusterCore {
     /// Why a group waits, if it does.
     pub(super) fn explain_group(&self, task: TaskId) -> Option<String> {
         let found = self.gangs.iter().find(|(_, request)| request.group.0 == task);
-        found.map(|(_, request)| gang_reason(&self.field, &ask(request)))
+        found.map(|(_, request)| self.group_reason(request))
+    }
+
+    fn group_reason(&self, request: &GroupRequest) -> String {
+        match self.over_group_quota(request) {
+            Some(reason) => reason.to_string(),
+            None => gang_reason(&self.field, &ask(request)),
+        }
+    }
+
+    /// Why the job's quota does not let it have these bundles; `None`: it does.
+    pub(super) fn over_group_quota(&self, request: &GroupRequest) -> Option<Reason> {
+        let mut sum = Resources::NONE;
+        request.bundles.iter().for_each(|(_, bundle)| sum.add(bundle));
+        self.over_quota(request.group.0.job(), &sum)
     }
 }
 

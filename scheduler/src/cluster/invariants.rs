@@ -18,6 +18,9 @@ impl ClusterCore {
         self.check_jobs();
         for (owner, request) in self.gangs.iter() {
             assert!(self.members.contains_key(&owner), "CL-2: {owner} leads and is no member");
+            if self.over_group_quota(request).is_some() {
+                continue;
+            }
             let found = choose_gang(&self.field, &super::groups::ask(request));
             assert_eq!(found, None, "CL-5: {} waits", request.group);
         }
@@ -58,6 +61,9 @@ impl ClusterCore {
 
     fn check_room_is_used(&self) {
         for (_, shape) in self.queue.shapes() {
+            if self.over_quota(shape.job, &shape.request).is_some() {
+                continue;
+            }
             let taker = match shape.bound {
                 Some(worker) => {
                     let spot = self.field.spot(worker);

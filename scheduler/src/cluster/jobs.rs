@@ -161,6 +161,7 @@ impl ClusterCore {
         self.anew.retain(|(task, _), _| task.job() != job);
         self.gangs.remove_job(job);
         self.shares.forget(job);
+        self.quotas.forget(job);
         if let Some(recovery) = &mut self.recovery {
             recovery.parked.retain(|(task, _), _| task.job() != job);
         }

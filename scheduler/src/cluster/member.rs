@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use crate::id::{JobId, TaskId, WorkerId};
-use crate::resource::Resources;
+use crate::resource::{Amount, Resources};
 
 /// A placed task: id, owner, attempt.
 pub(super) type PlacedKey = (TaskId, WorkerId, u32);
@@ -16,6 +16,19 @@ pub(super) struct Placement {
     /// Which of the head's assignments to that worker it was, counted from 1; 0 if the worker
     /// brought it along when it came.
     pub(super) number: u64,
+    /// It waits for objects, and its job has its CPUs back.
+    pub(super) blocked: bool,
+}
+
+impl Placement {
+    /// What its job holds for it.
+    pub(super) fn held(&self) -> Resources {
+        let mut held = self.request.clone();
+        if self.blocked {
+            held.cpu = Amount::ZERO;
+        }
+        held
+    }
 }
 
 /// A worker.
@@ -45,6 +58,10 @@ pub(super) struct Ledger {
 impl Ledger {
     pub(super) fn get(&self, key: &PlacedKey) -> Option<&Placement> {
         self.placements.get(key)
+    }
+
+    pub(super) fn get_mut(&mut self, key: &PlacedKey) -> Option<&mut Placement> {
+        self.placements.get_mut(key)
     }
 
     pub(super) fn insert(&mut self, key: PlacedKey, placement: Placement) {

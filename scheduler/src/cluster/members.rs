@@ -79,7 +79,7 @@ impl ClusterCore {
         let mut drivers = Vec::new();
         for ((task, attempt, owner), ()) in member.map(|member| member.holds).unwrap_or_default() {
             if let Some(placement) = self.ledger.remove(&(task, owner, attempt)) {
-                self.refund(task.job(), &placement.request);
+                self.refund(task.job(), &placement.held());
             }
             self.begin_anew((task, owner));
             if owner == WorkerId::HEAD {
@@ -123,6 +123,7 @@ impl ClusterCore {
     /// Shapes that named the worker are bound or set free; shapes for which it decides whether
     /// there is hope are looked at again.
     fn membership_changed(&mut self, worker: WorkerId) {
+        self.reasons.clear();
         self.fresh.extend(self.queue.rebind(worker, &self.field));
         let spot = self.field.spot(worker).filter(|spot| !spot.closed);
         let joined = spot.is_some();

@@ -15,6 +15,9 @@ use crate::spec::{Assignment, Strategy, TaskKind};
 /// reason is no news, and a million such messages would be.
 const TELL_BUSY: usize = 1_000;
 
+/// Most reasons that are kept for the next shapes that ask for the same.
+const REMEMBERED_REASONS: usize = 1_000;
+
 /// The job's share, the rank of the shape's first task, and the shape.
 type Candidate = (Standing, Rank, ShapeId);
 
@@ -80,15 +83,24 @@ impl ClusterCore {
 
     /// A task that the head assigned has ended at `from`.
     pub(super) fn ended(&mut self, from: WorkerId, task: TaskId, attempt: u32) {
-        let Some(member) = self.members.get(&from) else { return };
-        let range = (task, attempt, WorkerId(0))..=(task, attempt, WorkerId(u64::MAX));
-        let Some(((.., owner), ())) = member.holds.range(range).next() else { return };
-        let owner = *owner;
+        let Some((_, owner, _)) = self.placed_at(from, task, attempt) else { return };
         if owner == WorkerId::HEAD {
             return; // a driver ends with `DriverFinished`, which says how
         }
         self.take_off((task, owner, attempt), true);
         self.begin_anew((task, owner));
+    }
+
+    /// The placement that a worker speaks of, which does not name the owner.
+    pub(super) fn placed_at(
+        &self,
+        worker: WorkerId,
+        task: TaskId,
+        attempt: u32,
+    ) -> Option<PlacedKey> {
+        let range = (task, attempt, WorkerId(0))..=(task, attempt, WorkerId(u64::MAX));
+        let ((.., owner), ()) = self.members.get(&worker)?.holds.range(range).next()?;
+        Some((task, *owner, attempt))
     }
 
     /// A placement of a task is gone: one that waits to run anew is in line, if it was the last.
@@ -147,6 +159,10 @@ impl ClusterCore {
             self.sharing.room_appeared();
             self.gangs.room_appeared();
         }
+        for job in core::mem::take(&mut self.relieved) {
+            self.gangs.room_appeared();
+            candidates.extend(self.queue.shapes_of(job).filter_map(|id| self.candidate(id)));
+        }
         // Groups first: what is hard to place stands behind nothing that is easy.
         self.settle_groups();
         for worker in roomier {
@@ -190,11 +206,13 @@ impl ClusterCore {
             owner: first.owner,
             dependencies: &spec.dependencies,
         };
-        let (worker, now) = (choose(&self.field, &ask), self.now);
-        let key = (spec.id, first.owner);
+        let is_over = self.over_quota(spec.id.job(), &spec.request).is_some();
+        let worker = if is_over { None } else { choose(&self.field, &ask) };
+        let (key, now) = ((spec.id, first.owner), self.now);
         if let Some(shape) = self.queue.shape_mut(id) {
             shape.blocked = worker.is_none();
-            shape.since = worker.is_none().then(|| shape.since.unwrap_or(now));
+            // A busy worker would be of no help to a job that has its quota.
+            shape.since = (shape.blocked && !is_over).then(|| shape.since.unwrap_or(now));
         }
         let Some(worker) = worker else { return false };
         if let Some(assignment) = self.queue.remove(&key) {
@@ -241,7 +259,7 @@ impl ClusterCore {
             spot.placed += 1;
         });
         self.charge(task.job(), &request);
-        self.ledger.insert(key, Placement { worker, request, number });
+        self.ledger.insert(key, Placement { worker, request, number, blocked: false });
     }
 
     /// Takes a placement off the ledger. Its room is free again if it has `ended`, or if the
@@ -249,7 +267,7 @@ impl ClusterCore {
     pub(super) fn take_off(&mut self, key: PlacedKey, ended: bool) -> Option<Placement> {
         let placement = self.ledger.remove(&key)?;
         let (task, owner, attempt) = key;
-        self.refund(task.job(), &placement.request);
+        self.refund(task.job(), &placement.held());
         let worker = placement.worker;
         let Some(member) = self.members.get_mut(&worker) else { return Some(placement) };
         member.holds.remove(&(task, attempt, owner));
@@ -271,14 +289,27 @@ impl ClusterCore {
         if let Some(reason) = &shape.reason {
             return Some(reason.clone());
         }
-        let reason = Reason::find(&self.field, &shape.request, &shape.strategy);
+        let kind = shape.kind();
+        let reason = match self.reasons.get(&kind) {
+            Some(reason) => reason.clone(),
+            None => {
+                let reason = Reason::find(&self.field, &shape.request, &shape.strategy);
+                if self.reasons.len() >= REMEMBERED_REASONS {
+                    self.reasons.clear();
+                }
+                self.reasons.insert(kind, reason.clone());
+                reason
+            }
+        };
         let id = self.queue.id_of(&key)?;
         self.queue.shape_mut(id)?.reason = Some(reason.clone());
         Some(reason)
     }
 
     pub(super) fn tell_waiting(&mut self, key: Key) {
-        let Some(reason) = self.reason_of(key) else { return };
+        let over = self.queue.shape_of(&key);
+        let over = over.and_then(|shape| self.over_quota(shape.job, &shape.request));
+        let Some(reason) = over.or_else(|| self.reason_of(key)) else { return };
         let (task, owner) = key;
         if owner == WorkerId::HEAD {
             self.driver_waits(task.job(), reason.to_string());

@@ -25,7 +25,7 @@ pub(super) type Rank = (Reverse<i32>, u64);
 pub(super) struct ShapeId(u64);
 
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-enum Class {
+pub(super) enum Class {
     Default,
     Spread,
     Labels(LabelSelector),
@@ -63,6 +63,11 @@ pub(super) struct Shape {
 impl Shape {
     pub(super) fn len(&self) -> usize {
         self.line.len()
+    }
+
+    /// What decides whether a worker may run them: they share it with shapes of other jobs.
+    pub(super) fn kind(&self) -> (Resources, Class) {
+        (self.request.clone(), Class::of(&self.strategy))
     }
 
     pub(super) fn keys(&self) -> impl Iterator<Item = Key> {
@@ -121,6 +126,12 @@ impl Queue {
 
     pub(super) fn shapes(&self) -> impl Iterator<Item = (ShapeId, &Shape)> {
         self.shapes.iter().map(|(id, shape)| (*id, shape))
+    }
+
+    /// Shapes of one job.
+    pub(super) fn shapes_of(&self, job: JobId) -> impl Iterator<Item = ShapeId> {
+        let first = (job, Resources::NONE, Class::Default);
+        self.ids.range(first..).take_while(move |((of, ..), _)| *of == job).map(|(_, id)| *id)
     }
 
     /// Waiting entries of one task, one for each owner.

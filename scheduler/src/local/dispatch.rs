@@ -216,6 +216,7 @@ impl LocalCore {
         match actor {
             Some(actor) => self.call_blocks(actor),
             None => {
+                self.report_blocked(key, true);
                 let (spec, slot) = (Arc::clone(&self.tasks[key].spec), self.tasks[key].bundle);
                 if spec.takes_turns() && self.turn(executor) {
                     return;
@@ -233,6 +234,7 @@ impl LocalCore {
         match actor {
             Some(actor) => self.call_goes_on(actor),
             None => {
+                self.report_blocked(key, false);
                 let (spec, slot) = (Arc::clone(&self.tasks[key].spec), self.tasks[key].bundle);
                 self.take_from(slot, spec.id.job(), &cpus_of(&spec.request));
                 if matches!(spec.kind, TaskKind::Plain) {
@@ -276,6 +278,7 @@ impl LocalCore {
         if hosted.blocked == 1 && frees_while_blocked(&hosted.spec) {
             let (cpus, slot) = (cpus_of(&hosted.spec.request), hosted.bundle);
             self.give_to(slot, actor.0.job(), &cpus);
+            self.report_blocked_actor(actor, true);
         }
     }
 
@@ -286,6 +289,7 @@ impl LocalCore {
             let (cpus, slot) = (cpus_of(&hosted.spec.request), hosted.bundle);
             self.take_from(slot, actor.0.job(), &cpus);
             self.head.load_changed = true;
+            self.report_blocked_actor(actor, false);
         }
     }
 

@@ -6,6 +6,7 @@ use crate::checkpoint::EndedCall;
 use crate::id::{ActorId, ExecutorId, GroupId, JobId, ObjectId, TaskId, WorkerId};
 use crate::message::{CancelMode, FromHead, PeerMessage};
 use crate::outcome::{Death, Outcome, Returned, TaskError};
+use crate::resource::Resources;
 use crate::spec::{Reference, TaskSpec};
 
 /// What happened on this worker, or was said to it.
@@ -270,6 +271,14 @@ pub enum LocalEvent {
         job: JobId,
         /// Its part is this many times that of a job which nothing is said of.
         weight: u32,
+    },
+    /// A job may hold no more than that at a time, over the whole cluster; said before anything of
+    /// it runs here. Where it is zero, there is no limit.
+    JobLimited {
+        /// The job.
+        job: JobId,
+        /// The most.
+        quota: Resources,
     },
     /// A job's executors here are to end, as after [`FromHead::JobEnded`].
     JobEnded {

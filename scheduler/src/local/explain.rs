@@ -176,6 +176,7 @@ impl LocalCore {
             SpillReason::Strategy => "its strategy is to run elsewhere".to_owned(),
             SpillReason::NoRoom => format!("needs {request} now, which is not free here"),
             SpillReason::Requested => "there is room elsewhere".to_owned(),
+            SpillReason::Quota => "its job has a quota".to_owned(),
             SpillReason::HeadLost => "the head that placed it is gone".to_owned(),
             SpillReason::Draining => "this worker is leaving".to_owned(),
         }

@@ -64,7 +64,8 @@ impl LocalCore {
         let round = self.last_round;
         let mut sum = Resources::NONE;
         wanted.iter().for_each(|(_, request)| sum.add(request));
-        if may_be_here && !self.draining && self.ledger.fits(&sum) {
+        let is_limited = self.quotas.counts(group.0.job(), &sum);
+        if may_be_here && !is_limited && !self.draining && self.ledger.fits(&sum) {
             for (number, request) in wanted {
                 self.reserve((group, me), number, round, request);
                 if let Some(entry) = self.groups.get_mut(&(group, me)) {

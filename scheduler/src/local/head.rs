@@ -222,6 +222,7 @@ impl LocalCore {
         self.head.met = self.peers.keys().copied().collect();
         self.head.met.sort_unstable();
         self.head.spills.clear();
+        self.report_all_blocked();
         self.spill_again();
         self.ask_for_groups_again();
         let mut names: Vec<(ActorId, String)> = self

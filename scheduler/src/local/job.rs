@@ -50,6 +50,7 @@ impl LocalCore {
         self.head.forget_job(job);
         self.unanswered.forget_job(job);
         self.shares.forget(job);
+        self.quotas.forget(job);
         self.outbox.waiting.retain(|deferred| match &deferred.what {
             What::Release(object) => object.task.job() != job,
             What::Message { .. } => true,

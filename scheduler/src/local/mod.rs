@@ -28,6 +28,7 @@
 //! | `actors`, `calls` | supervision and calls; `host`: actors that live here |
 //! | `checkpoint` | actors that save their state, whose calls count once |
 //! | `head` | spilling, load, names, a head that comes and goes |
+//! | `limits` | jobs with a quota |
 //! | `evacuation` | values on workers that leave are copied |
 //! | `job` | the end of a job |
 //! | `views`, `explain`, `invariants` | what people and tests read |
@@ -55,6 +56,7 @@ mod holders;
 mod host;
 mod invariants;
 mod job;
+mod limits;
 mod objects;
 mod outcome;
 mod peers;
@@ -78,6 +80,7 @@ use crate::id::{ActorId, ExecutorId, GroupId, JobId, ObjectId, TaskId, WorkerId}
 use crate::message::PeerMessage;
 use crate::object::{Lineage, ObjectEntry};
 use crate::outcome::TaskError;
+use crate::quota::Quotas;
 use crate::resource::{Ledger, Resources};
 use crate::share::Shares;
 use crate::spec::Assignment;
@@ -154,6 +157,7 @@ pub struct LocalCore {
     ledger: Ledger,
     /// What each job holds here.
     shares: Shares,
+    quotas: Quotas,
     objects: FastMap<ObjectId, ObjectEntry>,
     /// Own tasks that may run on one other worker alone, by that worker.
     pinned: FastMap<WorkerId, FastSet<TaskId>>,
@@ -234,6 +238,7 @@ impl LocalCore {
             paces: Paces::default(),
             ledger: Ledger::new(config.total.clone()),
             shares: Shares::default(),
+            quotas: Quotas::default(),
             objects: FastMap::default(),
             pinned: FastMap::default(),
             adopted: FastMap::default(),
@@ -326,6 +331,7 @@ impl LocalCore {
             LocalEvent::Drain => self.drain(),
             LocalEvent::JobEnded { job } => self.job_ended(job),
             LocalEvent::JobWeighed { job, weight } => self.shares.set_weight(job, weight),
+            LocalEvent::JobLimited { job, quota } => self.quotas.set(job, quota),
         }
         self.settle();
         self.report_load();

@@ -182,6 +182,9 @@ impl LocalCore {
         if !self.ledger.total.covers(&spec.request) {
             return Some(SpillReason::TooLarge);
         }
+        if !is_grouped(spec) && self.quotas.counts(spec.id.job(), &spec.request) {
+            return Some(SpillReason::Quota);
+        }
         // What may run nowhere else still runs here: it would hold up the leaving for ever.
         (self.draining && only_worker(spec).is_none()).then_some(SpillReason::Draining)
     }

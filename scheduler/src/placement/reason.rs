@@ -60,6 +60,17 @@ pub enum Reason {
     PinnedDraining(WorkerId),
     /// It may only run on one worker, which is no member.
     PinnedGone(WorkerId),
+    /// The job may not hold so much more.
+    Quota {
+        /// The resource.
+        resource: String,
+        /// How much it needs.
+        wanted: Amount,
+        /// The most that the job may hold.
+        limit: Amount,
+        /// What the job holds.
+        used: Amount,
+    },
     /// The head restarted, and another worker that is still to come back may have the task.
     Recovering,
 }
@@ -103,7 +114,10 @@ impl Reason {
 
     /// Whether only a new worker can help.
     pub fn is_hopeless(&self) -> bool {
-        !matches!(self, Self::Busy { .. } | Self::PinnedBusy { .. } | Self::Recovering)
+        !matches!(
+            self,
+            Self::Busy { .. } | Self::PinnedBusy { .. } | Self::Quota { .. } | Self::Recovering
+        )
     }
 
     fn find_pinned(field: &Field, request: &Resources, worker: WorkerId) -> Self {
@@ -154,6 +168,19 @@ impl fmt::Display for Reason {
                 write!(f, "may only run on {worker}, which takes nothing new")
             }
             Self::PinnedGone(worker) => write!(f, "may only run on {worker}, which is gone"),
+            Self::Quota { resource, wanted, limit, .. } if wanted > limit => write!(
+                f,
+                "needs {}; the quota of its job is {}",
+                Quantity(resource, *wanted),
+                Bare(resource, *limit)
+            ),
+            Self::Quota { resource, wanted, limit, used } => write!(
+                f,
+                "waits for {} of its job's quota of {}, of which {} is in use",
+                Quantity(resource, *wanted),
+                Bare(resource, *limit),
+                Bare(resource, *used)
+            ),
             Self::Recovering => {
                 f.write_str("the head has restarted and waits for its workers to come back")
             }

@@ -137,6 +137,8 @@ pub(crate) enum SpillReason {
     Requested,
     /// The worker is leaving.
     Draining,
+    /// Its job has a quota, which the head keeps.
+    Quota,
     /// It was placed by a head that is gone, and may not have arrived.
     HeadLost,
 }

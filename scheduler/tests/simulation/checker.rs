@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
 use rdist_scheduler::hash::{FastMap, FastSet};
-use rdist_scheduler::id::{ActorId, ExecutorId, GroupId, TaskId, WorkerId};
+use rdist_scheduler::id::{ActorId, ExecutorId, GroupId, JobId, TaskId, WorkerId};
 use rdist_scheduler::outcome::{Cause, TaskError};
 use rdist_scheduler::resource::{Amount, Resources};
 use rdist_scheduler::spec::TaskSpec;
@@ -172,6 +172,15 @@ impl Usage {
         for key in keys {
             self.end(key);
         }
+    }
+
+    /// CPUs that the job holds outside of groups, but for tasks that were ever blocked: those took
+    /// back what was given to others.
+    pub fn of_job(&self, job: JobId) -> Amount {
+        let of_job = self.charges.iter().filter(|((_, task), _)| task.job() == job);
+        let counts = |charge: &&Charge| !charge.blocked && !charge.overlaps;
+        let charges = of_job.map(|(_, charge)| charge).filter(|charge| charge.pool.is_none());
+        charges.filter(counts).map(|charge| charge.request.cpu).sum()
     }
 
     pub fn check_nothing(&self, worker: WorkerId) {

@@ -14,6 +14,7 @@ use rdist_scheduler::id::{ActorId, ExecutorId, JobId, ObjectId, TaskId, WorkerId
 use rdist_scheduler::local::{LocalCore, LocalEvent};
 use rdist_scheduler::message::{FromHead, Held, PeerMessage, ToHead};
 use rdist_scheduler::outcome::{Cause, Death, TaskError};
+use rdist_scheduler::resource::Resources;
 use rdist_scheduler::spec::TaskSpec;
 
 use super::checker::{ActorLog, ExactCalls, Harm, Usage};
@@ -230,6 +231,11 @@ impl Simulation {
         self.options.jobs[job.0 as usize - 1]
     }
 
+    /// What a job may hold; nothing: whatever there is.
+    fn quota_of(&self, job: JobId) -> Resources {
+        Resources::cpus(self.mix_of(job).quota as f64)
+    }
+
     /// What is left of a job that has ended may find anything lost.
     pub fn excuse(&self, task: TaskId, error: &TaskError) {
         let job = task.job();
@@ -262,6 +268,9 @@ impl Simulation {
                 let process = process.and_then(|w| w.processes.get_mut(&executor));
                 if let Some(process) = process {
                     process.up = true;
+                    let job = process.job;
+                    let quota = self.quota_of(job);
+                    self.tell(worker, LocalEvent::JobLimited { job, quota });
                     self.tell(worker, LocalEvent::ExecutorStarted { executor });
                 }
             }

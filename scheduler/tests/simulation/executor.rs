@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use rdist_scheduler::checkpoint::EndedCall;
 use rdist_scheduler::hash::{FastMap, FastSet};
-use rdist_scheduler::id::{ActorId, ExecutorId, GroupId, ObjectId, TaskId, WorkerId};
+use rdist_scheduler::id::{ActorId, ExecutorId, GroupId, JobId, ObjectId, TaskId, WorkerId};
 use rdist_scheduler::local::{ExecutorRole, LocalEvent};
 use rdist_scheduler::outcome::TaskError;
 use rdist_scheduler::spec::{Reference, TaskKind, TaskSpec};
@@ -46,6 +46,7 @@ pub enum Command {
 
 #[derive(Debug)]
 pub struct Process {
+    pub job: JobId,
     pub role: ExecutorRole,
     pub up: bool,
     /// Its job has ended, or it was told to go: what it holds counts no longer.
@@ -118,8 +119,9 @@ pub struct Run {
 }
 
 impl Process {
-    pub fn new(role: ExecutorRole) -> Self {
+    pub fn new(job: JobId, role: ExecutorRole) -> Self {
         Self {
+            job,
             role,
             up: false,
             leaving: false,

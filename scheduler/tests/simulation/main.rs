@@ -14,7 +14,9 @@
 //! caller and count once, of actors that save their state also after a restart; calls of another
 //! job's actors end, at the latest with that job; a stream has its
 //! items in order and ends after the last; a task runs in a placement group only when every bundle
-//! of it is reserved, and together with others within what they hold; errors appear only when
+//! of it is reserved, and together with others within what they hold; a job with a quota never
+//! holds more, over all workers and whether or not there is a head, but for what unblocked tasks
+//! take back; errors appear only when
 //! something died that explains them; when faults
 //! stop, every job ends; and then no worker has a task, object, value, actor or process left, and
 //! the head has all room back.
@@ -87,15 +89,22 @@ fn jobs(rng: &mut Rng, workers: u64, faults: Faults) -> Vec<Mix> {
         actors_hold: !may_kill,
         trouble: rng.one_in(2),
         stubborn: may_kill,
+        quota: 0,
     };
     (0..1 + rng.below(3)).map(|_| mix(rng)).collect()
 }
 
 fn small(rng: &mut Rng, faults: Faults) -> Options {
     let workers = 1 + rng.below(6);
+    let mut jobs = jobs(rng, workers, faults);
+    // Of their own, so that a seed is what it was before there were quotas, but for these.
+    let mut dice = Rng(rng.0 ^ 0x5155_4f54_4153);
+    for job in &mut jobs {
+        job.quota = if dice.one_in(3) { 4 + dice.below(4) } else { 0 };
+    }
     Options {
         workers,
-        jobs: jobs(rng, workers, faults),
+        jobs,
         faults,
         fault_time: 1_000 * MILLISECOND,
         fault_every: 4 * MILLISECOND,
@@ -156,6 +165,7 @@ fn a_thousand_workers() {
             actors_hold: false,
             trouble: false,
             stubborn: false,
+            quota: 0,
         }],
         faults: Faults {
             executors: true,

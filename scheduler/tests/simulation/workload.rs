@@ -126,6 +126,9 @@ pub struct Mix {
     pub trouble: bool,
     /// Some that hang have to be killed, with what runs beside them.
     pub stubborn: bool,
+    /// The most CPUs that the job may hold; 0: as many as there are. Never less than a lone worker
+    /// may have, since a job may need that many at a time.
+    pub quota: u64,
 }
 
 /// The function whose runs are short, but for a few.

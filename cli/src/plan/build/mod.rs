@@ -81,8 +81,9 @@ impl Builder<'_> {
         }
         self.connect(&mut steps)?;
         self.refuse_cycles(&steps)?;
-        let (name, results) = (String::new(), None);
-        Ok(Plan { name, results, files: self.files, steps })
+        let quota = self.document.quota.iter();
+        let quota = quota.map(|(name, amount)| (name.clone(), amount.to_string())).collect();
+        Ok(Plan { name: String::new(), results: None, quota, files: self.files, steps })
     }
 
     fn error<T>(&self, span: Range<usize>, what: impl Into<String>) -> Result<T, PlanError> {

@@ -105,6 +105,10 @@ impl Dispatch {
                     let (job, weight) = (info.job, info.weight);
                     self.tell(LocalEvent::JobWeighed { job, weight });
                 }
+                if !info.quota.is_none() {
+                    let (job, quota) = (info.job, info.quota.clone());
+                    self.tell(LocalEvent::JobLimited { job, quota });
+                }
                 let info = std::sync::Arc::new(info);
                 for launch in self.launches.take(info.job) {
                     self.network.command(Command::Launch(launch, info.clone()));

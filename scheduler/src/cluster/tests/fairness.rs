@@ -106,3 +106,72 @@ fn labels_bind_and_preferences_give_way() {
     bench.event(ClusterEvent::WorkerJoined { worker, total, labels, held });
     assert_eq!(bench.assigned(), [(id(5), 0, 4)]);
 }
+
+/// A job with that quota and ten tasks of one CPU, on two workers of eight.
+fn limited(cpus: f64) -> Bench {
+    let mut bench = Bench::new();
+    bench.join(1, 8.0);
+    bench.join(2, 8.0);
+    bench.event(ClusterEvent::JobLimited { job: JOB, quota: Resources::cpus(cpus) });
+    bench.event(ClusterEvent::JobSubmitted { job: JOB, driver: driver(0) });
+    bench.actions.clear();
+    bench.spill(1, (0..10).map(|index| task(1, index, 1.0)).collect());
+    bench
+}
+
+#[test]
+fn a_job_holds_no_more_than_its_quota_while_others_go_on() {
+    let mut bench = limited(3.0);
+    let running = bench.assigned();
+    assert_eq!(running.len(), 3);
+    let reason = "waits for 1 CPU of its job's quota of 3, of which 3 is in use";
+    assert!(bench.take_sent(1, waiting(id(3), reason)));
+    let line = bench.core.explain(id(4)).unwrap();
+    assert_eq!(line, format!("waits in the head behind 1 tasks of its kind: {reason}"));
+    // One more is as large as the quota, and one larger.
+    bench.spill(1, vec![task(1, 20, 2.0), task(1, 21, 4.0)]);
+    let hopeless = "needs 4 CPU; the quota of its job is 3";
+    assert!(bench.take_sent(1, waiting(id(21), hopeless)));
+    let other = TaskSpec { kind: TaskKind::Driver, ..spec(TaskId::driver(OTHER), 0.0) };
+    bench.event(ClusterEvent::JobSubmitted { job: OTHER, driver: other });
+    bench.spill(1, (0..10).map(|index| of(OTHER, index)).collect());
+    assert_eq!(bench.assigned().len(), 1 + 10, "the driver and all of the other job's");
+    bench.actions.clear();
+    // As one ends the next one starts.
+    for (task, attempt, worker) in running {
+        bench.say(worker, ToHead::Ended(vec![(task, attempt)]));
+        assert_eq!(bench.assigned().len(), 1);
+    }
+}
+
+#[test]
+fn a_task_that_waits_for_objects_gives_its_quota_back() {
+    let mut bench = limited(1.0);
+    let (first, attempt, worker) = bench.assigned()[0];
+    let blocked = |blocked| ToHead::Blocked { task: first, attempt, blocked };
+    bench.say(worker, blocked(true));
+    let (second, ..) = bench.assigned()[0];
+    bench.say(worker, blocked(true));
+    assert_eq!(bench.assigned(), [], "said twice, it counts once");
+    // Both run for a while; the next one waits for both.
+    bench.say(worker, blocked(false));
+    bench.say(worker, ToHead::Ended(vec![(second, 0)]));
+    assert_eq!(bench.assigned(), []);
+    bench.say(worker, blocked(true));
+    assert_eq!(bench.assigned().len(), 1);
+    // Its end gives back what it has not given back before.
+    bench.say(worker, ToHead::Ended(vec![(first, 0)]));
+    assert_eq!(bench.assigned(), []);
+}
+
+#[test]
+fn what_a_lost_worker_held_of_a_quota_is_free() {
+    let mut bench = limited(2.0);
+    let lost = bench.assigned()[0].2;
+    bench.lose(lost);
+    if lost == 2 {
+        assert_eq!(bench.assigned().len(), 2);
+    }
+    bench.event(ClusterEvent::JobStopRequested { job: JOB });
+    assert_eq!(bench.core.waiting(), 0);
+}

@@ -177,3 +177,41 @@ fn the_head_is_asked_about_workers_once_each_and_again_if_it_forgot() {
     bench.release(driver, 5);
     bench.release(driver, 6);
 }
+
+#[test]
+fn a_job_with_a_quota_asks_the_head_for_what_it_limits() {
+    let (mut bench, driver, pool) = Bench::with_pool(4.0);
+    let mut quota = Resources::cpus(1.0);
+    quota.set("license", crate::resource::Amount::whole(1));
+    bench.handle(LocalEvent::JobLimited { job: JOB, quota });
+    bench.submit(driver, TaskBuilder::new(1));
+    assert_eq!(bench.claim_spilled(), [(task(1), 0)]);
+    let reason = "waits for 1 CPU of its job's quota of 1, of which 1 is in use".to_owned();
+    bench.head_says(FromHead::Waiting { task: task(1), reason });
+    let line = bench.core.explain(task(1)).unwrap();
+    let expected = "its job has a quota, spilled to head: \
+                    waits for 1 CPU of its job's quota of 1, of which 1 is in use";
+    assert_eq!(line, expected);
+    // What asks for nothing that is limited starts at once.
+    bench.submit(driver, TaskBuilder::new(2).cpus(0.0));
+    assert_eq!(bench.claim_run(pool), (task(2), 0));
+    let assigned = vec![TaskBuilder::new(1).assignment(0, ME)];
+    bench.head_says(FromHead::Assigned(assigned));
+    assert_eq!(bench.claim_run(pool), (task(1), 0));
+    for blocked in [true, false] {
+        let (executor, task) = (pool, task(1));
+        bench.handle(match blocked {
+            true => LocalEvent::Blocked { executor, task },
+            false => LocalEvent::Unblocked { executor, task },
+        });
+        assert_eq!(bench.claim_head(), ToHead::Blocked { task, attempt: 0, blocked });
+    }
+    bench.handle(LocalEvent::Blocked { executor: pool, task: task(1) });
+    let blocked = ToHead::Blocked { task: task(1), attempt: 0, blocked: true };
+    assert_eq!(bench.claim_head(), blocked);
+    // A head that knows nothing is told again.
+    bench.handle(LocalEvent::HeadLost);
+    bench.handle(LocalEvent::HeadFound { fresh: true });
+    assert_eq!(bench.claim_head(), blocked);
+    bench.claim_load();
+}

@@ -26,6 +26,10 @@ impl Simulation {
                 workers: self.durable.workers.iter().copied().collect(),
                 names: names.map(|(name, (actor, at))| (name.clone(), *actor, *at)).collect(),
             };
+            let jobs: Vec<JobId> = self.durable.jobs.keys().copied().collect();
+            for job in jobs {
+                self.limit_job(job);
+            }
             self.tell_head(restored);
         }
     }
@@ -154,7 +158,13 @@ impl Simulation {
             body: mix(self.seed, job.0.into()).to_le_bytes().to_vec(),
         };
         self.durable.jobs.insert(job, (driver.clone(), 0));
+        self.limit_job(job);
         self.tell_head(ClusterEvent::JobSubmitted { job, driver });
+    }
+
+    fn limit_job(&mut self, job: JobId) {
+        let quota = self.quota_of(job);
+        self.tell_head(ClusterEvent::JobLimited { job, quota });
     }
 
     pub(super) fn job_changed(&mut self, job: JobId, state: JobState) {

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use rdist_scheduler::hash::{FastMap, FastSet};
-use rdist_scheduler::id::{ExecutorId, GroupId, ObjectId, WorkerId};
+use rdist_scheduler::id::{ExecutorId, GroupId, JobId, ObjectId, WorkerId};
 use rdist_scheduler::local::{LocalAction, LocalConfig, LocalCore, LocalEvent};
 use rdist_scheduler::message::{PeerMessage, Place};
 use rdist_scheduler::outcome::Outcome;
@@ -49,6 +49,21 @@ impl Simulation {
             let found = there.find(|b| (b.group, b.owner, b.bundle) == (group, owner, number));
             assert_eq!(found.map(|b| b.total).as_ref(), Some(holds), "bundle {number} of {group}");
         }
+    }
+
+    /// A job holds no more than its quota.
+    fn check_quota(&self, job: JobId) {
+        let quota = Amount::whole(self.mix_of(job).quota);
+        if quota.is_zero() || self.stopped.contains(&job) || self.ended.contains_key(&job) {
+            return;
+        }
+        let mut held = Amount::ZERO;
+        for worker in self.workers.values() {
+            held += worker.usage.of_job(job);
+            let bundles = worker.core.bundles().filter(|bundle| bundle.group.0.job() == job);
+            held += bundles.map(|bundle| bundle.total.cpu).sum();
+        }
+        assert!(held <= quota, "{job} holds {held} CPU of a quota of {quota}");
     }
 
     pub(super) fn join(&mut self) {
@@ -117,8 +132,8 @@ impl Simulation {
     pub(super) fn act(&mut self, worker: WorkerId, action: LocalAction) {
         let Some(at) = self.workers.get_mut(&worker) else { return };
         match action {
-            LocalAction::StartExecutor { executor, role, .. } => {
-                at.processes.insert(executor, Process::new(role));
+            LocalAction::StartExecutor { executor, job, role, .. } => {
+                at.processes.insert(executor, Process::new(job, role));
                 let up = self.now + MILLISECOND + self.rng.below(20 * MILLISECOND);
                 self.agenda.at(up & !1, Event::ProcessUp(worker, executor));
             }
@@ -148,6 +163,7 @@ impl Simulation {
                     if let Some((group, owner)) = pool {
                         self.check_whole(group, owner);
                     }
+                    self.check_quota(spec.id.job());
                 }
                 self.order(worker, executor, Command::Run(spec, attempt));
             }
