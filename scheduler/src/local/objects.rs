@@ -86,6 +86,7 @@ impl LocalCore {
     /// One holder more.
     pub(super) fn hold(&mut self, reference: Reference) {
         let object = reference.object;
+        self.follow_owner(reference);
         if let Some(entry) = self.objects.get_mut(&object) {
             entry.holders += 1;
             match entry.borrow {
@@ -105,6 +106,40 @@ impl LocalCore {
             self.steps.push_back(Step::Recover(object));
         } else {
             self.register(object);
+        }
+    }
+
+    /// What is only waited for here, since nobody refers to it any longer, is taken up again as
+    /// another owner's: its task has run again elsewhere. The former owner may have freed it.
+    fn follow_owner(&mut self, Reference { object, owner }: Reference) {
+        let me = self.me;
+        let Some(entry) = self.objects.get_mut(&object) else { return };
+        let is_unused = entry.holders == 0 && entry.borrow == Borrow::Unregistered;
+        if !is_unused || entry.is_in_table(me) || entry.owner == owner || owner == me {
+            return;
+        }
+        let former = core::mem::replace(&mut entry.owner, owner);
+        entry.value = Value::Absent;
+        entry.asked = false;
+        entry.pull_is_stale = entry.pull.is_some();
+        if let Some(peer) = self.peers.get_mut(&former) {
+            peer.borrowed.remove(&object);
+        }
+    }
+
+    /// A pull for a former owner has ended, well or not: the value is still to be fetched.
+    pub(super) fn stale_pull_ended(&mut self, object: ObjectId, came: bool) {
+        let me = self.me;
+        let Some(entry) = self.objects.get_mut(&object) else { return };
+        entry.pull_is_stale = false;
+        let is_unused = entry.holders == 0 && entry.borrow == Borrow::Unregistered;
+        if came && !entry.is_in_table(me) {
+            self.free_value(object);
+        }
+        if is_unused {
+            self.drop_unheld(object);
+        } else {
+            self.announce(object);
         }
     }
 
@@ -304,6 +339,9 @@ impl LocalCore {
             return self.free_value(object);
         };
         entry.pull = None;
+        if entry.pull_is_stale {
+            return self.stale_pull_ended(object, true);
+        }
         if entry.holders == 0 && !entry.is_readable(me) {
             self.forget_borrowed(object);
             return self.free_value(object);

@@ -65,6 +65,9 @@ impl LocalCore {
             return;
         }
         entry.pull = None;
+        if entry.pull_is_stale {
+            return self.stale_pull_ended(object, false);
+        }
         let (is_owned, is_held) = (entry.is_owned(), entry.holders > 0);
         if is_owned {
             self.remove_copy(object, from);

@@ -48,6 +48,8 @@ pub(crate) struct ObjectEntry {
     pub(crate) recorded: bool,
     /// A pull from there is under way.
     pub(crate) pull: Option<WorkerId>,
+    /// That pull was begun for another owner: what it brings is not this owner's value.
+    pub(crate) pull_is_stale: bool,
     pub(crate) waiters: Vec<Waiter>,
     /// References inside the value, kept alive by it; known to the owner alone.
     pub(crate) contains: Box<[Reference]>,
@@ -107,6 +109,7 @@ impl ObjectEntry {
             leftover: false,
             recorded: false,
             pull: None,
+            pull_is_stale: false,
             waiters: Vec::new(),
             contains: Box::default(),
         }

@@ -341,3 +341,35 @@ fn each_result_of_a_task_that_is_submitted_anew_is_settled_by_itself() {
     bench.peer_says(PEER, PeerMessage::Free { object: object(1) });
     bench.claim_free(1);
 }
+
+#[test]
+fn a_value_that_is_made_again_elsewhere_is_not_asked_of_its_former_owner() {
+    let (mut bench, driver) = Bench::with_driver(2.0);
+    bench.handle(LocalEvent::Retained { by: driver, reference: of_peer(7) });
+    bench.claim_send(PEER, PeerMessage::Retain { object: object(7) });
+    bench.peer_says(PEER, PeerMessage::Retained { object: object(7) });
+    bench.want(driver, of_peer(7));
+    bench.claim_send(PEER, PeerMessage::Locate { object: object(7), fetches: true });
+    let place = Place::At { size: 9, copies: vec![PEER] };
+    bench.peer_says(PEER, PeerMessage::Located { object: object(7), place });
+    let pull = |from| LocalAction::Pull { object: object(7), size: 9, from };
+    bench.claim_exactly(pull(PEER));
+    // It is let go of while it is fetched, and comes back as another worker's.
+    bench.release(driver, 7);
+    bench.claim_send(PEER, PeerMessage::Release { object: object(7) });
+    bench.handle(LocalEvent::Retained { by: driver, reference: of_other(7) });
+    bench.claim_send(OTHER, PeerMessage::Retain { object: object(7) });
+    bench.peer_says(OTHER, PeerMessage::Retained { object: object(7) });
+    bench.want(driver, of_other(7));
+    bench.claim_send(OTHER, PeerMessage::Locate { object: object(7), fetches: true });
+    let place = Place::At { size: 9, copies: vec![OTHER] };
+    bench.peer_says(OTHER, PeerMessage::Located { object: object(7), place });
+    bench.claim_nothing();
+    // What was fetched is the former owner's.
+    bench.handle(LocalEvent::Pulled { object: object(7), size: 9 });
+    bench.claim_free(7);
+    bench.claim_exactly(pull(OTHER));
+    bench.handle(LocalEvent::Pulled { object: object(7), size: 9 });
+    bench.claim_send(OTHER, PeerMessage::CopyMade { object: object(7) });
+    assert_eq!(bench.claim_delivery(driver, 7), None);
+}

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use rdist_scheduler::hash::{FastMap, FastSet};
-use rdist_scheduler::id::{ExecutorId, GroupId, JobId, ObjectId, WorkerId};
+use rdist_scheduler::id::{ActorId, ExecutorId, GroupId, JobId, ObjectId, WorkerId};
 use rdist_scheduler::local::{LocalAction, LocalConfig, LocalCore, LocalEvent};
 use rdist_scheduler::message::{PeerMessage, Place};
 use rdist_scheduler::outcome::Outcome;
@@ -36,6 +36,10 @@ impl Simulation {
     /// Something runs in a group: each bundle that has a place is reserved there, and where nobody
     /// dies or leaves, every bundle has one.
     pub(super) fn check_whole(&self, group: GroupId, owner: WorkerId) {
+        let job = group.0.job();
+        if self.stopped.contains(&job) || self.ended.contains_key(&job) {
+            return; // which each worker hears in its time
+        }
         let Some(leader) = self.workers.get(&owner) else { return };
         let Some(view) = leader.core.groups().find(|view| view.group == group) else { return };
         let faults = self.options.faults;
@@ -255,6 +259,13 @@ impl Simulation {
                 if !lives {
                     at.usage.end((executor, *task));
                 }
+            }
+            // Found by its name only once it has been submitted.
+            LocalEvent::Submitted { spec, .. }
+                if matches!(spec.kind, TaskKind::ActorCreate(_))
+                    && !matches!(spec.strategy, Strategy::Group { .. }) =>
+            {
+                self.served.push((ActorId(spec.id), worker));
             }
             LocalEvent::Recalled { .. } => at.usage.recalled(executor),
             LocalEvent::Blocked { task, .. } => at.usage.block((executor, *task), true),

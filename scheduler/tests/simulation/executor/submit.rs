@@ -109,9 +109,6 @@ impl Simulation {
         let id = run.root().child(run.children);
         run.children += 1;
         run.actors.push(ActorId(id));
-        if !matches!(strategy, Strategy::Group { .. }) {
-            self.served.push((ActorId(id), at.worker));
-        }
         let name = named.then(|| format!("{id}"));
         let kind = TaskKind::ActorCreate(ActorOptions {
             max_restarts: 1_000,
