@@ -299,7 +299,7 @@ fn cluster_reports(bencher: Bencher<'_, '_>, workers: u64) {
         reports += 1;
         let from = WorkerId(1 + reports % workers);
         let assignments = head.assigned[from.0 as usize];
-        let busy = from.0 % 2 == 0;
+        let busy = from.0.is_multiple_of(2);
         let available = Resources::cpus(if busy { 0.0 } else { (reports % CPUS) as f64 });
         let backlog = if busy { vec![(Resources::cpus(1.0), 50)] } else { Vec::new() };
         head.say(from, ToHead::Load(Load { available, assignments, backlog }));
