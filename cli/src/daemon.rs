@@ -205,7 +205,7 @@ pub(crate) fn serve(
 }
 
 /// Calls `stop` when a signal asks this process to end.
-fn stop_on_signals(stop: Arc<dyn Fn() + Send + Sync>) -> anyhow::Result<()> {
+pub(crate) fn stop_on_signals(stop: Arc<dyn Fn() + Send + Sync>) -> anyhow::Result<()> {
     use tokio::signal::unix::{SignalKind, signal};
 
     let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build()?;

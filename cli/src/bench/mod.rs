@@ -10,6 +10,7 @@
 //! ```
 
 mod aim;
+mod cluster;
 mod limits;
 mod measure;
 mod memory;
@@ -23,8 +24,8 @@ mod rows;
 mod scale;
 mod transfer;
 
-use std::path::{Path, PathBuf};
-use std::process::{Command, ExitCode, Stdio};
+use std::path::Path;
+use std::process::ExitCode;
 
 use anyhow::{Context as _, bail};
 use rdist::client::{Client, JobProgress, JobRequest, JobUpdate};
@@ -33,6 +34,7 @@ use serde_json::{Value, json};
 
 use crate::arguments::{Bench, BenchCommand};
 use crate::units::show_number;
+use cluster::Cluster;
 use limits::Limit;
 use measure::Pace;
 use peer::Peer;
@@ -68,12 +70,7 @@ pub(crate) fn run(bench: &Bench, json: bool) -> anyhow::Result<ExitCode> {
     let plan = Plan { pace, filter: bench.filter.clone(), cpus };
     let cluster = Cluster::start(cpus)?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let outcome = runtime.block_on(async {
-        tokio::select! {
-            outcome = follow(&cluster.home, &plan, &report) => outcome,
-            _ = tokio::signal::ctrl_c() => Ok(ExitCode::from(130)),
-        }
-    });
+    let outcome = runtime.block_on(follow(&cluster.home, &plan, &report));
     cluster.stop()?;
     outcome
 }
@@ -191,61 +188,5 @@ impl Report {
         if let Some(memory) = row::show_memory(event) {
             println!("  {memory}");
         }
-    }
-}
-
-/// A head and its workers with a state folder of their own; both end with this value.
-struct Cluster {
-    home: Home,
-    program: PathBuf,
-}
-
-impl Cluster {
-    /// With one worker.
-    fn start(cpus: usize) -> anyhow::Result<Self> {
-        let cluster = Self::start_head()?;
-        // Ray's groups are of a resource of that name, so that no task is in their way.
-        let cpus = cpus.to_string();
-        cluster.command(&["worker", "join", "--cpus", &cpus, "--resource", "custom=100"])?;
-        Ok(cluster)
-    }
-
-    /// Without workers.
-    fn start_head() -> anyhow::Result<Self> {
-        let folder = std::env::temp_dir().join(format!("rdist-bench-{}", std::process::id()));
-        let program = std::env::current_exe().context("finding this program's own file")?;
-        let cluster = Self { home: Home::at(folder), program };
-        cluster.command(&["head", "start", "--listen", "127.0.0.1:0"])?;
-        Ok(cluster)
-    }
-
-    /// Runs a command of this program, and returns what it prints.
-    fn command(&self, arguments: &[&str]) -> anyhow::Result<String> {
-        let mut command = Command::new(&self.program);
-        command.args(arguments).env("RDIST_HOME", self.home.path()).stdin(Stdio::null());
-        // For the rows in which objects travel.
-        command.env("RDIST_SAME_HOST", "off");
-        let output = command.output().with_context(|| format!("running {command:?}"))?;
-        if !output.status.success() {
-            let said = String::from_utf8_lossy(&output.stderr);
-            bail!("rdist {}: {}", arguments.join(" "), said.trim());
-        }
-        Ok(String::from_utf8_lossy(&output.stdout).into_owned())
-    }
-
-    fn stop(self) -> anyhow::Result<()> {
-        self.command(&["head", "stop"]).map(drop)
-    }
-}
-
-impl Drop for Cluster {
-    fn drop(&mut self) {
-        if !self.home.path().exists() {
-            return;
-        }
-        // After a failure; after `stop` nothing runs any more, and it says so.
-        let _ = self.command(&["head", "stop"]);
-        // A folder in the system's temporary place, at worst left to the system.
-        let _ = std::fs::remove_dir_all(self.home.path());
     }
 }

@@ -23,7 +23,7 @@ use rdist::client::{Client, JobProgress, JobRequest, JobUpdate};
 use rdist::transport::HeadFile;
 use serde_json::{Value, json};
 
-use super::Cluster;
+use super::cluster::Cluster;
 use super::process::{Activity, pss_bytes, wait_until_idle};
 use crate::arguments::Scale;
 pub(crate) use job::{SCALE, run as run_job};
