@@ -125,7 +125,8 @@ impl Builder {
     }
 
     /// Batch normalisation (Ioffe and Szegedy 2015). In training it also moves its running
-    /// statistics, a tenth of the way to the batch's.
+    /// statistics, a tenth of the way to the batch's; a batch of one value a channel is normalised
+    /// by them instead and leaves them as they are.
     pub fn norm(&mut self, name: &str, channels: i64, epsilon: f64) -> Layer {
         const MOMENTUM: f64 = 0.1;
         let shape = [channels as usize];
@@ -138,7 +139,9 @@ impl Builder {
         Box::new(move |x, pass| {
             let [weight, bias, mean, variance] =
                 [weight, bias, mean, variance].map(|index| Some(&pass.leaves[index]));
-            let training = pass.dropout.is_some();
+            // One value has no variance: the statistics would never be numbers again.
+            let values = x.numel() / channels.max(1) as usize;
+            let training = pass.dropout.is_some() && values > 1;
             x.batch_norm(weight, bias, mean, variance, training, MOMENTUM, epsilon, false)
         })
     }
@@ -258,6 +261,23 @@ mod tests {
         assert!((mean - 1.0).abs() < 0.02, "{mean}");
         let mut pass = Pass { leaves: &[], dropout: None, folded: &[] };
         assert_eq!(dropout(0.2)(&ones, &mut pass), ones);
+    }
+
+    #[test]
+    fn a_norm_of_one_value_uses_what_it_remembers() {
+        let mut builder = Builder::default();
+        let norm = builder.norm("bn", 1, 1e-5);
+        let layout = builder.layout();
+        let mut parameters = crate::tensor::Parameters::new(&layout);
+        parameters.values_mut().copy_from_slice(&layout.initial(1));
+        let before = parameters.values_mut().to_vec();
+        let mut random = Random::new(&[1]);
+        let mut pass =
+            Pass { leaves: parameters.leaves(), dropout: Some(&mut random), folded: &[] };
+        let image = Tensor::from_slice(&[3.0_f32]).view([1, 1, 1, 1]);
+        let shown = tch::no_grad(|| norm(&image, &mut pass)).double_value(&[0, 0, 0, 0]);
+        assert!((shown - 3.0).abs() < 1e-3, "{shown}");
+        assert_eq!(parameters.values_mut().to_vec(), before);
     }
 
     #[test]
