@@ -15,7 +15,7 @@ use rdist::scheduler::local::{ExecutorRole, LocalAction, LocalConfig, LocalCore,
 use rdist::scheduler::message::{FromHead, Held, ToHead};
 use rdist::scheduler::outcome::{Outcome, Returned};
 use rdist::scheduler::resource::Resources;
-use rdist::scheduler::spec::{Assignment, Reference, Strategy, TaskKind, TaskSpec};
+use rdist::scheduler::spec::{Assignment, Reference, TaskKind, TaskSpec};
 use rdist::scheduler::time::Timestamp;
 use rdist::store::{Arena, LocalSocket, Segments, Stored, Table, Writer};
 use rdist::wire::direct::DirectCall;
@@ -202,19 +202,7 @@ fn driver() -> TaskSpec {
 /// The `index`-th task of the driver, with arguments of 16 bytes.
 fn spec(index: u64) -> TaskSpec {
     let parent = TaskId::driver(JOB);
-    TaskSpec {
-        id: parent.child(index),
-        parent,
-        kind: TaskKind::Plain,
-        function: 1,
-        request: Resources::cpus(if index == 0 { 0.0 } else { 1.0 }),
-        dependencies: Vec::new(),
-        borrowed: Vec::new(),
-        returns: 1,
-        max_retries: 0,
-        strategy: Strategy::Default,
-        priority: 0,
-        policy: None,
-        body: vec![1; 16],
-    }
+    let request = Resources::cpus(if index == 0 { 0.0 } else { 1.0 });
+    let (id, body) = (parent.child(index), vec![1; 16]);
+    TaskSpec { function: 1, request, body, ..TaskSpec::plain(id, parent) }
 }

@@ -16,7 +16,7 @@ use rdist_scheduler::local::{LocalAction, LocalConfig, LocalCore, LocalEvent};
 use rdist_scheduler::message::{FromHead, Held, Load, ToHead};
 use rdist_scheduler::outcome::{Outcome, Returned};
 use rdist_scheduler::resource::{Amount, Resources};
-use rdist_scheduler::spec::{Assignment, Strategy, TaskKind, TaskSpec};
+use rdist_scheduler::spec::{Assignment, TaskKind, TaskSpec};
 use rdist_scheduler::time::Timestamp;
 
 const QUEUED: [u64; 4] = [1_000, 10_000, 100_000, 1_000_000];
@@ -30,21 +30,8 @@ fn main() {
 
 fn spec(job: u32, index: u64, request: Resources) -> TaskSpec {
     let parent = TaskId::driver(JobId(job));
-    TaskSpec {
-        id: parent.child(index),
-        parent,
-        kind: TaskKind::Plain,
-        function: 1,
-        request,
-        dependencies: Vec::new(),
-        borrowed: Vec::new(),
-        returns: 1,
-        max_retries: 3,
-        strategy: Strategy::Default,
-        priority: 0,
-        policy: None,
-        body: Vec::new(),
-    }
+    let id = parent.child(index);
+    TaskSpec { function: 1, request, max_retries: 3, ..TaskSpec::plain(id, parent) }
 }
 
 fn driver(job: u32) -> TaskSpec {

@@ -54,6 +54,26 @@ pub struct TaskSpec {
 }
 
 impl TaskSpec {
+    /// A plain task that needs nothing: no arguments, no resources, no retries, and one value
+    /// returned. Others say what they have besides: `TaskSpec { kind, ..TaskSpec::plain(id, parent) }`.
+    pub fn plain(id: TaskId, parent: TaskId) -> Self {
+        Self {
+            id,
+            parent,
+            kind: TaskKind::Plain,
+            function: 0,
+            request: Resources::NONE,
+            dependencies: Vec::new(),
+            borrowed: Vec::new(),
+            returns: 1,
+            max_retries: 0,
+            strategy: Strategy::Default,
+            priority: 0,
+            policy: None,
+            body: Vec::new(),
+        }
+    }
+
     /// Its policy, or everybody's.
     pub fn policy(&self) -> &Policy {
         self.policy.as_deref().unwrap_or(&Policy::DEFAULT)

@@ -423,21 +423,8 @@ fn run(count: u64, peers_lie: bool) {
 /// What an honest head sends.
 fn driver() -> Assignment {
     let id = TaskId::driver(JOB);
-    let spec = TaskSpec {
-        id,
-        parent: id,
-        kind: TaskKind::Driver,
-        function: 1,
-        request: Resources::default(),
-        dependencies: Vec::new(),
-        borrowed: Vec::new(),
-        returns: 1,
-        max_retries: 3,
-        strategy: Strategy::Default,
-        priority: 0,
-        policy: None,
-        body: Vec::new(),
-    };
+    let (kind, max_retries) = (TaskKind::Driver, 3);
+    let spec = TaskSpec { kind, function: 1, max_retries, ..TaskSpec::plain(id, id) };
     Assignment { spec, attempt: 0, owner: WorkerId::HEAD }
 }
 

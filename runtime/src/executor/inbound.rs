@@ -4,7 +4,7 @@ use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
 use rdist_scheduler::id::{ActorId, ExecutorId};
-use rdist_scheduler::spec::{CallRules, Strategy, TaskKind, TaskSpec};
+use rdist_scheduler::spec::{CallRules, TaskKind, TaskSpec};
 
 use super::direct::{self, Link, Reply};
 use super::outbox::Outbox;
@@ -208,21 +208,8 @@ impl Process {
             super::abandon(&format!("{} sent an impossible call of {actor}", reply.caller));
         }
         let rules = CallRules::default();
-        let spec = TaskSpec {
-            id,
-            parent,
-            kind: TaskKind::ActorCall { actor, actor_owner: owner, rules },
-            function,
-            request: rdist_scheduler::resource::Resources::NONE,
-            dependencies: Vec::new(),
-            borrowed: Vec::new(),
-            returns: 1,
-            max_retries: 0,
-            strategy: Strategy::Default,
-            priority: 0,
-            policy: None,
-            body,
-        };
+        let kind = TaskKind::ActorCall { actor, actor_owner: owner, rules };
+        let spec = TaskSpec { kind, function, body, ..TaskSpec::plain(id, parent) };
         direct::accept(self, actor, spec, reply);
     }
 

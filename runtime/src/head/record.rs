@@ -2,8 +2,7 @@
 #![allow(missing_docs, reason = "rkyv derives archived fields without docs")]
 
 use rdist_scheduler::id::{TaskId, WorkerId};
-use rdist_scheduler::resource::Resources;
-use rdist_scheduler::spec::{Strategy, TaskKind, TaskSpec};
+use rdist_scheduler::spec::{TaskKind, TaskSpec};
 use rkyv::{Archive, Deserialize, Serialize};
 
 use crate::wire::client::{JobProgress, JobStatus};
@@ -44,21 +43,8 @@ impl JobRecord {
             None => (Vec::new(), 0),
             Some(spec) => (crate::wire::encode(&**spec).into_vec(), restarts(spec)),
         };
-        TaskSpec {
-            id,
-            parent: id,
-            kind: TaskKind::Driver,
-            function: 0,
-            request: Resources::NONE,
-            dependencies: Vec::new(),
-            borrowed: Vec::new(),
-            returns: 1,
-            max_retries: DRIVER_RETRIES.saturating_add(restarts),
-            strategy: Strategy::Default,
-            priority: 0,
-            policy: None,
-            body,
-        }
+        let max_retries = DRIVER_RETRIES.saturating_add(restarts);
+        TaskSpec { kind: TaskKind::Driver, max_retries, body, ..TaskSpec::plain(id, id) }
     }
 
     /// For clients.

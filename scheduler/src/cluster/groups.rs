@@ -9,7 +9,7 @@ use crate::id::{GroupId, JobId, TaskId, WorkerId};
 use crate::message::{FromHead, GroupRequest};
 use crate::placement::{GangAsk, Reason, choose_gang, gang_reason};
 use crate::resource::Resources;
-use crate::spec::{Assignment, GroupStrategy, Strategy, TaskKind, TaskSpec};
+use crate::spec::{Assignment, GroupStrategy, TaskKind, TaskSpec};
 
 type Key = (GroupId, WorkerId);
 /// What decides whether a group can be placed now.
@@ -149,19 +149,6 @@ impl ClusterCore {
 
 /// A bundle, as the worker is told of it.
 fn bundle_spec(group: GroupId, number: u32, request: Resources) -> TaskSpec {
-    TaskSpec {
-        id: group.bundle(number),
-        parent: group.0,
-        kind: TaskKind::Bundle { group, bundle: number },
-        function: 0,
-        request,
-        dependencies: Vec::new(),
-        borrowed: Vec::new(),
-        returns: 0,
-        max_retries: 0,
-        strategy: Strategy::Default,
-        priority: 0,
-        policy: None,
-        body: Vec::new(),
-    }
+    let kind = TaskKind::Bundle { group, bundle: number };
+    TaskSpec { kind, request, returns: 0, ..TaskSpec::plain(group.bundle(number), group.0) }
 }

@@ -7,7 +7,7 @@ use rdist::scheduler::cluster::{ClusterAction, ClusterConfig, ClusterCore, Clust
 use rdist::scheduler::id::{JobId, TaskId, WorkerId};
 use rdist::scheduler::message::{FromHead, Held, Load, ToHead};
 use rdist::scheduler::resource::Resources;
-use rdist::scheduler::spec::{ActorOptions, Assignment, Strategy, TaskKind, TaskSpec};
+use rdist::scheduler::spec::{ActorOptions, Assignment, TaskKind, TaskSpec};
 use rdist::scheduler::time::Timestamp;
 use serde_json::{Value, json};
 
@@ -145,21 +145,8 @@ fn per_one(count: u64, mut body: impl FnMut()) -> f64 {
 
 fn spec(index: u64, request: Resources) -> TaskSpec {
     let parent = TaskId::driver(JOB);
-    TaskSpec {
-        id: parent.child(index),
-        parent,
-        kind: TaskKind::Plain,
-        function: 1,
-        request,
-        dependencies: Vec::new(),
-        borrowed: Vec::new(),
-        returns: 1,
-        max_retries: 0,
-        strategy: Strategy::Default,
-        priority: 0,
-        policy: None,
-        body: vec![1; 16],
-    }
+    let (id, body) = (parent.child(index), vec![1; 16]);
+    TaskSpec { function: 1, request, body, ..TaskSpec::plain(id, parent) }
 }
 
 #[cfg(test)]

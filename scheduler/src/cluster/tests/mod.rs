@@ -133,21 +133,8 @@ impl Bench {
 }
 
 fn spec(id: TaskId, cpus: f64) -> TaskSpec {
-    TaskSpec {
-        id,
-        parent: TaskId::driver(id.job()),
-        kind: TaskKind::Plain,
-        function: 1,
-        request: Resources::cpus(cpus),
-        dependencies: Vec::new(),
-        borrowed: Vec::new(),
-        returns: 1,
-        max_retries: 0,
-        strategy: Strategy::Default,
-        priority: 0,
-        policy: None,
-        body: Vec::new(),
-    }
+    let request = Resources::cpus(cpus);
+    TaskSpec { function: 1, request, ..TaskSpec::plain(id, TaskId::driver(id.job())) }
 }
 
 fn driver(max_retries: u32) -> TaskSpec {

@@ -27,22 +27,8 @@ pub(super) struct TaskBuilder {
 impl TaskBuilder {
     pub(super) fn new(index: u64) -> Self {
         let parent = TaskId::driver(JOB);
-        let spec = TaskSpec {
-            id: parent.child(index),
-            parent,
-            kind: TaskKind::Plain,
-            function: 1,
-            request: Resources::cpus(1.0),
-            dependencies: Vec::new(),
-            borrowed: Vec::new(),
-            returns: 1,
-            max_retries: 0,
-            strategy: Strategy::Default,
-            priority: 0,
-            policy: None,
-            body: Vec::new(),
-        };
-        Self { spec }
+        let (id, request) = (parent.child(index), Resources::cpus(1.0));
+        Self { spec: TaskSpec { function: 1, request, ..TaskSpec::plain(id, parent) } }
     }
 
     pub(super) fn driver() -> Self {
