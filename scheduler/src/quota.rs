@@ -48,9 +48,6 @@ impl Quotas {
         used: Option<&Resources>,
         request: &Resources,
     ) -> Option<Reason> {
-        if self.0.is_empty() {
-            return None;
-        }
         let quota = self.0.get(&job)?;
         let used = |name: &str| used.map_or(Amount::ZERO, |used| amount(used, name));
         let (resource, limit, wanted) =

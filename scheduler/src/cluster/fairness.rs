@@ -40,6 +40,9 @@ impl ClusterCore {
 
     /// Why the job's quota does not let it have so much more; `None`: it does.
     pub(super) fn over_quota(&self, job: JobId, request: &Resources) -> Option<Reason> {
+        if !self.quotas.has(job) {
+            return None;
+        }
         self.quotas.refuses(job, self.shares.used(job), request)
     }
 

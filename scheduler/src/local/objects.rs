@@ -114,8 +114,8 @@ impl LocalCore {
     fn follow_owner(&mut self, Reference { object, owner }: Reference) {
         let me = self.me;
         let Some(entry) = self.objects.get_mut(&object) else { return };
-        let is_unused = entry.holders == 0 && entry.borrow == Borrow::Unregistered;
-        if !is_unused || entry.is_in_table(me) || entry.owner == owner || owner == me {
+        if !entry.is_unreferenced() || entry.is_in_table(me) || entry.owner == owner || owner == me
+        {
             return;
         }
         let former = core::mem::replace(&mut entry.owner, owner);
@@ -132,7 +132,7 @@ impl LocalCore {
         let me = self.me;
         let Some(entry) = self.objects.get_mut(&object) else { return };
         entry.pull_is_stale = false;
-        let is_unused = entry.holders == 0 && entry.borrow == Borrow::Unregistered;
+        let is_unused = entry.is_unreferenced();
         if came && !entry.is_in_table(me) {
             self.free_value(object);
         }

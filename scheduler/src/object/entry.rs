@@ -98,6 +98,11 @@ pub(crate) enum Waiter {
 }
 
 impl ObjectEntry {
+    /// Whether nobody here refers to it, nor has its owner been told that somebody does.
+    pub(crate) fn is_unreferenced(&self) -> bool {
+        self.holders == 0 && self.borrow == Borrow::Unregistered
+    }
+
     pub(crate) fn new(owner: WorkerId, borrow: Borrow) -> Self {
         Self {
             owner,

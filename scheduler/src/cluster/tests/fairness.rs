@@ -166,12 +166,19 @@ fn a_task_that_waits_for_objects_gives_its_quota_back() {
 
 #[test]
 fn what_a_lost_worker_held_of_a_quota_is_free() {
-    let mut bench = limited(2.0);
-    let lost = bench.assigned()[0].2;
-    bench.lose(lost);
-    if lost == 2 {
-        assert_eq!(bench.assigned().len(), 2);
-    }
+    let mut bench = Bench::new();
+    // The owner's worker runs nothing.
+    bench.join(1, 0.0);
+    bench.join(2, 8.0);
+    bench.event(ClusterEvent::JobLimited { job: JOB, quota: Resources::cpus(2.0) });
+    bench.event(ClusterEvent::JobSubmitted { job: JOB, driver: driver(0) });
+    bench.actions.clear();
+    bench.spill(1, (0..10).map(|index| task(1, index, 1.0)).collect());
+    assert_eq!(bench.assigned(), [(id(0), 0, 2), (id(1), 0, 2)]);
+    bench.join(3, 8.0);
+    assert_eq!(bench.assigned(), [], "more room does not make the quota larger");
+    bench.lose(2);
+    assert_eq!(bench.assigned(), [(id(2), 0, 3), (id(3), 0, 3)]);
     bench.event(ClusterEvent::JobStopRequested { job: JOB });
     assert_eq!(bench.core.waiting(), 0);
 }
