@@ -218,12 +218,7 @@ impl Daemon {
         }
         tracing::info!(jobs = jobs.len(), workers = workers.len(), "going on from an earlier life");
         for (job, weight, quota) in rules {
-            if weight != 1 {
-                self.tell(ClusterEvent::JobWeighed { job, weight });
-            }
-            if !quota.is_none() {
-                self.tell(ClusterEvent::JobLimited { job, quota });
-            }
+            self.tell_rules(job, weight, quota);
         }
         self.tell(ClusterEvent::Restored { jobs, workers, names });
     }

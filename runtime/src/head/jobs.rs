@@ -2,6 +2,7 @@
 
 use rdist_scheduler::cluster::{ClusterEvent, JobState};
 use rdist_scheduler::id::JobId;
+use rdist_scheduler::resource::Resources;
 use rdist_scheduler::spec::TaskSpec;
 
 use super::daemon::{Daemon, Outgoing, now_ms};
@@ -64,13 +65,18 @@ impl Daemon {
         let quota = record.info.quota.clone();
         tracing::info!(%job, name = record.info.name, "a job was submitted");
         self.books.add_job(record);
+        self.tell_rules(job, weight, quota);
+        self.tell(ClusterEvent::JobSubmitted { job, driver });
+    }
+
+    /// What the core is to know of a job before the job begins.
+    pub(super) fn tell_rules(&mut self, job: JobId, weight: u32, quota: Resources) {
         if weight != 1 {
             self.tell(ClusterEvent::JobWeighed { job, weight });
         }
         if !quota.is_none() {
             self.tell(ClusterEvent::JobLimited { job, quota });
         }
-        self.tell(ClusterEvent::JobSubmitted { job, driver });
     }
 
     pub(super) fn stop_job(&mut self, job: JobId) -> ClientReply {
