@@ -37,30 +37,25 @@ pub(crate) fn amount(text: &str) -> Result<f64, String> {
     }
 }
 
-/// The most that a job may hold, from names and amounts: `CPU`, `GPU` and `memory` in any case, and
-/// custom resources.
-pub(crate) fn quota<'a>(
-    pairs: impl Iterator<Item = (&'a str, &'a str)>,
-) -> Result<Resources, String> {
-    let mut quota = Resources::NONE;
-    for (name, text) in pairs {
-        let wrong = |why: String| format!("{name}={text}: {why}");
-        let is_memory = name.eq_ignore_ascii_case("memory");
-        let amount = match is_memory {
-            true => Amount::whole(bytes(text).map_err(wrong)?),
-            false => Amount::from_f64(amount(text).map_err(wrong)?),
-        };
-        if amount.is_zero() {
-            return Err(wrong("it could never hold any; leave it out for no limit".to_owned()));
-        }
-        match name {
-            _ if is_memory => quota.memory = amount,
-            _ if name.eq_ignore_ascii_case("CPU") => quota.cpu = amount,
-            _ if name.eq_ignore_ascii_case("GPU") => quota.gpu = amount,
-            custom => quota.set(custom, amount),
-        }
+/// Adds to the most that a job may hold: of `CPU`, `GPU` or `memory`, in any case, or of a custom
+/// resource.
+pub(crate) fn limit(quota: &mut Resources, name: &str, text: &str) -> Result<(), String> {
+    let wrong = |why: String| format!("{name}={text}: {why}");
+    let is_memory = name.eq_ignore_ascii_case("memory");
+    let amount = match is_memory {
+        true => Amount::whole(bytes(text).map_err(wrong)?),
+        false => Amount::from_f64(amount(text).map_err(wrong)?),
+    };
+    if amount.is_zero() {
+        return Err(wrong("it could never hold any; leave it out for no limit".to_owned()));
     }
-    Ok(quota)
+    match name {
+        _ if is_memory => quota.memory = amount,
+        _ if name.eq_ignore_ascii_case("CPU") => quota.cpu = amount,
+        _ if name.eq_ignore_ascii_case("GPU") => quota.gpu = amount,
+        custom => quota.set(custom, amount),
+    }
+    Ok(())
 }
 
 /// `10.0.0.5:7421`, `machine.example:7421`.

@@ -6,6 +6,7 @@ use std::process::ExitCode;
 use anyhow::{Context as _, bail};
 use rdist::client::{Client, Files, JobProgress, JobRequest};
 use rdist::scheduler::id::JobId;
+use rdist::scheduler::resource::Resources;
 
 use super::session;
 use super::watch::{self, Ending, Updates};
@@ -62,11 +63,11 @@ fn prepare(submit: &Submit) -> anyhow::Result<JobRequest> {
         None => other(submit)?,
     };
     let name = submit.name.clone().unwrap_or(request.name);
-    let pairs = submit.quota.iter().map(|pair| (pair.name.as_str(), pair.value.as_str()));
-    let quota = match submit.quota.is_empty() {
-        true => request.quota.clone(),
-        false => units::quota(pairs).map_err(|why| anyhow::anyhow!("--quota {why}"))?,
-    };
+    let mut quota = if submit.quota.is_empty() { request.quota } else { Resources::NONE };
+    for pair in &submit.quota {
+        units::limit(&mut quota, &pair.name, &pair.value)
+            .map_err(|why| anyhow::anyhow!("--quota {why}"))?;
+    }
     Ok(JobRequest { name, environment, files, weight: submit.weight, quota, ..request })
 }
 
@@ -150,8 +151,7 @@ fn commands(plan: Plan, folder: &Path) -> anyhow::Result<JobRequest> {
         files.add_file(&format!("{}/{at}", plan::INPUTS_FOLDER), file.clone());
     }
     let results = plan.results.as_ref().map(|results| folder.join(results));
-    let pairs = plan.quota.iter().map(|(name, amount)| (name.as_str(), amount.as_str()));
-    let quota = units::quota(pairs).map_err(|why| anyhow::anyhow!("quota: {why}"))?;
+    let quota = plan.quota.clone();
     let plan = Plan { results, ..plan };
     files.add_bytes(plan::PLAN_FILE, serde_json::to_vec(&plan)?);
     Ok(JobRequest {

@@ -15,7 +15,7 @@ pub(super) struct Document {
     pub results: Option<String>,
     /// The most that the job may hold at a time.
     #[serde(default)]
-    pub quota: BTreeMap<String, AmountText>,
+    pub quota: BTreeMap<String, Spanned<AmountText>>,
     /// What all tasks have that say nothing else.
     #[serde(default)]
     pub defaults: Task,

@@ -1,6 +1,6 @@
 //! `--each 'cmd {}' ARGS...`: one command for each argument.
 
-use std::collections::BTreeMap;
+use rdist::scheduler::resource::Resources;
 
 use super::{Invocation, Limits, MAX_STEPS, Plan, PlanError, Step};
 
@@ -46,7 +46,7 @@ pub(crate) fn each(each: &Each<'_>, arguments: &[String]) -> Result<Plan, PlanEr
         name: name.clone().into_owned(),
         results: None,
         files: Vec::new(),
-        quota: BTreeMap::new(),
+        quota: Resources::NONE,
         steps,
     })
 }

@@ -13,9 +13,9 @@ mod each;
 mod graph;
 mod range;
 
-use std::collections::BTreeMap;
 use std::path::PathBuf;
 
+use rdist::scheduler::resource::Resources;
 use serde::{Deserialize, Serialize};
 
 pub(crate) use build::build;
@@ -38,8 +38,9 @@ pub(crate) struct Plan {
     pub name: String,
     /// Where the outputs of steps are written in the end, if anywhere: on the driver's machine.
     pub results: Option<PathBuf>,
-    /// The most that the job may hold, by resource.
-    pub quota: BTreeMap<String, String>,
+    /// The most that the job may hold: for the head, not for the driver.
+    #[serde(skip)]
+    pub quota: Resources,
     /// Names of files on the client, which travel with the job.
     pub files: Vec<PathBuf>,
     /// What is to be run.

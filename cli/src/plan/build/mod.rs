@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use std::ops::Range;
 use std::path::{Component, Path, PathBuf};
 
+use rdist::scheduler::resource::Resources;
 use toml::Spanned;
 
 use super::document::{ArrayText, CommandText, Document, InputText, SizeText, Task, TimeText};
@@ -81,13 +82,22 @@ impl Builder<'_> {
         }
         self.connect(&mut steps)?;
         self.refuse_cycles(&steps)?;
-        let quota = self.document.quota.iter();
-        let quota = quota.map(|(name, amount)| (name.clone(), amount.to_string())).collect();
+        let quota = self.quota()?;
         Ok(Plan { name: String::new(), results: None, quota, files: self.files, steps })
     }
 
     fn error<T>(&self, span: Range<usize>, what: impl Into<String>) -> Result<T, PlanError> {
         Err(PlanError { place: place(&self.shown, self.text, span), what: what.into() })
+    }
+
+    fn quota(&self) -> Result<Resources, PlanError> {
+        let mut quota = Resources::NONE;
+        for (name, amount) in &self.document.quota {
+            if let Err(what) = units::limit(&mut quota, name, &amount.get_ref().to_string()) {
+                return self.error(amount.span(), format!("quota: {what}"));
+            }
+        }
+        Ok(quota)
     }
 
     fn check_defaults(&self) -> Result<(), PlanError> {
