@@ -5,7 +5,9 @@ use std::process::{Command, Stdio};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use anyhow::{Context as _, bail};
+use rdist::client::{Client, JobProgress, JobRequest, JobUpdate};
 use rdist::config::Home;
+use serde_json::Value;
 
 use crate::daemon;
 
@@ -52,6 +54,43 @@ impl Cluster {
         Ok(String::from_utf8_lossy(&output.stdout).into_owned())
     }
 
+    /// Runs this program as a job; its events go to `tell`, its output to standard error.
+    pub(super) fn run_job(
+        &self,
+        name: &str,
+        arguments: Vec<String>,
+        mut tell: impl FnMut(Value),
+    ) -> anyhow::Result<()> {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        let state = runtime.block_on(async {
+            let client = Client::connect(&self.home).await?;
+            let request = JobRequest {
+                name: name.to_owned(),
+                program: self.program.clone(),
+                arguments,
+                working_directory: self.home.path().display().to_string(),
+                ..Default::default()
+            };
+            let job = client.submit(request).await?;
+            let mut updates = client.watch(job, true).await?;
+            let mut state = JobProgress::Stopped;
+            while let Some(update) = updates.next().await? {
+                match update {
+                    JobUpdate::Event { event, .. } => tell(event),
+                    JobUpdate::Output { text, .. } => eprint!("{text}"),
+                    JobUpdate::State { state: now, .. } => state = now,
+                }
+            }
+            client.close().await;
+            anyhow::Ok(state)
+        })?;
+        match state {
+            JobProgress::Succeeded => Ok(()),
+            JobProgress::Failed { error } => bail!("the job `{name}` failed: {error}"),
+            other => bail!("the job `{name}` was {}", other.word()),
+        }
+    }
+
     pub(super) fn stop(self) -> anyhow::Result<()> {
         self.command(&["head", "stop"]).map(drop)
     }
@@ -59,6 +98,15 @@ impl Cluster {
 
 impl Drop for Cluster {
     fn drop(&mut self) {
+        // A signal that ends this process ends the cluster too, and does not give this back.
+        let mut running = RUNNING.lock().unwrap_or_else(PoisonError::into_inner);
+        self.end();
+        running.0 = None;
+    }
+}
+
+impl Cluster {
+    fn end(&self) {
         if !self.home.path().exists() {
             return;
         }
@@ -78,10 +126,14 @@ fn end_on_signals(cluster: &Cluster) -> anyhow::Result<()> {
     }
     let program = cluster.program.clone();
     daemon::stop_on_signals(Arc::new(move || {
-        let home = RUNNING.lock().unwrap_or_else(PoisonError::into_inner).0.take();
-        if let Some(home) = home {
-            drop(Cluster { home: Home::at(home), program: program.clone() });
+        let mut running = RUNNING.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(home) = running.0.take() {
+            let cluster = Cluster { home: Home::at(home), program: program.clone() };
+            cluster.end();
+            // It has ended; to drop it would wait for the lock.
+            std::mem::forget(cluster);
         }
+        // With the lock, so that no other thread says that its cluster has gone.
         std::process::exit(130);
     }))
 }

@@ -35,6 +35,15 @@ pub(super) struct Measured {
 /// Runs shorter than this are timed several at once, so that the clock does not count.
 const CLOCK_STEP: Duration = Duration::from_micros(2);
 
+impl Measured {
+    /// Of the rates of all trials.
+    fn of(mut rates: Vec<f64>) -> Self {
+        rates.sort_by(f64::total_cmp);
+        let [lowest, rate, highest] = [0, rates.len() / 2, rates.len() - 1].map(|at| rates[at]);
+        Self { rate, lowest, highest, p50: None, p99: None }
+    }
+}
+
 /// Times `body`, which does `per_run` units each time.
 pub(super) fn measure<E>(
     pace: Pace,
@@ -59,19 +68,12 @@ pub(super) fn measure<E>(
         }
         rates.push(runs as f64 * per_run / (last - started).as_secs_f64());
     }
-    rates.sort_by(f64::total_cmp);
     latencies.sort_by(f64::total_cmp);
     let is_round_trip = at_once == 1 && per_run == 1.0;
     let percentile = |share: f64| {
         is_round_trip.then(|| latencies[((latencies.len() - 1) as f64 * share) as usize])
     };
-    Ok(Measured {
-        rate: rates[trials / 2],
-        lowest: rates[0],
-        highest: rates[trials - 1],
-        p50: percentile(0.5),
-        p99: percentile(0.99),
-    })
+    Ok(Measured { p50: percentile(0.5), p99: percentile(0.99), ..Measured::of(rates) })
 }
 
 /// The same for a `body` that does `per_run` units and says how long that took: what it sets up
@@ -92,9 +94,7 @@ pub(super) fn measure_parts<E>(
         }
         rates.push(f64::from(runs) * per_run / taken.as_secs_f64());
     }
-    rates.sort_by(f64::total_cmp);
-    let [lowest, rate, highest] = [rates[0], rates[trials / 2], rates[trials - 1]];
-    Ok(Measured { rate, lowest, highest, p50: None, p99: None })
+    Ok(Measured::of(rates))
 }
 
 /// Runs until `length` has passed, twice at least unless once takes longer; the seconds of a run.

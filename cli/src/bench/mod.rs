@@ -28,8 +28,6 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use anyhow::{Context as _, bail};
-use rdist::client::{Client, JobProgress, JobRequest, JobUpdate};
-use rdist::config::Home;
 use serde_json::{Value, json};
 
 use crate::arguments::{Bench, BenchCommand};
@@ -69,10 +67,17 @@ pub(crate) fn run(bench: &Bench, json: bool) -> anyhow::Result<ExitCode> {
     }
     let plan = Plan { pace, filter: bench.filter.clone(), cpus };
     let cluster = Cluster::start(cpus)?;
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let outcome = runtime.block_on(follow(&cluster.home, &plan, &report));
+    let mut rows = 0;
+    let outcome = cluster.run_job("bench", plan.to_arguments(), |row| {
+        report.row(&row);
+        rows += 1;
+    });
     cluster.stop()?;
-    outcome
+    outcome?;
+    if rows == 0 && !plan.filter.is_empty() {
+        bail!("no row's name holds {:?}; `rdist bench --quick` shows all", plan.filter)
+    }
+    Ok(ExitCode::SUCCESS)
 }
 
 fn read_peer(path: Option<&Path>) -> anyhow::Result<Peer> {
@@ -87,43 +92,6 @@ fn read_peer(path: Option<&Path>) -> anyhow::Result<Peer> {
         );
     }
     Ok(peer)
-}
-
-/// Submits the rows as a job, and shows each when it is there.
-async fn follow(home: &Home, plan: &Plan, report: &Report) -> anyhow::Result<ExitCode> {
-    let client = Client::connect(home).await?;
-    let job = client
-        .submit(JobRequest {
-            name: "bench".to_owned(),
-            program: std::env::current_exe().context("finding this program's own file")?,
-            arguments: plan.to_arguments(),
-            environment: Vec::new(),
-            working_directory: home.path().display().to_string(),
-            ..Default::default()
-        })
-        .await?;
-    let mut updates = client.watch(job, true).await?;
-    let mut state = JobProgress::Stopped;
-    let mut rows = 0;
-    while let Some(update) = updates.next().await? {
-        match update {
-            JobUpdate::Event { event, .. } => {
-                report.row(&event);
-                rows += 1;
-            }
-            JobUpdate::Output { text, .. } => eprint!("{text}"),
-            JobUpdate::State { state: now, .. } => state = now,
-        }
-    }
-    client.close().await;
-    match state {
-        JobProgress::Succeeded if rows == 0 && !plan.filter.is_empty() => {
-            bail!("no row's name holds {:?}; `rdist bench --quick` shows all", plan.filter)
-        }
-        JobProgress::Succeeded => Ok(ExitCode::SUCCESS),
-        JobProgress::Failed { error } => bail!("the benchmark failed: {error}"),
-        other => bail!("the benchmark was {}", other.word()),
-    }
 }
 
 /// Where rows go.

@@ -19,7 +19,6 @@ use std::process::{Command, ExitCode};
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
-use rdist::client::{Client, JobProgress, JobRequest, JobUpdate};
 use rdist::transport::HeadFile;
 use serde_json::{Value, json};
 
@@ -96,9 +95,13 @@ fn real_row(workers: u64, quick: bool) -> anyhow::Result<Value> {
     let head = HeadFile::read(&cluster.home)?.pid;
     wait_until_idle(head);
     let mut row = idle(head, &pids, if quick { 2 } else { 10 });
-    let figures = with_job(&cluster, head, workers, quick);
+    let pace = if quick { "quick" } else { "thorough" };
+    let arguments = vec![SCALE.to_owned(), head.to_string(), workers.to_string(), pace.to_owned()];
+    let mut figures = Value::Null;
+    let outcome = cluster.run_job("bench scale", arguments, |event| figures = event);
     cluster.stop()?;
-    for (name, figure) in figures?.as_object().into_iter().flatten() {
+    outcome?;
+    for (name, figure) in figures.as_object().into_iter().flatten() {
         row[name] = figure.clone();
     }
     Ok(row)
@@ -125,40 +128,5 @@ fn idle(head: u32, workers: &[u32], seconds: u64) -> Value {
         "worker_bytes": bytes as f64 / count,
         "worker_idle_cpu_percent": 100.0 * all.cpu.as_secs_f64() / seconds / count,
         "worker_idle_wakeups_per_second": all.sleeps as f64 / seconds / count,
-    })
-}
-
-/// What the driver finds out.
-fn with_job(cluster: &Cluster, head: u32, workers: u64, quick: bool) -> anyhow::Result<Value> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let quick = if quick { "quick" } else { "thorough" };
-    let arguments = vec![SCALE.to_owned(), head.to_string(), workers.to_string(), quick.to_owned()];
-    runtime.block_on(async {
-        let client = Client::connect(&cluster.home).await?;
-        let job = client
-            .submit(JobRequest {
-                name: "bench scale".to_owned(),
-                program: cluster.program.clone(),
-                arguments,
-                environment: Vec::new(),
-                working_directory: cluster.home.path().display().to_string(),
-                ..Default::default()
-            })
-            .await?;
-        let mut updates = client.watch(job, true).await?;
-        let (mut figures, mut state) = (Value::Null, JobProgress::Stopped);
-        while let Some(update) = updates.next().await? {
-            match update {
-                JobUpdate::Event { event, .. } => figures = event,
-                JobUpdate::Output { text, .. } => eprint!("{text}"),
-                JobUpdate::State { state: now, .. } => state = now,
-            }
-        }
-        client.close().await;
-        match state {
-            JobProgress::Succeeded => Ok(figures),
-            JobProgress::Failed { error } => bail!("the measuring job failed: {error}"),
-            other => bail!("the measuring job was {}", other.word()),
-        }
     })
 }
