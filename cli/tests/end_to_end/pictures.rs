@@ -19,11 +19,16 @@ fn picture(class: usize, index: usize) -> Vec<u8> {
             [if bright { 180 + noise } else { 20 + noise }; 3]
         })
         .collect();
+    png_of(side, &pixels)
+}
+
+/// A square picture in colour.
+fn png_of(side: usize, pixels: &[u8]) -> Vec<u8> {
     let mut bytes = Vec::new();
     let mut encoder = png::Encoder::new(&mut bytes, side as u32, side as u32);
     encoder.set_color(png::ColorType::Rgb);
     encoder.set_depth(png::BitDepth::Eight);
-    encoder.write_header().unwrap().write_image_data(&pixels).unwrap();
+    encoder.write_header().unwrap().write_image_data(pixels).unwrap();
     bytes
 }
 
@@ -284,12 +289,7 @@ fn large_picture() -> Vec<u8> {
     let pixels: Vec<u8> = (0..side * side * 3)
         .map(|at| (at.wrapping_mul(2_654_435_761) >> 7) as u8 ^ at as u8)
         .collect();
-    let mut bytes = Vec::new();
-    let mut encoder = png::Encoder::new(&mut bytes, side as u32, side as u32);
-    encoder.set_color(png::ColorType::Rgb);
-    encoder.set_depth(png::BitDepth::Eight);
-    encoder.write_header().unwrap().write_image_data(&pixels).unwrap();
-    bytes
+    png_of(side, &pixels)
 }
 
 #[test]

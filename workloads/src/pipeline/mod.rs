@@ -146,8 +146,8 @@ impl Report {
 }
 
 /// Predicts every image of a source, each once. `labels` are of its rows
-/// ([`NO_LABEL`](crate::data::stored::NO_LABEL) where there is none); `each` hears of every row as
-/// it is predicted, or found to be of no use (`None`).
+/// ([`NO_LABEL`](crate::data::stored::NO_LABEL) where there is none); `collect` takes every row as
+/// it is predicted, or found to be of no use.
 ///
 /// # Errors
 /// An error of an actor's code, an image that cost too many actors, or the cluster's.
