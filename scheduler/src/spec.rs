@@ -55,7 +55,7 @@ pub struct TaskSpec {
 
 impl TaskSpec {
     /// A plain task that needs nothing: no arguments, no resources, no retries, and one value
-    /// returned. Others say what they have besides: `TaskSpec { kind, ..TaskSpec::plain(id, parent) }`.
+    /// returned. Others say what they have besides, and `..TaskSpec::plain(id, parent)`.
     pub fn plain(id: TaskId, parent: TaskId) -> Self {
         Self {
             id,

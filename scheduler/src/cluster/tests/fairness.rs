@@ -167,11 +167,11 @@ fn a_task_that_waits_for_objects_gives_its_quota_back() {
 #[test]
 fn what_a_lost_worker_held_of_a_quota_is_free() {
     let mut bench = Bench::new();
-    // The owner's worker runs nothing.
+    // The driver's worker runs nothing else.
     bench.join(1, 0.0);
-    bench.join(2, 8.0);
     bench.event(ClusterEvent::JobLimited { job: JOB, quota: Resources::cpus(2.0) });
     bench.event(ClusterEvent::JobSubmitted { job: JOB, driver: driver(0) });
+    bench.join(2, 8.0);
     bench.actions.clear();
     bench.spill(1, (0..10).map(|index| task(1, index, 1.0)).collect());
     assert_eq!(bench.assigned(), [(id(0), 0, 2), (id(1), 0, 2)]);
