@@ -381,14 +381,15 @@ impl Objects {
         match self.entries.entry(entry.reference.object) {
             // One that a former try of the same task left, and uses, is the one that is counted.
             Slot::Occupied(slot) if slot.get().references.load(Ordering::SeqCst) > 0 => {
-                slot.get().told.store(true, Ordering::Release);
                 tell();
+                slot.get().told.store(true, Ordering::Release);
             }
             slot => {
                 let _slot = slot.insert(entry.clone());
+                // First, so that nobody asks the worker for what it has not heard of.
+                tell();
                 entry.told.store(true, Ordering::Release);
                 entry.is_own.store(false, Ordering::SeqCst);
-                tell();
             }
         }
     }
