@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use super::LeaseEnd;
 use crate::id::{ActorId, ExecutorId, JobId, ObjectId, TaskId, WorkerId};
 use crate::message::{PeerMessage, ToHead};
 use crate::outcome::{Death, TaskError};
@@ -136,6 +137,24 @@ pub enum LocalAction {
         actor: ActorId,
         /// How its life ended.
         death: Death,
+    },
+    /// Answer to `LeaseWanted`.
+    Lease {
+        /// Who asked.
+        caller: ExecutorId,
+        /// The host, and the lease's number; `None`: not now.
+        granted: Option<(ExecutorId, u64)>,
+    },
+    /// Ask a host for a lease; answered by `LeaseOver`, or by its death.
+    EndLease {
+        /// The host.
+        executor: ExecutorId,
+        /// Whose lease.
+        caller: ExecutorId,
+        /// Which.
+        number: u64,
+        /// How.
+        how: LeaseEnd,
     },
     /// Answer to a look-up by name.
     ActorFound {

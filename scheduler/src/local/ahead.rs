@@ -194,7 +194,7 @@ impl LocalCore {
             // They are long, though they have not ended yet.
             for key in &process.running {
                 let entry = &self.tasks[*key];
-                if entry.spec.takes_turns()
+                if entry.takes_turns()
                     && let TaskState::Running { since, .. } = entry.state
                 {
                     let function = (entry.spec.id.job(), entry.spec.function);

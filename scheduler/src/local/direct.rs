@@ -63,8 +63,7 @@ impl LocalCore {
 
     /// A process passes on the object of a direct call; `lost`: the call was lost with its actor.
     pub(super) fn promised(&mut self, by: ExecutorId, spec: Arc<TaskSpec>, lost: Option<Death>) {
-        let TaskKind::ActorCall { actor, .. } = spec.kind else { return };
-        if !self.listens(by) {
+        if !self.listens(by) || !matches!(spec.kind, TaskKind::ActorCall { .. } | TaskKind::Plain) {
             return;
         }
         let known = self.tasks.find(spec.id, self.me).is_some() || self.results_exist(&spec);
@@ -74,6 +73,9 @@ impl LocalCore {
         if known {
             return;
         }
+        let TaskKind::ActorCall { actor, .. } = spec.kind else {
+            return self.promised_task(by, spec, lost);
+        };
         let task = spec.id;
         let key = self.insert_new(spec, by);
         let hosted = self.hosted.get(&actor).filter(|hosted| hosted.routes.contains(&by));
@@ -169,5 +171,5 @@ impl LocalCore {
 }
 
 fn is_promised_by(entry: &TaskEntry, caller: ExecutorId) -> bool {
-    entry.submitter == caller && entry.extra.as_ref().is_some_and(|extra| extra.promised)
+    entry.submitter == caller && entry.is_promised()
 }

@@ -56,6 +56,7 @@ impl LocalCore {
             self.start(ready.key);
         }
         self.run_ahead();
+        self.recall_leases();
         while let Some(slot) = self.bundles.next_due() {
             self.dispatch_bundle(slot);
         }
@@ -123,7 +124,7 @@ impl LocalCore {
         self.list_running(key, executor);
         let entry = &self.tasks[key];
         let (spec, attempt, owner) = (Arc::clone(&entry.spec), entry.attempt, entry.owner);
-        if spec.takes_turns() {
+        if self.tasks[key].takes_turns() {
             self.opens_lane(executor);
         } else if spec.policy.is_some() {
             self.limit_time(key);
@@ -182,7 +183,9 @@ impl LocalCore {
     pub(super) fn stop_running(&mut self, key: TaskKey) {
         self.stop_timer(key);
         if let TaskState::Running { executor, slot, blocked, since, .. } = self.tasks[key].state {
+            let mut has_ended = false;
             if let Some(process) = self.executors.get_mut(&executor) {
+                has_ended = true;
                 process.running.swap_remove(slot as usize);
                 if let Some(&moved) = process.running.get(slot as usize)
                     && let TaskState::Running { slot: place, .. } = &mut self.tasks[moved].state
@@ -199,10 +202,16 @@ impl LocalCore {
                 }
                 return;
             }
-            let spec = &self.tasks[key].spec;
-            if spec.takes_turns() {
-                let (task, function) = (spec.id, spec.function);
-                self.learn_pace(task, function, since);
+            let entry = &self.tasks[key];
+            if entry.is_promised() {
+                return; // what holds its CPU is the lease
+            }
+            if entry.takes_turns() {
+                let (task, function) = (entry.spec.id, entry.spec.function);
+                // A run that was cut off says nothing about others.
+                if has_ended {
+                    self.learn_pace(task, function, since);
+                }
                 if !blocked && self.turn(executor) {
                     return;
                 }
@@ -218,7 +227,7 @@ impl LocalCore {
             None => {
                 self.report_blocked(key, true);
                 let (spec, slot) = (Arc::clone(&self.tasks[key].spec), self.tasks[key].bundle);
-                if spec.takes_turns() && self.turn(executor) {
+                if self.tasks[key].takes_turns() && self.turn(executor) {
                     return;
                 }
                 if matches!(spec.kind, TaskKind::Plain) {
@@ -240,7 +249,7 @@ impl LocalCore {
                 if matches!(spec.kind, TaskKind::Plain) {
                     self.ledger_of(slot).pass(&spec.request);
                 }
-                if spec.takes_turns() {
+                if self.tasks[key].takes_turns() {
                     self.opens_lane(executor);
                 }
                 self.head.load_changed = true;
@@ -257,6 +266,9 @@ impl LocalCore {
     ) -> Option<(TaskKey, Option<ActorId>)> {
         let key = self.tasks.find_running(task, executor)?;
         let entry = &mut self.tasks[key];
+        if entry.is_promised() && !entry.is_call() {
+            return None; // it has yet to leave its lease
+        }
         match &mut entry.state {
             TaskState::Running { executor: at, blocked, .. }
                 if *at == executor && *blocked != to =>

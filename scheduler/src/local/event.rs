@@ -114,13 +114,13 @@ pub enum LocalEvent {
         /// The actor.
         actor: ActorId,
     },
-    /// `by` passes on the object of a direct call that has no answer yet.
+    /// `by` passes on the object of a direct call, or of a leased task, that has no answer yet.
     Promised {
         /// The process.
         by: ExecutorId,
         /// The call.
         spec: Arc<TaskSpec>,
-        /// It was lost with that end of its actor.
+        /// It was lost with that end of its actor, or of its host.
         lost: Option<Death>,
     },
     /// A promised call was answered, to `by`; its value is in the runtime's table.
@@ -142,6 +142,23 @@ pub enum LocalEvent {
         object: ObjectId,
         /// The value.
         value: Returned,
+    },
+    /// `by` wants to give short tasks to its job's pool without passing through here (see
+    /// `local::lease`).
+    LeaseWanted {
+        /// The process.
+        by: ExecutorId,
+    },
+    /// A lease is over.
+    LeaseOver {
+        /// The host.
+        executor: ExecutorId,
+        /// Whose lease it was.
+        caller: ExecutorId,
+        /// Which.
+        number: u64,
+        /// What ran by it, and goes on as [`LEASED_ATTEMPT`](super::LEASED_ATTEMPT).
+        running: Option<Arc<TaskSpec>>,
     },
     /// `by`, which refers to the object, waits for it to be readable here.
     Wanted {

@@ -197,6 +197,7 @@ impl LocalCore {
             self.hosted_lost(actor, &death);
         }
         self.caller_died(executor, &death);
+        self.host_died(executor);
         // Notes of tasks that never got to run there.
         for (key, stamp) in process.waiting {
             if self.tasks.current(key, stamp).is_some() {
@@ -216,6 +217,7 @@ impl LocalCore {
             self.died_with(key, &death);
         }
         self.queue_again(process.ahead.tasks);
+        self.lessee_died(executor);
         for object in holds {
             self.let_go(object);
         }

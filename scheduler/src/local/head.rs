@@ -307,6 +307,7 @@ impl LocalCore {
             self.spill(key, SpillReason::Draining);
         }
         self.drain_groups();
+        self.close_leases();
         self.say_leaving();
     }
 

@@ -22,6 +22,7 @@ impl LocalCore {
         self.check_references();
         self.check_objects();
         self.check_actors();
+        self.check_leases();
         self.check_groups();
         self.check_checkpoints();
     }
@@ -87,7 +88,7 @@ impl LocalCore {
         assert_eq!(listed, ahead, "TG-5: executors list the tasks that are ahead alone");
         for (executor, process) in &self.executors {
             let open = |key: &&TaskKey| {
-                self.tasks[**key].spec.takes_turns()
+                self.tasks[**key].takes_turns()
                     && matches!(self.tasks[**key].state, TaskState::Running { blocked: false, .. })
             };
             let lanes = process.running.iter().filter(open).count();
@@ -101,6 +102,7 @@ impl LocalCore {
         let mut sum = self.ledger.available.clone();
         self.bundles.iter().for_each(|(_, bundle)| sum.add(&bundle.ledger.total));
         sum.add(&self.charged_to(Slot::NONE));
+        sum.add(&self.leases.held());
         assert_eq!(sum, self.ledger.total, "RL-1: free and held make the total");
         let mut used = Resources::NONE;
         self.shares.jobs().for_each(|(_, held)| used.add(held));
@@ -114,6 +116,8 @@ impl LocalCore {
         for (_, entry) in self.tasks.iter().filter(|(_, entry)| entry.bundle == slot) {
             let blocked = match entry.state {
                 TaskState::Starting { .. } => false,
+                // The lease holds what a task holds that is promised by it.
+                TaskState::Running { .. } if entry.is_promised() => continue,
                 TaskState::Running { blocked, .. } if !entry.is_call() => blocked,
                 _ => continue,
             };

@@ -49,6 +49,7 @@ impl LocalCore {
         self.streams.retain(|task, _| task.job() != job);
         self.head.forget_job(job);
         self.unanswered.forget_job(job);
+        self.forget_leases(job);
         self.shares.forget(job);
         self.quotas.forget(job);
         self.outbox.waiting.retain(|deferred| match &deferred.what {

@@ -25,6 +25,7 @@
 //! | `groups`, `group_tasks` | placement groups: leading them, and using them |
 //! | `bundles` | bundles of placement groups that are reserved here |
 //! | `direct` | calls that do not pass through here |
+//! | `lease` | short tasks that do not either |
 //! | `actors`, `calls` | supervision and calls; `host`: actors that live here |
 //! | `checkpoint` | actors that save their state, whose calls count once |
 //! | `head` | spilling, load, names, a head that comes and goes |
@@ -56,6 +57,7 @@ mod holders;
 mod host;
 mod invariants;
 mod job;
+mod lease;
 mod limits;
 mod objects;
 mod outcome;
@@ -92,6 +94,7 @@ pub(crate) use checkpoint::Unkept;
 pub use action::{ExecutorRole, LocalAction};
 pub use event::LocalEvent;
 pub use holders::Holder;
+pub use lease::{LEASED_ATTEMPT, LeaseEnd};
 pub use views::{ActorView, BundleView, GroupView, ObjectView, TaskView};
 
 use ahead::Paces;
@@ -100,6 +103,7 @@ use checkpoint::Checkpoints;
 use executors::Executor;
 use head::HeadLink;
 use history::History;
+use lease::Leases;
 use peers::{Outbox, Peer};
 use retry::Timers;
 use stream::Stream;
@@ -172,6 +176,7 @@ pub struct LocalCore {
     superseding: FastMap<(TaskId, WorkerId), Assignment>,
     unanswered: Unanswered,
     executors: FastMap<ExecutorId, Executor>,
+    leases: Leases,
     pools: FastMap<JobId, ExecutorId>,
     /// Executors for one task at a time that have none.
     idle: FastMap<JobId, Vec<ExecutorId>>,
@@ -248,6 +253,7 @@ impl LocalCore {
             superseding: FastMap::default(),
             unanswered: Unanswered::default(),
             executors: FastMap::default(),
+            leases: Leases::default(),
             pools: FastMap::default(),
             idle: FastMap::default(),
             stopping: VecDeque::new(),
@@ -295,6 +301,10 @@ impl LocalCore {
             LocalEvent::Answered { by, task, outcome } => self.answered(by, task, outcome),
             LocalEvent::Made { executor, caller, object, value } => {
                 self.made(executor, caller, object, value);
+            }
+            LocalEvent::LeaseWanted { by } => self.lease_wanted(by),
+            LocalEvent::LeaseOver { executor, caller, number, running } => {
+                self.lease_over(executor, caller, number, running);
             }
             LocalEvent::PutFailed { by, object, error } => self.put_failed(by, object, error),
             LocalEvent::Wanted { by, reference } => self.wanted(by, reference),
@@ -350,6 +360,7 @@ impl LocalCore {
         }
         self.strike_timers();
         self.expire_groups();
+        self.expire_leases();
         self.settle();
         self.recall_stalled();
         self.report_load();
@@ -367,7 +378,7 @@ impl LocalCore {
     pub fn poll_timeout(&self) -> Option<Timestamp> {
         let stop = self.stopping.front().map(|&(deadline, _)| deadline);
         let group = self.group_deadlines.front().map(|&(deadline, ..)| deadline);
-        let timers = [self.timers.due(), self.paces.due()];
+        let timers = [self.timers.due(), self.paces.due(), self.leases.due()];
         [stop, group, self.head.load_due()].into_iter().chain(timers).flatten().min()
     }
 

@@ -79,7 +79,7 @@ impl LocalCore {
         entry.attempt += 1;
         entry.assigned = false;
         if let Some(extra) = &mut entry.extra {
-            extra.promised = false;
+            (extra.promised, extra.leased) = (false, false);
         }
         self.leave_bundle(key);
         if pause.is_zero() {

@@ -18,11 +18,13 @@ impl LocalCore {
         if spec.stream().is_some() && matches!(spec.kind, TaskKind::Plain) {
             return self.stream_submitted(by, spec);
         }
-        let known = self.tasks.find(spec.id, self.me).is_some() || self.results_exist(&spec);
+        let entry = self.tasks.find(spec.id, self.me);
+        let known = entry.is_some() || self.results_exist(&spec);
         for index in 0..spec.returns {
             self.hold_made(by, spec.id.object(index));
         }
         if known {
+            entry.inspect(|key| self.comes_back(*key, by));
             return;
         }
         // An actor that is dead is made anew when its maker runs again, as a further life.
@@ -279,6 +281,7 @@ impl LocalCore {
             reason => reason,
         };
         match reason {
+            Some(SpillReason::NoRoom) if self.waits_for_leases(key) => {}
             Some(reason) => self.spill(key, reason),
             None if !here => self.resolve(key, TaskState::Waiting { here: true }),
             None if is_actor => self.start(key),

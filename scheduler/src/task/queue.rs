@@ -232,6 +232,11 @@ impl ReadyQueue {
         taken
     }
 
+    /// Whether anything waits that is of another job.
+    pub(crate) fn has_others(&self, job: JobId) -> bool {
+        self.shapes.iter().any(|shape| shape.len > 0 && shape.job != job)
+    }
+
     pub(crate) fn len(&self) -> usize {
         self.len
     }

@@ -85,6 +85,8 @@ pub(crate) struct Extra {
     pub(crate) timed_out: bool,
     /// Its answer goes to its submitter, who passes it on.
     pub(crate) promised: bool,
+    /// It came, or comes, to its executor by a lease, and takes no turns there.
+    pub(crate) leased: bool,
     /// It yields, and its submitter has come again: once this try has ended, it begins anew.
     pub(crate) again: bool,
     /// How it was cancelled, where its worker has to be told again.
@@ -157,6 +159,21 @@ impl TaskEntry {
 
     pub(crate) fn has_timed_out(&self) -> bool {
         self.extra.as_ref().is_some_and(|extra| extra.timed_out)
+    }
+
+    /// Its answer goes to its submitter.
+    pub(crate) fn is_promised(&self) -> bool {
+        self.extra.as_ref().is_some_and(|extra| extra.promised)
+    }
+
+    /// It runs as what came by a lease.
+    pub(crate) fn is_leased(&self) -> bool {
+        self.extra.as_ref().is_some_and(|extra| extra.leased)
+    }
+
+    /// Whether its end, or its wait, is the turn of another task in its executor.
+    pub(crate) fn takes_turns(&self) -> bool {
+        self.spec.takes_turns() && !self.is_leased()
     }
 
     pub(crate) fn is_call(&self) -> bool {

@@ -8,6 +8,8 @@ mod direct;
 mod fairness;
 mod groups;
 mod head;
+mod lease;
+mod lease_random;
 mod objects;
 mod plain;
 mod policy;

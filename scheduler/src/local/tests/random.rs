@@ -11,7 +11,7 @@ mod world;
 
 use world::{Faults, World};
 
-fn seeds(count: u64) -> Vec<u64> {
+pub(super) fn seeds(count: u64) -> Vec<u64> {
     let number = |name: &str| {
         std::env::var(name).ok().map(|text| text.parse::<u64>().expect("a number of seeds"))
     };

@@ -263,7 +263,10 @@ impl World {
                 }
             }
             LocalAction::ActorFound { .. } | LocalAction::Credit { .. } => {}
-            LocalAction::Route { .. } | LocalAction::RouteEnded { .. } => {}
+            LocalAction::Route { .. }
+            | LocalAction::RouteEnded { .. }
+            | LocalAction::Lease { .. }
+            | LocalAction::EndLease { .. } => {}
             LocalAction::RunAhead { .. } | LocalAction::Recall { .. } => {
                 unreachable!("here every run takes milliseconds")
             }

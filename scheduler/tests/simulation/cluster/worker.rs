@@ -201,7 +201,9 @@ impl Simulation {
             }
             LocalAction::ActorFound { .. }
             | LocalAction::Route { .. }
-            | LocalAction::RouteEnded { .. } => {}
+            | LocalAction::RouteEnded { .. }
+            | LocalAction::Lease { .. }
+            | LocalAction::EndLease { .. } => {}
             LocalAction::Pull { object, size, from } => {
                 let when = self.now + self.rng.below(3 * MILLISECOND);
                 self.agenda.at(when & !1, Event::Pulled { worker, object, size, from });
