@@ -24,7 +24,7 @@ use super::writing::Writing;
 use crate::executor::objects::Held;
 use crate::executor::output::set_writer;
 use crate::executor::process::{Encoded, Process};
-use crate::executor::run::Running;
+use crate::executor::running::Running;
 use crate::executor::wait::{Parker, WAITS_NEXT, thread_waker};
 use crate::wire::executor::{FromExecutor, MAX_RETURNS};
 
@@ -280,7 +280,7 @@ impl Context {
             Ok((spec, arguments)) => {
                 let held = match spec.kind {
                     TaskKind::ActorCall { .. } => process.call_actor(spec),
-                    _ => process.submit(spec),
+                    _ => process.submit_task(spec),
                 };
                 drop(arguments);
                 held
@@ -337,6 +337,7 @@ impl Context {
         options: TaskOptions,
         arguments: Vec<Argument>,
     ) -> Result<(TaskSpec, Vec<Held>), (TaskId, TaskError)> {
+        self.0.leave_lease();
         let id = self.0.next_child();
         let refused = |reason| (id, TaskError { task: id, cause: Cause::Refused { reason } });
         if returns > MAX_RETURNS {

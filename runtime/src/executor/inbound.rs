@@ -4,9 +4,11 @@ use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
 use rdist_scheduler::id::{ActorId, ExecutorId};
+use rdist_scheduler::outcome::Death;
+use rdist_scheduler::resource::Resources;
 use rdist_scheduler::spec::{CallRules, TaskKind, TaskSpec};
 
-use super::direct::{self, Link, Reply};
+use super::direct::{self, Lane, Link, Reply};
 use super::outbox::Outbox;
 use super::process::Process;
 use rkyv::api::high::{HighDeserializer, HighValidator};
@@ -40,6 +42,8 @@ struct Caller {
     replies: Arc<Outbox>,
     /// Its next call comes after that fence.
     after: u64,
+    /// What it gives by leases.
+    lane: Arc<Lane>,
 }
 
 /// An executor in which this one calls actors.
@@ -129,7 +133,23 @@ impl Process {
                 self.route_ended(actor, &death);
             }
             ToExecutor::Made(object) => self.made(object),
-            ToExecutor::LinkEnded(executor) => self.link_ended(inbound, executor),
+            ToExecutor::LinkEnded { peer, death } => self.link_ended(inbound, peer, &death),
+            ToExecutor::Lease { granted } => {
+                let granted = granted
+                    .map(|(host, fence, number)| (self.callee(inbound, host), fence, number));
+                self.lease_answered(granted);
+            }
+            ToExecutor::EndLease { caller, number, how } => {
+                let at = inbound.callers.iter().find(|other| other.executor == caller);
+                if let Some(caller) = at {
+                    caller.lane.end(self, number, how);
+                }
+            }
+            // What it names may have come directly, and before.
+            ToExecutor::Cancel(task) if !self.running.contains_key(&task) => {
+                (0..inbound.callers.len()).for_each(|at| while self.read_caller(inbound, at) {});
+                self.handle(message);
+            }
             message => self.handle(message),
         }
     }
@@ -140,7 +160,23 @@ impl Process {
         }
         let (sender, receiver) = self.attach(executor, false);
         let replies = Arc::new(Outbox::new(sender));
-        inbound.callers.push(Caller { executor, receiver, replies, after: 0 });
+        inbound.callers.push(Caller {
+            executor,
+            receiver,
+            replies,
+            after: 0,
+            lane: Lane::new(executor),
+        });
+    }
+
+    /// The link to an executor, made where it is not there.
+    fn callee(&'static self, inbound: &mut Inbound, executor: ExecutorId) -> Arc<Link> {
+        self.link_to(executor).unwrap_or_else(|| {
+            let (sender, receiver) = self.attach(executor, true);
+            let link = self.add_link(executor, Outbox::new(sender));
+            inbound.callees.push(Callee { executor, receiver, link: link.clone() });
+            link
+        })
     }
 
     fn route(
@@ -149,15 +185,7 @@ impl Process {
         actor: ActorId,
         granted: Option<(ExecutorId, u64)>,
     ) {
-        let link = granted.map(|(executor, fence)| {
-            let link = self.link_to(executor).unwrap_or_else(|| {
-                let (sender, receiver) = self.attach(executor, true);
-                let link = self.add_link(executor, Outbox::new(sender));
-                inbound.callees.push(Callee { executor, receiver, link: link.clone() });
-                link
-            });
-            (link, fence)
-        });
+        let link = granted.map(|(executor, fence)| (self.callee(inbound, executor), fence));
         self.route_answered(actor, link);
     }
 
@@ -181,7 +209,7 @@ impl Process {
     /// Reads calls, as far as the fence allows.
     fn read_caller(&'static self, inbound: &mut Inbound, at: usize) -> bool {
         let Inbound { callers, fence, .. } = inbound;
-        let Caller { executor, receiver, replies, after } = &mut callers[at];
+        let Caller { executor, receiver, replies, after, lane } = &mut callers[at];
         let mut moved = replies.behind() > 0 && replies.flush();
         for _ in 0..FRAMES_PER_TURN {
             if *after > *fence {
@@ -191,7 +219,7 @@ impl Process {
                 Some((_, DirectCall::After(number))) => *after = number,
                 Some((token, call)) => {
                     let outbox = replies.clone();
-                    self.called(call, Reply { caller: *executor, token, outbox });
+                    self.called(lane, call, Reply { caller: *executor, token, outbox });
                 }
                 None => break,
             }
@@ -200,9 +228,21 @@ impl Process {
         moved
     }
 
-    fn called(&'static self, call: DirectCall, reply: Reply) {
-        let DirectCall::Call { id, parent, actor: (actor, owner), function, body } = call else {
-            return;
+    fn called(&'static self, lane: &Arc<Lane>, call: DirectCall, reply: Reply) {
+        let (id, parent, (actor, owner), function, body) = match call {
+            DirectCall::After(_) => return,
+            DirectCall::Call { id, parent, actor, function, body } => {
+                (id, parent, actor, function, body)
+            }
+            DirectCall::Run { id, parent, lease, function, max_retries, body } => {
+                if body.len() > MAX_BODY_BYTES || id.job() != parent.job() {
+                    super::abandon(&format!("{} sent an impossible task", reply.caller));
+                }
+                let request = Resources::cpus(1.0);
+                let plain = TaskSpec::plain(id, parent);
+                let spec = TaskSpec { function, request, max_retries, body, ..plain };
+                return lane.arrived(self, lease, spec, reply);
+            }
         };
         if body.len() > MAX_BODY_BYTES || id.job() != actor.0.job() {
             super::abandon(&format!("{} sent an impossible call of {actor}", reply.caller));
@@ -218,7 +258,9 @@ impl Process {
         let Callee { receiver, link, .. } = &mut inbound.callees[at];
         let mut moved = link.outbox.behind() > 0 && link.outbox.flush();
         while let Some((token, reply)) = unwrap::<DirectReply>(receiver.try_recv()) {
-            if matches!(&reply, DirectReply::Value(bytes) if bytes.len() > MAX_INLINE_BYTES) {
+            if matches!(&reply, DirectReply::Value(bytes) | DirectReply::Ran { value: bytes, .. }
+                if bytes.len() > MAX_INLINE_BYTES)
+            {
                 super::abandon("an executor replied with more bytes than fit into a reply");
             }
             self.replied(link, token, reply);
@@ -234,11 +276,11 @@ impl Process {
     }
 
     /// The executor has ended: what it has sent counts.
-    fn link_ended(&'static self, inbound: &mut Inbound, executor: ExecutorId) {
+    fn link_ended(&'static self, inbound: &mut Inbound, executor: ExecutorId, death: &Death) {
         if let Some(at) = inbound.callees.iter().position(|other| other.executor == executor) {
             self.read_callee(inbound, at);
             inbound.callees.swap_remove(at);
-            self.remove_link(executor);
+            self.remove_link(executor, death);
         }
         if let Some(at) = inbound.callers.iter().position(|other| other.executor == executor) {
             while self.read_caller(inbound, at) {}

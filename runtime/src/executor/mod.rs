@@ -4,12 +4,13 @@
 //! process     the connection: rings, socket, store; what arrives goes to objects and slots
 //! inbound     all rings that are read here: the worker's, and those of other executors
 //! wait        waiting threads read the rings, in turns
-//! direct      calls of actors past the worker
+//! direct      calls of actors, and short tasks, past the worker
 //! outbox      sending, from any thread
 //! objects     what this process refers to
 //! slots       threads that run work, made on demand
 //! turns       short tasks that wait here for the end of others
 //! run         one task: arguments, call, result, panics
+//! running     what its context and its cancellation share
 //! mailbox     one actor: its state and its calls, in order
 //! concurrent  one actor whose calls run beside each other
 //! call_task   a call that waits without a thread
@@ -38,6 +39,7 @@ pub(crate) mod panic;
 pub(crate) mod process;
 pub(crate) mod registry;
 pub(crate) mod run;
+pub(crate) mod running;
 pub(crate) mod saving;
 pub(crate) mod settled;
 pub(crate) mod slots;

@@ -19,7 +19,7 @@ use super::mailbox::Mailbox;
 use super::objects::{Entry, Held, Kept, Objects};
 use super::outbox::Outbox;
 use super::registry::{Body, Registry, RegistryError};
-use super::run::Running;
+use super::running::Running;
 use super::settled::Settled;
 use super::slots::{Slots, Work};
 use super::turns::Turns;
@@ -257,7 +257,9 @@ impl Process {
             ToExecutor::Fence { .. }
             | ToExecutor::Route { .. }
             | ToExecutor::RouteEnded { .. }
-            | ToExecutor::LinkEnded(_)
+            | ToExecutor::LinkEnded { .. }
+            | ToExecutor::Lease { .. }
+            | ToExecutor::EndLease { .. }
             | ToExecutor::Made(_) => unreachable!("those are about rings, and dealt with there"),
         }
     }

@@ -1,25 +1,20 @@
 //! One task: from `Run` to `Finished`.
 
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
-use std::task::Wake;
-use std::time::Instant;
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, OnceLock};
 
-use rdist_scheduler::id::{ActorId, ObjectId, TaskId};
+use rdist_scheduler::id::ActorId;
 use rdist_scheduler::outcome::{Cause, Death, Outcome, Returned, TaskError};
-use rdist_scheduler::resource::Resources;
 use rdist_scheduler::spec::{TaskKind, TaskSpec};
 
-use super::call_task::CallTask;
 use super::direct::Reply;
 use super::mailbox::{self, Mailbox};
 use super::objects::Held;
 use super::panic::guarded;
 use super::process::{Encoded, Process};
 use super::registry::{Body, DRIVER};
+use super::running::Running;
 use super::slots::Work;
-use super::wait::{Parker, Why};
-use super::yielding::Yielding;
 use crate::api::argument::Arguments;
 use crate::api::context::{Context, Driver};
 use crate::api::error::{Error, Failure, shorten};
@@ -40,182 +35,6 @@ pub(crate) struct Job {
     pub(super) running: Arc<Running>,
     /// Who made it, where that is not the worker's to know.
     pub(super) reply: Option<Reply>,
-}
-
-/// What a task's context and its cancellation share.
-#[derive(Debug)]
-pub(crate) struct Running {
-    pub(crate) process: &'static Process,
-    pub(crate) id: TaskId,
-    /// What the ids of its children and puts derive from.
-    root: TaskId,
-    pub(crate) attempt: u32,
-    pub(crate) request: Resources,
-    /// How many values it returns.
-    pub(crate) returns: u32,
-    /// Whether errors may be worth another try, and by which predicate.
-    pub(crate) error_predicate: Option<u64>,
-    /// Whether it lets go of its CPUs while it waits. Actors keep theirs.
-    blocks: bool,
-    /// Whether its end, or its wait, is the turn of another task.
-    takes_turns: bool,
-    waits: Mutex<Waits>,
-    /// How it yields, if it does.
-    pub(crate) stream: Option<Yielding>,
-    children: AtomicU64,
-    puts: AtomicU32,
-    is_cancelled: AtomicBool,
-    /// Threads that wait for this task's sake.
-    sleepers: Mutex<Vec<Arc<Parker>>>,
-    /// The rest of a call that waits without a thread.
-    pub(super) call_task: OnceLock<Weak<CallTask>>,
-    /// The actor that it is a call of, if that saves its state.
-    saves: OnceLock<Arc<Mailbox>>,
-}
-
-/// What the worker was told of a task's waiting.
-#[derive(Debug, Default)]
-struct Waits {
-    /// Threads that are blocked for the task's sake.
-    blocked: u32,
-    has_ended: bool,
-}
-
-impl Running {
-    pub(super) fn new(process: &'static Process, spec: &TaskSpec, attempt: u32) -> Self {
-        let frees_cpus = matches!(spec.kind, TaskKind::Plain | TaskKind::Driver);
-        Self {
-            process,
-            id: spec.id,
-            root: spec.id.root(attempt),
-            attempt,
-            request: spec.request.clone(),
-            returns: spec.returns,
-            error_predicate: spec
-                .policy
-                .as_ref()
-                .and_then(|policy| (policy.error_retries > 0).then_some(policy.error_predicate)),
-            blocks: frees_cpus && !spec.request.is_none(),
-            takes_turns: spec.takes_turns(),
-            waits: Mutex::default(),
-            stream: spec.stream().map(Yielding::new),
-            children: AtomicU64::new(0),
-            puts: AtomicU32::new(0),
-            is_cancelled: AtomicBool::new(false),
-            sleepers: Mutex::default(),
-            call_task: OnceLock::new(),
-            saves: OnceLock::new(),
-        }
-    }
-
-    /// The id of the next task that it submits.
-    pub(crate) fn next_child(&self) -> TaskId {
-        self.root.child(self.children.fetch_add(1, Ordering::Relaxed))
-    }
-
-    /// The id of the next object that it puts.
-    pub(crate) fn next_put(&self) -> ObjectId {
-        self.root.put(self.puts.fetch_add(1, Ordering::Relaxed))
-    }
-
-    pub(crate) fn is_cancelled(&self) -> bool {
-        self.is_cancelled.load(Ordering::Relaxed)
-    }
-
-    pub(super) fn cancel(&self) {
-        self.is_cancelled.store(true, Ordering::SeqCst);
-        self.wake();
-    }
-
-    pub(super) fn wake(&self) {
-        let sleepers = self.sleepers.lock().unwrap_or_else(PoisonError::into_inner);
-        sleepers.iter().for_each(|parker| parker.notify());
-        drop(sleepers);
-        if let Some(task) = self.call_task.get().and_then(Weak::upgrade) {
-            task.wake();
-        }
-    }
-
-    /// Waits on a thread of this task. `Ok(false)`: the deadline passed.
-    pub(crate) fn wait(
-        &self,
-        deadline: Option<Instant>,
-        mut is_over: impl FnMut() -> bool,
-    ) -> Result<bool, Error> {
-        let parker = Parker::current();
-        let sleepers = || self.sleepers.lock().unwrap_or_else(PoisonError::into_inner);
-        sleepers().push(parker.clone());
-        let mut is_blocked = false;
-        let mut is_answered = false;
-        let in_time = self.process.wait(
-            Why::Answer,
-            deadline,
-            || {
-                is_answered = is_over();
-                is_answered || self.is_cancelled.load(Ordering::SeqCst)
-            },
-            || {
-                if let Some(mailbox) = self.saves.get() {
-                    // What it waits for may wait for calls before this one.
-                    mailbox.flush(self.process);
-                }
-                if self.blocks {
-                    is_blocked = true;
-                    self.blocked();
-                }
-            },
-        );
-        if is_blocked {
-            self.unblocked();
-        }
-        let mut sleepers = sleepers();
-        if let Some(at) = sleepers.iter().position(|other| Arc::ptr_eq(other, &parker)) {
-            sleepers.swap_remove(at);
-        }
-        if in_time && !is_answered { Err(Error::Cancelled) } else { Ok(in_time) }
-    }
-}
-
-impl Running {
-    /// The first thread that waits lets go of the task's CPUs.
-    fn blocked(&self) {
-        let mut waits = self.lock_waits();
-        waits.blocked += 1;
-        if waits.blocked > 1 || waits.has_ended {
-            return;
-        }
-        let message = FromExecutor::Blocked(self.id);
-        if self.takes_turns {
-            self.process.turn_of_blocked(&message);
-        } else {
-            self.process.outbox.send(&message);
-        }
-    }
-
-    /// The last one takes them back.
-    fn unblocked(&self) {
-        let mut waits = self.lock_waits();
-        waits.blocked -= 1;
-        if waits.blocked == 0 && !waits.has_ended {
-            self.process.outbox.send(&FromExecutor::Unblocked(self.id));
-        }
-    }
-
-    /// Tells the worker of the task's end; the task that is next on this thread.
-    fn ended(&self, message: &FromExecutor) -> Option<Box<Job>> {
-        let mut waits = self.lock_waits();
-        waits.has_ended = true;
-        if self.takes_turns && waits.blocked == 0 {
-            drop(waits);
-            return self.process.turn_of_ended(message);
-        }
-        self.process.outbox.send(message);
-        None
-    }
-
-    fn lock_waits(&self) -> MutexGuard<'_, Waits> {
-        self.waits.lock().unwrap_or_else(PoisonError::into_inner)
-    }
 }
 
 /// Takes a task from the worker; `after`: for the first turn later than that. Runs no user code.
@@ -294,6 +113,7 @@ pub(super) fn work(process: &'static Process, work: Work) {
             }
         }
         Work::Actor(mailbox) => mailbox::serve(process, &mailbox),
+        Work::Lane(lane) => super::direct::serve(process, &lane),
         Work::Poll(call) => call.poll(process),
         Work::EndActor(mailbox) => mailbox.end(process),
     }
@@ -464,7 +284,7 @@ pub(super) fn end_of(
             (error(cause_of(process, &job.running, &failure)), Vec::new())
         }
     };
-    (CallEnd { task, attempt: job.running.attempt, outcome, values }, held)
+    (CallEnd { task, attempt: job.running.told_as(), outcome, values }, held)
 }
 
 impl Process {

@@ -9,6 +9,7 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::call_task::CallTask;
+use super::direct::Lane;
 use super::mailbox::Mailbox;
 use super::process::Process;
 use super::run::Job;
@@ -23,11 +24,13 @@ const MAX_CLAIMED_THREADS: usize = 2;
 
 /// Something to run.
 #[derive(Debug)]
-pub(crate) enum Work {
+pub(super) enum Work {
     /// A task.
     Task(Box<Job>),
     /// Calls of an actor.
     Actor(Arc<Mailbox>),
+    /// Tasks of another process.
+    Lane(Arc<Lane>),
     /// The rest of a call that waited without a thread.
     Poll(Arc<CallTask>),
     /// The end of an actor: its state is dropped.
@@ -59,7 +62,7 @@ enum Next {
 
 impl Slots {
     /// Adds work; `call_threads` finds threads for it.
-    pub(crate) fn push(&self, work: Work) {
+    pub(super) fn push(&self, work: Work) {
         self.lock().work.push_back(work);
     }
 

@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use rdist_scheduler::spec::StreamPolicy;
 
-use super::run::Running;
+use super::running::Running;
 use crate::api::error::Error;
 use crate::wire::executor::FromExecutor;
 

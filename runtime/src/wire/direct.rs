@@ -1,7 +1,7 @@
 //! Between two executors of one job on one worker, through two rings that only they share.
 //!
 //! ```text
-//! caller ──DirectCall ring──► callee      calls of actors that live in the callee
+//! caller ──DirectCall ring──► callee      calls of actors that live in the callee; leased tasks
 //! caller ◄─DirectReply ring── callee      their results
 //! ```
 //! ```text
@@ -55,14 +55,39 @@ pub enum DirectCall {
         /// Its arguments.
         body: Vec<u8>,
     },
+    /// A plain task that asks for one CPU and nothing else, by a lease.
+    Run {
+        /// Its id.
+        id: TaskId,
+        /// The task that submits it.
+        parent: TaskId,
+        /// The lease's number.
+        lease: u64,
+        /// The function.
+        function: u64,
+        /// How often it is run again when its executor is lost.
+        max_retries: u32,
+        /// Its arguments.
+        body: Vec<u8>,
+    },
 }
 
 /// Callee to caller. There is none for a call whose actor has ended: the worker tells that; nor
-/// for one whose value lies in the store or has references inside, which goes by the worker.
+/// for one whose value lies in the store or has references inside, which goes by the worker; nor
+/// for a task that has left its lease.
 #[derive(Debug, Clone, PartialEq, Eq, Archive, Serialize, Deserialize)]
 pub enum DirectReply {
     /// It returned at most [`MAX_INLINE_BYTES`](super::executor::MAX_INLINE_BYTES).
     Value(Vec<u8>),
     /// It did not.
     Failed(TaskError),
+    /// A leased task returned at most [`MAX_INLINE_BYTES`](super::executor::MAX_INLINE_BYTES).
+    Ran {
+        /// What.
+        value: Vec<u8>,
+        /// How long it ran.
+        nanos: u64,
+    },
+    /// A leased task comes back: its lease was over before it started.
+    NotStarted,
 }

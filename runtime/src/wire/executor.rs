@@ -13,6 +13,7 @@
 #![allow(missing_docs, reason = "rkyv derives archived fields without docs")]
 
 use rdist_scheduler::id::{ActorId, ExecutorId, GroupId, JobId, ObjectId, TaskId, WorkerId};
+use rdist_scheduler::local::LeaseEnd;
 use rdist_scheduler::message::CancelMode;
 use rdist_scheduler::outcome::{Death, Outcome, TaskError};
 use rdist_scheduler::spec::{Reference, TaskSpec};
@@ -169,11 +170,11 @@ pub enum FromExecutor {
     },
     /// Wants to call an actor directly (see [`direct`](super::direct)); answered by `Route`.
     RouteWanted(ActorId),
-    /// The object of a direct call without an answer is passed on.
+    /// The object of a direct call, or of a leased task, without an answer is passed on.
     Promised {
         /// The call.
         spec: TaskSpec,
-        /// It was lost with that end of its actor.
+        /// It was lost with that end of its actor, or of its host.
         lost: Option<Death>,
     },
     /// The answer to a promised call.
@@ -195,6 +196,18 @@ pub enum FromExecutor {
         value: Value,
         /// References inside it.
         contains: Vec<Reference>,
+    },
+    /// Wants to give short tasks to the job's pool itself (see [`direct`](super::direct)); answered
+    /// by `Lease`.
+    LeaseWanted,
+    /// A lease is over here.
+    LeaseOver {
+        /// Whose.
+        caller: ExecutorId,
+        /// Its number.
+        number: u64,
+        /// What ran by it, and goes on as other tasks do.
+        running: Option<TaskSpec>,
     },
     /// Waits for an object.
     Wanted(Reference),
@@ -345,9 +358,30 @@ pub enum ToExecutor {
         death: Death,
     },
     /// The executor has ended, and with it its rings.
-    LinkEnded(ExecutorId),
-    /// A direct call has made this object, which this executor is counted to refer to.
+    LinkEnded {
+        /// Which.
+        peer: ExecutorId,
+        /// How.
+        death: Death,
+    },
+    /// A direct call has made this object, or a task that has left its lease will; this executor
+    /// is counted to refer to it.
     Made(ObjectId),
+    /// Answer to `LeaseWanted`.
+    Lease {
+        /// The host, the number of the fence there, and the lease's; `None`: not now. The first
+        /// one to an executor comes with `Link` over the socket.
+        granted: Option<(ExecutorId, u64, u64)>,
+    },
+    /// That executor's lease is wanted back; answered by `LeaseOver`.
+    EndLease {
+        /// Whose.
+        caller: ExecutorId,
+        /// Its number.
+        number: u64,
+        /// How.
+        how: LeaseEnd,
+    },
     /// Blocks of this executor's segments that nobody needs any longer: use them again.
     Reclaim(Vec<Block>),
     /// The store has no room: give up what is not in use. Answered by `MemoryGiven`.

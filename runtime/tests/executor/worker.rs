@@ -294,6 +294,8 @@ impl FakeWorker {
             FromExecutor::RouteWanted(actor) => {
                 self.send(by, &ToExecutor::Route { actor, granted: None });
             }
+            FromExecutor::LeaseWanted => self.send(by, &ToExecutor::Lease { granted: None }),
+            FromExecutor::LeaseOver { .. } => panic!("nobody has a lease"),
             FromExecutor::PutFailed { .. }
             | FromExecutor::Promised { .. }
             | FromExecutor::Answered { .. }

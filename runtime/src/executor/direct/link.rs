@@ -32,11 +32,25 @@ pub(super) struct Open {
 #[derive(Debug)]
 pub(super) struct Call {
     pub(super) entry: Arc<Entry>,
-    pub(super) route: Arc<Route>,
+    pub(super) via: Via,
     pub(super) spec: TaskSpec,
     /// In the order of the calls.
     number: u64,
     pub(super) is_promised: bool,
+}
+
+/// What lets a call go directly.
+#[derive(Debug)]
+pub(super) enum Via {
+    Route(Arc<Route>),
+    /// Its number.
+    Lease(u64),
+}
+
+impl Via {
+    pub(super) fn is_route(&self, route: &Arc<Route>) -> bool {
+        matches!(self, Self::Route(own) if Arc::ptr_eq(own, route))
+    }
 }
 
 impl Link {
@@ -51,6 +65,8 @@ impl Link {
 
     /// The other executor is gone.
     pub(super) fn end(&self) {
+        // Under the lock, after which no task is added.
+        let _open = self.lock();
         self.has_ended.store(true, Ordering::SeqCst);
     }
 
@@ -66,7 +82,6 @@ impl Link {
         let TaskKind::ActorCall { actor, actor_owner, .. } = spec.kind else {
             unreachable!("{:?} is called", route.actor)
         };
-        let reference = Reference { object: spec.id.object(0), owner: process.worker };
         let message = DirectCall::Call {
             id: spec.id,
             parent: spec.parent,
@@ -78,18 +93,57 @@ impl Link {
         if let DirectCall::Call { body, .. } = message {
             spec.body = body;
         }
-        let mut held = Held::own(reference);
-        let mut open = self.lock();
+        let open = self.lock();
         if !route.is_direct.load(Ordering::SeqCst) {
             return Err(spec);
         }
+        Ok(self.add(open, process, Via::Route(route.clone()), spec, draft))
+    }
+
+    /// Sends a task, by that lease. Given back: the host has ended meanwhile.
+    #[expect(clippy::result_large_err, reason = "the error is the argument, and rare")]
+    pub(super) fn run(
+        self: &Arc<Self>,
+        process: &Process,
+        lease: u64,
+        mut spec: TaskSpec,
+    ) -> Result<(Held, u64), TaskSpec> {
+        let message = DirectCall::Run {
+            id: spec.id,
+            parent: spec.parent,
+            lease,
+            function: spec.function,
+            max_retries: spec.max_retries,
+            body: std::mem::take(&mut spec.body),
+        };
+        let draft = Draft::new(&message);
+        if let DirectCall::Run { body, .. } = message {
+            spec.body = body;
+        }
+        let open = self.lock();
+        if self.has_ended() {
+            return Err(spec);
+        }
+        Ok(self.add(open, process, Via::Lease(lease), spec, draft))
+    }
+
+    fn add(
+        self: &Arc<Self>,
+        mut open: MutexGuard<'_, Open>,
+        process: &Process,
+        via: Via,
+        spec: TaskSpec,
+        draft: Draft,
+    ) -> (Held, u64) {
+        let reference = Reference { object: spec.id.object(0), owner: process.worker };
+        let mut held = Held::own(reference);
         let (token, number) = open.place();
         let entry = held.made_by(self.clone(), token);
-        open.put(token, Call { entry, route: route.clone(), spec, number, is_promised: false });
+        open.put(token, Call { entry, via, spec, number, is_promised: false });
         drop(open);
         process.direct.open.fetch_add(1, Ordering::Relaxed);
         self.outbox.transmit(draft.of(token));
-        Ok((held, number))
+        (held, number)
     }
 
     /// Takes the calls that are meant, in order.
@@ -103,7 +157,7 @@ impl Link {
         let mut calls: Vec<Call> =
             tokens.into_iter().filter_map(|token| open.take(token)).collect();
         calls.sort_unstable_by_key(|call| call.number);
-        direct.open.fetch_sub(calls.len(), Ordering::Relaxed);
+        calls.iter().for_each(|call| direct.ended(call));
         calls
     }
 

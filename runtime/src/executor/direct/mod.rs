@@ -1,4 +1,5 @@
-//! Calls that go to an actor's process through rings of its own, and not by the worker.
+//! Calls that go to an actor's process through rings of its own, and not by the worker; and short
+//! tasks that go to the job's pooled executor in the same way ([`lessee`], [`host`]).
 //!
 //! The worker is asked for a *route* to an actor that this process has called a few times
 //! (`rdist_scheduler::local`, `direct`). While there is one, plain calls go through the ring to the
@@ -25,6 +26,8 @@
 //! changes under that lock; routes are locked first, and nothing is read under either lock. Once
 //! a route is left under it, no call is added.
 
+mod host;
+mod lessee;
 mod link;
 mod reply;
 
@@ -48,8 +51,10 @@ use crate::executor::settled::Settled;
 use crate::executor::wait::{Parker, Why};
 use crate::wire::direct::{DirectCall, DirectReply};
 use crate::wire::executor::{FromExecutor, Value};
-use link::Call;
+pub(in crate::executor) use host::{Lane, serve};
+use lessee::Lessee;
 pub(in crate::executor) use link::Link;
+use link::{Call, Via};
 pub(in crate::executor) use reply::{Reply, accept};
 
 /// Calls by the worker before a route is asked for; after a refusal twice as many, and so on.
@@ -69,6 +74,7 @@ pub(crate) struct Direct {
     links: Mutex<HashMap<ExecutorId, Arc<Link>>>,
     /// Calls without an answer.
     open: AtomicUsize,
+    lessee: Lessee,
 }
 
 /// The way to one actor.
@@ -238,7 +244,7 @@ impl Process {
             way.calls = 0;
         }
         // Under the route's lock: calls that follow go by the worker, after these.
-        let lost = link.take_all(&self.direct, |call| Arc::ptr_eq(&call.route, &route));
+        let lost = link.take_all(&self.direct, |call| call.via.is_route(&route));
         let failed: Vec<_> = lost.into_iter().filter_map(|call| self.lost(call, death)).collect();
         drop(way);
         failed.iter().for_each(|entry| self.objects.wake(entry));
@@ -266,13 +272,21 @@ impl Process {
 
     /// A reply came.
     pub(in crate::executor) fn replied(&self, link: &Link, token: u64, reply: DirectReply) {
+        let mut open = link.lock();
+        let Some(call) = open.take(token) else { return };
+        self.direct.ended(&call);
         let result = match reply {
             DirectReply::Value(bytes) => Ok(bytes),
             DirectReply::Failed(error) => Err(error),
+            DirectReply::Ran { value, nanos } => {
+                self.ran(&call, Duration::from_nanos(nanos));
+                Ok(value)
+            }
+            DirectReply::NotStarted => {
+                drop(open);
+                return self.not_started(call);
+            }
         };
-        let mut open = link.lock();
-        let Some(call) = open.take(token) else { return };
-        self.direct.open.fetch_sub(1, Ordering::Relaxed);
         if call.is_promised {
             let (outcome, values) = match &result {
                 Ok(bytes) => {
@@ -314,11 +328,12 @@ impl Process {
             self.objects.adopt(&call.entry, || {});
             self.objects.adopted(&call.entry, &self.outbox);
         }
-        let mut way = call.route.lock();
+        let Via::Route(route) = &call.via else { return self.left_lease(&call) };
+        let mut way = route.lock();
         way.unfit += 1;
         if way.unfit >= MAX_UNFIT && matches!(way.state, State::Direct) {
             (way.state, way.ask_at) = (State::Leaving, u32::MAX);
-            call.route.leave();
+            route.leave();
         }
     }
 
@@ -392,9 +407,11 @@ impl Process {
     }
 
     /// The other executor has ended; its replies are read, and its actors' routes have ended.
-    pub(in crate::executor) fn remove_link(&self, peer: ExecutorId) {
-        if let Some(link) = self.direct.lock_links().remove(&peer) {
+    pub(in crate::executor) fn remove_link(&self, peer: ExecutorId, death: &Death) {
+        let link = self.direct.lock_links().remove(&peer);
+        if let Some(link) = link {
             link.end();
+            self.host_ended(&link, death);
         }
     }
 }
@@ -419,6 +436,14 @@ impl Direct {
             inner: Mutex::new(way),
         };
         self.routes.entry(actor).or_insert_with(|| Arc::new(route())).clone()
+    }
+
+    /// A call has its end.
+    fn ended(&self, call: &Call) {
+        self.open.fetch_sub(1, Ordering::Relaxed);
+        if let Via::Lease(_) = call.via {
+            self.lessee.ended();
+        }
     }
 
     fn lock_links(&self) -> MutexGuard<'_, HashMap<ExecutorId, Arc<Link>>> {

@@ -1,6 +1,7 @@
 //! The answering end: calls that come, and their results.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use rdist_scheduler::id::{ActorId, ExecutorId, ObjectId};
 use rdist_scheduler::outcome::{Cause, Outcome, TaskError};
@@ -9,7 +10,8 @@ use rdist_scheduler::spec::TaskSpec;
 use crate::executor::mailbox;
 use crate::executor::outbox::{Draft, Outbox};
 use crate::executor::process::Process;
-use crate::executor::run::{Job, Running};
+use crate::executor::run::Job;
+use crate::executor::running::Running;
 use crate::wire::direct::DirectReply;
 use crate::wire::executor::{FromExecutor, MAX_INLINE_BYTES, Value};
 
@@ -41,6 +43,18 @@ impl Reply {
     pub(in crate::executor) fn value(&self, bytes: Vec<u8>) {
         debug_assert!(bytes.len() <= MAX_INLINE_BYTES, "larger ones are in the store");
         self.transmit(&DirectReply::Value(bytes));
+    }
+
+    /// A leased task returned that value: inline, and without references.
+    pub(super) fn ran(&self, value: Vec<u8>, run: Duration) {
+        debug_assert!(value.len() <= MAX_INLINE_BYTES, "larger ones are in the store");
+        let nanos = u64::try_from(run.as_nanos()).unwrap_or(u64::MAX);
+        self.transmit(&DirectReply::Ran { value, nanos });
+    }
+
+    /// A leased task comes back.
+    pub(super) fn not_started(&self) {
+        self.transmit(&DirectReply::NotStarted);
     }
 
     /// It ended otherwise. The message that names `values` is out when this returns.

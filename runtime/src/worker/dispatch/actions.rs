@@ -63,6 +63,10 @@ impl Dispatch {
             LocalAction::RouteEnded { caller, actor, death } => {
                 self.send(caller, &ToExecutor::RouteEnded { actor, death });
             }
+            LocalAction::Lease { caller, granted } => self.lease(caller, granted),
+            LocalAction::EndLease { executor, caller, number, how } => {
+                self.send(executor, &ToExecutor::EndLease { caller, number, how });
+            }
             LocalAction::ActorFound { executor, request, actor } => {
                 self.send(executor, &ToExecutor::ActorFound { request, actor });
             }

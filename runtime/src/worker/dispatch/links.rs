@@ -1,5 +1,5 @@
-//! Rings between executors, for direct calls of actors (`rdist_scheduler::local`, `direct`): made
-//! for the first route between two of them, and told of when one has ended.
+//! Rings between executors, for direct calls of actors and leased tasks (`rdist_scheduler::local`,
+//! `direct` and `lease`): made for the first route or lease between two of them, and told of when one has ended.
 //!
 //! A granted route is told to the callee first, by a fence, and then to the caller: so whatever the
 //! callee was told before is in its ring before any direct call of that route can be.
@@ -8,6 +8,8 @@ use std::collections::HashSet;
 use std::os::fd::AsFd;
 
 use rdist_scheduler::id::{ActorId, ExecutorId};
+use rdist_scheduler::local::LocalEvent;
+use rdist_scheduler::outcome::Death;
 
 use super::Dispatch;
 use crate::ring::RingPair;
@@ -30,6 +32,15 @@ impl Dispatch {
     pub(super) fn route(&mut self, to: ExecutorId, actor: ActorId, callee: Option<ExecutorId>) {
         let granted = callee.and_then(|callee| Some((callee, self.fence(to, callee)?)));
         self.send(to, &ToExecutor::Route { actor, granted });
+    }
+
+    /// Answers an executor that wants to give tasks to `granted`, the host, itself.
+    pub(super) fn lease(&mut self, to: ExecutorId, granted: Option<(ExecutorId, u64)>) {
+        let linked = granted.and_then(|(host, number)| Some((host, self.fence(to, host)?, number)));
+        self.send(to, &ToExecutor::Lease { granted: linked });
+        if let (Some((executor, number)), None) = (granted, linked) {
+            self.tell(LocalEvent::LeaseOver { executor, caller: to, number, running: None });
+        }
     }
 
     /// Sets a fence for the calls of `caller`; `None`: there are no rings, or no room for a fence.
@@ -71,12 +82,13 @@ impl Dispatch {
     }
 
     /// An executor has ended: those that share rings with it read them to the end.
-    pub(super) fn end_links(&mut self, ended: ExecutorId) {
+    pub(super) fn end_links(&mut self, ended: ExecutorId, death: &Death) {
         let with: Vec<(ExecutorId, ExecutorId)> =
             self.links.pairs.extract_if(|(a, b)| *a == ended || *b == ended).collect();
         for (caller, callee) in with {
             let other = if caller == ended { callee } else { caller };
-            self.send(other, &ToExecutor::LinkEnded(ended));
+            let (peer, death) = (ended, death.clone());
+            self.send(other, &ToExecutor::LinkEnded { peer, death });
         }
     }
 }

@@ -96,6 +96,10 @@ impl Dispatch {
             FromExecutor::Made { caller, object, value, contains } => {
                 return self.made(by, caller, object, (value, contains));
             }
+            FromExecutor::LeaseWanted => self.tell(LocalEvent::LeaseWanted { by }),
+            FromExecutor::LeaseOver { caller, number, running } => {
+                return self.lease_over(by, caller, number, running);
+            }
             FromExecutor::Wanted(reference) => self.tell(LocalEvent::Wanted { by, reference }),
             FromExecutor::Retained(reference) => self.tell(LocalEvent::Retained { by, reference }),
             FromExecutor::Released(object) => self.released(object, by),
@@ -218,6 +222,31 @@ impl Dispatch {
         self.tell(LocalEvent::Made { executor: by, caller, object, value });
         self.act();
         self.send(caller, &ToExecutor::Made(object));
+        Ok(())
+    }
+
+    /// A host gives a lease back. The caller is told of the task that has left it, whose value it
+    /// is to have from here.
+    fn lease_over(
+        &mut self,
+        by: ExecutorId,
+        caller: ExecutorId,
+        number: u64,
+        running: Option<TaskSpec>,
+    ) -> Result<(), String> {
+        if let Some(spec) = &running {
+            self.check_spec(by, spec)?;
+            if !spec.takes_turns() || spec.returns != 1 {
+                return Err(format!("{} ran by a lease, which is for others", spec.id));
+            }
+        }
+        let left = running.as_ref().map(|spec| spec.id.object(0));
+        let running = running.map(Arc::new);
+        self.tell(LocalEvent::LeaseOver { executor: by, caller, number, running });
+        if let Some(object) = left {
+            self.act();
+            self.send(caller, &ToExecutor::Made(object));
+        }
         Ok(())
     }
 

@@ -42,9 +42,9 @@ impl Dispatch {
         self.act();
         if let Some(mut executor) = self.executors.remove(&id) {
             let death = executor.death(seen);
-            self.tell(LocalEvent::ExecutorDied { executor: id, death });
+            self.tell(LocalEvent::ExecutorDied { executor: id, death: death.clone() });
             self.act();
-            self.end_links(id);
+            self.end_links(id, &death);
             self.end_reader(id);
             self.arena.executor_died(id);
         }
