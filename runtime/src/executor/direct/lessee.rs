@@ -37,6 +37,9 @@ const RUNS_PER_LOOK: u64 = 16;
 /// Runs of a function that ended another way than with a small value, one after the other, before
 /// all of them go by the worker.
 const MAX_UNFIT: u32 = 4;
+/// So many tasks come each after the end of the one before, until a lease is asked for: the first
+/// of many at a time comes so too.
+const MIN_ONE_BY_ONE: u32 = 2;
 /// After a refusal so many chances pass until the next question, and twice as many after each.
 const FIRST_PAUSE: u32 = 1;
 const LAST_PAUSE: u32 = 1 << 10;
@@ -58,8 +61,9 @@ struct State {
     lease: Option<(u64, Arc<Link>)>,
     /// The worker is asked; these threads wait for its answer.
     asked: Option<Vec<Arc<Parker>>>,
-    /// The last task that went by the worker.
+    /// The last task that went by the worker, and how many came before it one by one.
     last: Option<Arc<Entry>>,
+    one_by_one: u32,
     /// Chances to ask that are left out, now and after the next refusal.
     pause: u32,
     next_pause: u32,
@@ -128,11 +132,16 @@ impl State {
             })
     }
 
-    /// Whether this is a chance to ask for a lease: the last task has its end, and the worker is
-    /// not asked.
+    /// Whether this is a chance to ask for a lease: tasks come one by one, and the worker is not
+    /// asked.
     fn asks(&mut self, function: u64) -> bool {
-        let one_by_one = self.last.as_ref().is_some_and(|last| last.is_settled());
-        if !one_by_one || self.lease.is_some() || self.asked.is_some() || !self.fits(function) {
+        let is_next = self.last.as_ref().is_some_and(|last| last.is_settled());
+        self.one_by_one = if is_next { self.one_by_one.saturating_add(1) } else { 0 };
+        if self.one_by_one < MIN_ONE_BY_ONE
+            || self.lease.is_some()
+            || self.asked.is_some()
+            || !self.fits(function)
+        {
             return false;
         }
         if self.pause > 0 {
