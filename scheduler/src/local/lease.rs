@@ -6,9 +6,9 @@
 //! - The executor (the *host*) runs what comes by the lease one after the other, on that CPU. This
 //!   core hears of none of it: what succeeds with a small value is between the two processes.
 //! - Everything else makes a task of it as others are: a leased task that submits others, waits,
-//!   fails, returns what fits into no ring, or still runs when the lease is taken back, *leaves* the lease. It
-//!   takes the CPU over, and the lease is over: the host says so, and is the only one to do it. What
-//!   had not started goes back to the caller, who submits it here.
+//!   fails, returns what fits into no ring, or still runs when the lease is taken back, *leaves*
+//!   the lease. It takes the CPU over, and the lease is over: the host says so, and is the only one
+//!   to do it. What had not started goes back to the caller, who submits it here.
 //! - A leased task whose object is passed on is *promised*, as a call is (`direct`): a task that
 //!   holds nothing, since the lease does, and whose answer its caller passes on.
 //! - A lease is taken back when it is old, and when somebody waits for its CPU: first when the host

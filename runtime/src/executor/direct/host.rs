@@ -3,9 +3,9 @@
 //!
 //! The worker knows of the lease, and of no task in it. A task that ends with a small value answers
 //! its caller, and that was all. One that submits, waits, fails, makes anything else, or still runs
-//! when the worker wants the lease back leaves it: the worker is told the task, as one that runs here,
-//! and hears of it from then on as of others. The lease is over with that; what has not started
-//! goes back.
+//! when the worker wants the lease back leaves it: the worker is told the task, as one that runs
+//! here, and hears of it from then on as of others. The lease is over with that; what has not
+//! started goes back.
 //!
 //! **LA-1** A task is `current` in its lane from its start until it has answered or left. A lane
 //! has a thread, or is in the queue for one, exactly while `is_served`; a thread whose task has

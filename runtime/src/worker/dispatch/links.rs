@@ -1,5 +1,6 @@
 //! Rings between executors, for direct calls of actors and leased tasks (`rdist_scheduler::local`,
-//! `direct` and `lease`): made for the first route or lease between two of them, and told of when one has ended.
+//! `direct` and `lease`): made for the first route or lease between two of them, and told of when
+//! one has ended.
 //!
 //! A granted route is told to the callee first, by a fence, and then to the caller: so whatever the
 //! callee was told before is in its ring before any direct call of that route can be.

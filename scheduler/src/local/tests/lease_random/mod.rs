@@ -5,20 +5,22 @@
 //! Checked from outside: no more runs at a time than there are CPUs; every task has an end, and the
 //! one that it should; and then nothing is left in the core.
 
+mod host;
+
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
 use super::bench::{JOB, ME, TaskBuilder, asked, inline, killed, mine, task};
 use super::random::seeds;
 use crate::id::{ExecutorId, TaskId, WorkerId};
-use crate::local::{
-    ExecutorRole, LEASED_ATTEMPT, LeaseEnd, LocalAction, LocalConfig, LocalCore, LocalEvent,
-};
+use crate::local::{ExecutorRole, LeaseEnd, LocalAction, LocalConfig, LocalCore, LocalEvent};
 use crate::message::FromHead;
-use crate::outcome::{Cause, Outcome, TaskError};
+use crate::outcome::{Cause, TaskError};
 use crate::resource::Resources;
 use crate::spec::TaskSpec;
 use crate::time::Timestamp;
+
+use host::Host;
 
 const CPUS: usize = 2;
 const TASKS: u64 = 60;
@@ -45,19 +47,6 @@ enum Order {
     Run(Arc<TaskSpec>, u32),
     Cancel(TaskId),
     EndLease(u64, LeaseEnd),
-}
-
-#[derive(Debug, Default)]
-struct Host {
-    up: bool,
-    /// Tasks that run as the worker knows: their attempts, and whether they wait.
-    running: BTreeMap<TaskId, (u32, bool)>,
-    current: Option<Arc<TaskSpec>>,
-    waiting: VecDeque<Arc<TaskSpec>>,
-    lease: u64,
-    over: u64,
-    end: Option<LeaseEnd>,
-    cancelled: Vec<TaskId>,
 }
 
 struct Model {
@@ -152,7 +141,7 @@ impl Model {
             LocalAction::StartExecutor { executor, role, .. } => match role {
                 ExecutorRole::Driver => self.driver = executor,
                 _ => {
-                    (self.host, self.at) = (executor, Host { up: true, ..Host::default() });
+                    (self.host, self.at) = (executor, Host::started());
                     self.say(BY_HOST, LocalEvent::ExecutorStarted { executor });
                 }
             },
@@ -289,14 +278,12 @@ impl Model {
         match self.news.pop_front() {
             None => {}
             Some(News::Lease(granted)) => (self.lease, self.asked) = (granted, false),
-            Some(News::Made(task)) => {
-                // The driver has heard the host's replies by now, or this is one of them.
-                if self.take_open(task).is_some() {
-                    self.seen[1] += 1;
-                    self.lease = None;
-                    self.want(task);
-                }
+            Some(News::Made(task)) if self.take_open(task).is_some() => {
+                self.seen[1] += 1;
+                self.lease = None;
+                self.want(task);
             }
+            Some(News::Made(_)) => {}
             Some(News::End(task, error)) => self.ended(task, error),
             Some(News::HostEnded) => {
                 while let Some(reply) = self.replies.pop_front() {
@@ -353,140 +340,6 @@ impl Model {
         self.ends.insert(task, error);
         let object = task.object(0);
         self.say(BY_DRIVER, LocalEvent::Released { by: self.driver, object });
-    }
-
-    fn host_hears(&mut self) {
-        if !self.at.up {
-            return;
-        }
-        if self.chance(2) {
-            let Some((number, spec)) = self.calls.pop_front() else { return };
-            let at = &mut self.at;
-            if number > at.lease {
-                (at.lease, at.end) = (number, None);
-            }
-            let is_closed = number < at.lease || at.end >= Some(LeaseEnd::Closed);
-            if number <= at.over || is_closed {
-                self.replies.push_back(Reply::NotStarted(spec.id));
-            } else {
-                at.waiting.push_back(spec);
-            }
-            return;
-        }
-        match self.orders.pop_front() {
-            None => {}
-            Some(Order::Run(spec, attempt)) => {
-                self.at.running.insert(spec.id, (attempt, false));
-                self.check_cpus();
-            }
-            Some(Order::Cancel(task)) => self.at.cancelled.push(task),
-            Some(Order::EndLease(number, how)) if number > self.at.over => {
-                self.at.lease = number;
-                self.at.end = self.at.end.max(Some(how));
-                self.give_back_if(how == LeaseEnd::AtOnce);
-            }
-            Some(Order::EndLease(..)) => {}
-        }
-    }
-
-    fn give_back_if(&mut self, now: bool) {
-        let at = &mut self.at;
-        let is_dry = at.current.is_none() && at.waiting.is_empty();
-        if !now && !(is_dry && at.end.is_some()) {
-            return;
-        }
-        (at.over, at.end) = (at.lease, None);
-        let running = at.current.take();
-        if let Some(spec) = &running {
-            at.running.insert(spec.id, (LEASED_ATTEMPT, false));
-        }
-        self.replies.extend(at.waiting.drain(..).map(|spec| Reply::NotStarted(spec.id)));
-        let (executor, caller, number) = (self.host, self.driver, at.over);
-        self.say(BY_HOST, LocalEvent::LeaseOver { executor, caller, number, running });
-    }
-
-    /// What runs, but for what waits.
-    fn check_cpus(&self) {
-        let running = self.at.running.values().filter(|(_, waits)| !waits).count();
-        let leased = usize::from(self.at.current.is_some());
-        // What goes on after it waited may have to wait for its CPU.
-        assert!(running + leased <= CPUS + 2, "{:?}", self.at);
-    }
-
-    fn host_acts(&mut self) {
-        if !self.at.up {
-            return;
-        }
-        if self.at.current.is_none() {
-            self.at.current = self.at.waiting.pop_front();
-        }
-        if self.chance(2)
-            && let Some(spec) = self.at.current.clone()
-        {
-            let is_cancelled = self.at.cancelled.contains(&spec.id);
-            match self.below(6) {
-                0 => {
-                    self.give_back_if(true);
-                    self.wait(spec.id);
-                }
-                _ if is_cancelled => {
-                    self.give_back_if(true);
-                    self.finish(spec.id);
-                }
-                _ => {
-                    self.at.current = None;
-                    self.replies.push_back(Reply::Ran(spec.id));
-                    self.give_back_if(false);
-                }
-            }
-            return;
-        }
-        let tasks: Vec<TaskId> = self.at.running.keys().copied().collect();
-        if tasks.is_empty() {
-            return;
-        }
-        let task = tasks[self.below(tasks.len() as u64) as usize];
-        let executor = self.host;
-        let (attempt, waits) = self.at.running[&task];
-        if waits {
-            self.at.running.insert(task, (attempt, false));
-            self.say(BY_HOST, LocalEvent::Unblocked { executor, task });
-        } else if self.chance(4) {
-            self.wait(task);
-        } else {
-            self.finish(task);
-        }
-    }
-
-    fn wait(&mut self, task: TaskId) {
-        let executor = self.host;
-        self.at.running.entry(task).and_modify(|(_, waits)| *waits = true);
-        self.say(BY_HOST, LocalEvent::Blocked { executor, task });
-    }
-
-    fn finish(&mut self, task: TaskId) {
-        let (executor, cause) = (self.host, Cause::Cancelled);
-        let Some((attempt, _)) = self.at.running.remove(&task) else { return };
-        let outcome = match self.at.cancelled.contains(&task) {
-            true => Outcome::Failed(TaskError { task, cause }),
-            false => inline(),
-        };
-        self.say(BY_HOST, LocalEvent::Finished { executor, task, attempt, outcome });
-    }
-
-    fn host_dies(&mut self) {
-        if !self.at.up || !self.chance(150) {
-            return;
-        }
-        self.at = Host::default();
-        self.orders.clear();
-        self.calls.clear();
-        // What it had said counts.
-        while let Some(event) = self.to_core[BY_HOST].pop_front() {
-            self.core_hears(event);
-        }
-        let (executor, death) = (self.host, killed());
-        self.core_hears(LocalEvent::ExecutorDied { executor, death });
     }
 
     fn is_over(&self) -> bool {
