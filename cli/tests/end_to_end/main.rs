@@ -19,6 +19,7 @@ mod explain;
 mod files;
 mod groups;
 mod jobs;
+mod leases;
 mod misbehaviour;
 mod network;
 mod objects;
