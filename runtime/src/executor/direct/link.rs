@@ -161,17 +161,19 @@ impl Link {
         calls
     }
 
-    /// Whether a reply is to wake this process.
-    pub(in crate::executor) fn is_awaited(&self) -> bool {
-        if !self.is_wanted.load(Ordering::SeqCst) {
-            return false;
-        }
-        let open = self.lock();
-        let is_awaited = open.free.len() < open.places.len();
-        if !is_awaited {
+    /// Takes the call that a reply is for. With the last one nobody waits any longer.
+    pub(super) fn take<'a>(&'a self, token: u64) -> Option<(MutexGuard<'a, Open>, Call)> {
+        let mut open = self.lock();
+        let call = open.take(token)?;
+        if open.free.len() == open.places.len() {
             self.is_wanted.store(false, Ordering::SeqCst);
         }
-        is_awaited
+        Some((open, call))
+    }
+
+    /// Whether a reply is to wake this process.
+    pub(in crate::executor) fn is_awaited(&self) -> bool {
+        self.is_wanted.load(Ordering::SeqCst)
     }
 
     pub(super) fn has_ended(&self) -> bool {

@@ -272,8 +272,7 @@ impl Process {
 
     /// A reply came.
     pub(in crate::executor) fn replied(&self, link: &Link, token: u64, reply: DirectReply) {
-        let mut open = link.lock();
-        let Some(call) = open.take(token) else { return };
+        let Some((open, call)) = link.take(token) else { return };
         self.direct.ended(&call);
         let result = match reply {
             DirectReply::Value(bytes) => Ok(bytes),
