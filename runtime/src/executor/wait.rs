@@ -24,9 +24,10 @@ use std::time::Instant;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use super::process::Process;
-use crate::ring::{Bell, Spin};
+use crate::ring::{Bell, Rung, Spin};
 
-/// Threads in `poll` at the same time: the one that a reply is for, and an idle one.
+/// Threads in `poll` at the same time where one waits for an answer: that one, and an idle one.
+/// Of idle ones there is one: each ring wakes all of them.
 const MAX_POLLERS: usize = 2;
 
 const AWAKE: u32 = 0;
@@ -166,7 +167,7 @@ impl Process {
                 before_sleep();
                 continue;
             }
-            self.sleep(&parker, deadline);
+            spin.woken(self.sleep(why, &parker, deadline));
         };
         if spins {
             self.watch.idle_spins.store(false, Ordering::Relaxed);
@@ -181,19 +182,22 @@ impl Process {
         result
     }
 
-    /// One sleep; ends for a notice, for frames, and for no reason.
-    fn sleep(&self, parker: &Arc<Parker>, deadline: Option<Instant>) {
+    /// One sleep; ends for a notice, for frames, and for no reason. How the bell was rung, if it
+    /// was that.
+    fn sleep(&self, why: Why, parker: &Arc<Parker>, deadline: Option<Instant>) -> Option<Rung> {
         let watch = &self.watch;
-        if watch.pollers.fetch_add(1, Ordering::SeqCst) < MAX_POLLERS {
+        let most = if why == Why::Work { 1 } else { MAX_POLLERS };
+        if watch.pollers.fetch_add(1, Ordering::SeqCst) < most {
+            let mut rung = None;
             if parker.falls_asleep(POLLING) {
                 if self.falls_silent() {
-                    self.poll(parker, deadline);
+                    rung = self.poll(parker, deadline);
                     self.wakes();
                 }
                 parker.wakes_up();
             }
             self.leave_poll();
-            return;
+            return rung;
         }
         watch.lock_parked().push(parker.clone());
         watch.pollers.fetch_sub(1, Ordering::SeqCst);
@@ -212,6 +216,7 @@ impl Process {
             parker.wakes_up();
         }
         watch.lock_parked().retain(|other| !Arc::ptr_eq(other, parker));
+        None
     }
 
     /// This thread leaves `poll`: somebody else must be there (WA-1).
@@ -253,13 +258,13 @@ impl Process {
         }
     }
 
-    fn poll(&self, parker: &Parker, deadline: Option<Instant>) {
+    fn poll(&self, parker: &Parker, deadline: Option<Instant>) -> Option<Rung> {
         let own = parker.bell.get_or_init(|| match Bell::new() {
             Ok(bell) => bell,
             Err(error) => super::abandon(&format!("no descriptor for an eventfd: {error}")),
         });
         if parker.state.load(Ordering::SeqCst) == NOTIFIED {
-            return;
+            return None;
         }
         let timeout = deadline.map(|at| {
             let left = at.saturating_duration_since(Instant::now());
@@ -275,15 +280,14 @@ impl Process {
         // An interrupted poll is a wake-up for no reason.
         let _ = poll(&mut fds, timeout.as_ref());
         let [bell, own_bell, socket] = fds.map(|fd| !fd.revents().is_empty());
-        if bell {
-            self.bell.drain();
-        }
+        let rung = bell.then(|| self.bell.drain()).flatten();
         if own_bell {
             own.drain();
         }
         if socket {
             self.read_socket();
         }
+        rung
     }
 }
 

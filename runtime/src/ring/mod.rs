@@ -24,7 +24,8 @@
 //! **Sleep.** Who finds nothing to do spins for a while ([`Spin`]), then announces its sleep in
 //! the header, looks once more and waits for its [`Bell`]. The other side rings only for an
 //! announced sleep, so busy peers make no system call. `announce.rs` holds that protocol, and the
-//! test `ring_model` runs it through every interleaving.
+//! test `ring_model` runs it through every interleaving. Nobody spins where that would keep a peer
+//! from its core: `spin.rs`.
 //!
 //! **Trust.** Each side's own indices are private; the shared ones are only ever written. What the
 //! peer writes (its index, lengths, payloads) may be anything and may change at any time: an index
@@ -36,6 +37,7 @@
 
 mod announce;
 mod bell;
+mod crowd;
 mod layout;
 mod spin;
 mod spsc;
@@ -47,7 +49,7 @@ use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 
-pub use bell::Bell;
+pub use bell::{Bell, Rung};
 pub use spin::Spin;
 pub use spsc::{Corrupt, Receiver, SendError, Sender};
 

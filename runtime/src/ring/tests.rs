@@ -4,6 +4,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::Duration;
 
+use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
+
 use super::*;
 use crate::wire::executor::{MAX_FRAME_BYTES, MAX_PIECED_FRAME_BYTES};
 
@@ -273,7 +275,7 @@ fn recv_sleeping(receiver: &mut Receiver, bell: &Bell) -> Vec<u8> {
             return frame.to_vec();
         }
         if receiver.announce_sleep() {
-            assert!(bell.wait(LOST).unwrap(), "a wake-up was lost");
+            assert!(bell.wait(LOST).unwrap().is_some(), "a wake-up was lost");
             receiver.awake();
         }
     }
@@ -311,7 +313,7 @@ fn a_starved_sender_is_woken_when_there_is_room() {
             while !executor.0.try_send(&sent).unwrap() {
                 if executor.0.announce_wait() {
                     waited.store(true, Ordering::Relaxed);
-                    assert!(executor_bell.wait(LOST).unwrap(), "a wake-up was lost");
+                    assert!(executor_bell.wait(LOST).unwrap().is_some(), "a wake-up was lost");
                 }
                 executor.0.awake();
             }
@@ -328,9 +330,37 @@ fn a_starved_sender_is_woken_when_there_is_room() {
 #[test]
 fn a_bell_remembers_a_ring_and_times_out_without_one() {
     let bell = Bell::new().unwrap();
-    assert!(!bell.wait(Some(Duration::from_millis(1))).unwrap());
+    assert_eq!(bell.wait(Some(Duration::from_millis(1))).unwrap(), None);
     bell.ring();
     bell.ring();
-    assert!(bell.wait(None).unwrap());
-    assert!(!bell.drain());
+    assert_eq!(bell.wait(None).unwrap(), Some(Rung::Elsewhere), "twice says nothing of where");
+    assert_eq!(bell.drain(), None);
+}
+
+#[test]
+fn a_bell_says_whether_it_was_rung_from_the_same_core() {
+    let cores = sched_getaffinity(None).unwrap();
+    let cores: Vec<usize> = (0..CpuSet::MAX_CPU).filter(|core| cores.is_set(*core)).collect();
+    let stay_on = |core: usize| {
+        let mut only = CpuSet::new();
+        only.set(core);
+        sched_setaffinity(None, &only).unwrap();
+    };
+    let bell = Bell::new().unwrap();
+    thread::scope(|scope| {
+        for core in [cores[0], cores[cores.len() - 1]] {
+            let (bell, here) = (&bell, cores[0]);
+            let ringer = scope.spawn(move || {
+                stay_on(core);
+                bell.ring();
+            });
+            ringer.join().unwrap();
+            let listener = scope.spawn(move || {
+                stay_on(here);
+                bell.drain()
+            });
+            let rung = if core == cores[0] { Rung::FromHere } else { Rung::Elsewhere };
+            assert_eq!(listener.join().unwrap(), Some(rung), "{core}");
+        }
+    });
 }

@@ -31,7 +31,7 @@ use super::network::{Command, Network};
 use super::query::Functions;
 use super::spiller::Spiller;
 use crate::config::WorkerConfig;
-use crate::ring::{Bell, Spin};
+use crate::ring::{Bell, Rung, Spin};
 use crate::store::{Arena, Table};
 use crate::wire::cluster::JobInfo;
 use crate::wire::executor::Block;
@@ -140,8 +140,9 @@ impl Dispatch {
             if busy {
                 spin.progress();
             } else if !spin.again() {
-                self.sleep();
+                let rung = self.sleep();
                 spin.progress();
+                spin.woken(rung);
             }
         }
         for executor in self.executors.keys() {
@@ -232,7 +233,8 @@ impl Dispatch {
     }
 
     /// Sleeps until somebody rings, or the next timeout.
-    fn sleep(&mut self) {
+    fn sleep(&mut self) -> Option<Rung> {
+        let mut rung = None;
         let all_empty = self.announce_sleep();
         let congested = self.executors.values().any(Executor::is_congested);
         if all_empty {
@@ -240,13 +242,15 @@ impl Dispatch {
             let retry = congested.then_some(Duration::from_millis(1));
             let own = [self.room.timeout(), self.reported.timeout()];
             let timeout = [core, retry].into_iter().chain(own).flatten().min();
-            if let Err(error) = self.bell.wait(timeout) {
-                tracing::error!(%error, "the dispatch thread cannot sleep");
+            match self.bell.wait(timeout) {
+                Ok(ended_by) => rung = ended_by,
+                Err(error) => tracing::error!(%error, "the dispatch thread cannot sleep"),
             }
         }
         for executor in self.executors.values_mut() {
             executor.receiver.awake();
         }
+        rung
     }
 
     /// Tells all executors that they must ring. Returns whether there is nothing to read: else

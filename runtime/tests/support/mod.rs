@@ -62,7 +62,9 @@ impl Side {
     /// wake-up.
     fn sleep(&mut self) {
         let start = Instant::now();
-        while !self.bell.wait(Some(Duration::from_millis(50))).unwrap() && !self.is_closed() {
+        while self.bell.wait(Some(Duration::from_millis(50))).unwrap().is_none()
+            && !self.is_closed()
+        {
             let is_lost = start.elapsed() > LOST && !self.receiver.announce_sleep();
             assert!(!is_lost, "a wake-up was lost");
         }
@@ -79,7 +81,7 @@ impl Side {
 pub(crate) fn send(sender: &mut Sender, bell: &Bell, frame: &[u8]) {
     while !sender.try_send(frame).unwrap() {
         if sender.announce_wait() {
-            assert!(bell.wait(Some(LOST)).unwrap(), "a wake-up was lost");
+            assert!(bell.wait(Some(LOST)).unwrap().is_some(), "a wake-up was lost");
         }
         sender.awake();
     }
