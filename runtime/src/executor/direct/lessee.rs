@@ -1,8 +1,8 @@
 //! The process that gives short tasks to its job's pooled executor itself, by a *lease*
 //! (`rdist_scheduler::local`, `lease`).
 //!
-//! A process that submits a task, waits for it, and submits the next one asks its worker for a
-//! lease. While it has one, plain tasks go through the ring to the executor: one at a time, and of
+//! A process that submits a task soon after the one before has ended (the next one, or the first of
+//! the next burst) asks its worker for a lease. While it has one, plain tasks go through the ring to the executor: one at a time, and of
 //! functions whose runs are known to be short, so many that the last one waits for no longer than
 //! [`MOST_WORK`]. All others go by the worker, which runs them beside these.
 //!
@@ -12,7 +12,7 @@
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rdist_scheduler::outcome::Death;
 use rdist_scheduler::spec::{Strategy, TaskSpec};
@@ -32,14 +32,14 @@ const SHORT: Duration = Duration::from_micros(5);
 const OVERHEAD: Duration = Duration::from_micros(1);
 /// Longest work that is given ahead.
 const MOST_WORK: Duration = Duration::from_millis(4);
-/// Of so many runs one is measured.
+/// Where more than a few are open, one of so many runs is measured.
 const RUNS_PER_LOOK: u64 = 16;
+const FEW: u64 = 4;
 /// Runs of a function that ended another way than with a small value, one after the other, before
 /// all of them go by the worker.
 const MAX_UNFIT: u32 = 4;
-/// So many tasks come each after the end of the one before, until a lease is asked for: the first
-/// of many at a time comes so too.
-const MIN_ONE_BY_ONE: u32 = 2;
+/// Tasks that come less often are none the worse for going by the worker.
+const SOON: Duration = Duration::from_millis(100);
 /// After a refusal so many chances pass until the next question, and twice as many after each.
 const FIRST_PAUSE: u32 = 1;
 const LAST_PAUSE: u32 = 1 << 10;
@@ -61,9 +61,8 @@ struct State {
     lease: Option<(u64, Arc<Link>)>,
     /// The worker is asked; these threads wait for its answer.
     asked: Option<Vec<Arc<Parker>>>,
-    /// The last task that went by the worker, and how many came before it one by one.
-    last: Option<Arc<Entry>>,
-    one_by_one: u32,
+    /// The last task that went by the worker, and when.
+    last: Option<(Arc<Entry>, Instant)>,
     /// Chances to ask that are left out, now and after the next refusal.
     pause: u32,
     next_pause: u32,
@@ -73,9 +72,23 @@ struct State {
 /// How runs of a function have been.
 #[derive(Debug, Default, Clone, Copy)]
 struct Pace {
-    /// Averaged with a weight of 1/8 for the last; `None`: none has been measured.
+    /// About the usual time; `None`: none has been measured.
     run: Option<Duration>,
     unfit: u32,
+}
+
+impl Pace {
+    /// Learns of a run. Down fast, since the first runs are slow, and up slowly: one that was
+    /// interrupted says nothing of the next.
+    fn learn(&mut self, run: Duration) {
+        let usual = self.run.unwrap_or(run);
+        let learnt = if run < usual {
+            (usual + run) / 2
+        } else {
+            usual + run.min(2 * usual) / 8 - usual / 8
+        };
+        self.run = Some(learnt);
+    }
 }
 
 impl Lessee {
@@ -132,12 +145,12 @@ impl State {
             })
     }
 
-    /// Whether this is a chance to ask for a lease: tasks come one by one, and the worker is not
-    /// asked.
+    /// Whether this is a chance to ask for a lease: the last task has just ended, and the worker
+    /// is not asked.
     fn asks(&mut self, function: u64) -> bool {
-        let is_next = self.last.as_ref().is_some_and(|last| last.is_settled());
-        self.one_by_one = if is_next { self.one_by_one.saturating_add(1) } else { 0 };
-        if self.one_by_one < MIN_ONE_BY_ONE
+        let has_ended =
+            |(last, at): &(Arc<Entry>, Instant)| last.is_settled() && at.elapsed() < SOON;
+        if !self.last.as_ref().is_some_and(has_ended)
             || self.lease.is_some()
             || self.asked.is_some()
             || !self.fits(function)
@@ -176,7 +189,7 @@ impl Process {
         }
         let held = self.submit(spec);
         if !self.direct.lessee.is_there.load(Ordering::Relaxed) {
-            self.direct.lessee.lock().last = Some(Arc::clone(&held));
+            self.direct.lessee.lock().last = Some((Arc::clone(&held), Instant::now()));
         }
         held
     }
@@ -219,14 +232,14 @@ impl Process {
     /// A leased task has run, for so long.
     pub(super) fn ran(&self, call: &Call, run: Duration) {
         let runs = self.direct.lessee.runs.fetch_add(1, Ordering::Relaxed);
-        if !runs.is_multiple_of(RUNS_PER_LOOK) {
+        let has_few = self.direct.lessee.open.load(Ordering::Relaxed) <= FEW;
+        if !has_few && !runs.is_multiple_of(RUNS_PER_LOOK) {
             return;
         }
         let mut state = self.direct.lessee.lock();
         let pace = state.paces.entry(call.spec.function).or_default();
         pace.unfit = 0;
-        let average = pace.run.get_or_insert(run);
-        *average = *average - *average / 8 + run / 8;
+        pace.learn(run);
     }
 
     /// A leased task has left its lease; the worker, which has it, counts this process as a holder
@@ -242,7 +255,7 @@ impl Process {
         {
             let mut state = self.direct.lessee.lock();
             self.direct.lessee.is_over(&mut state, &call);
-            state.last = Some(call.entry.clone());
+            state.last = Some((call.entry.clone(), Instant::now()));
         }
         let Call { entry, spec, is_promised, .. } = call;
         if is_promised {
@@ -288,6 +301,24 @@ fn is_leasable(spec: &TaskSpec) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn one_slow_run_does_not_make_a_function_slow() {
+        let run_of = |pace: Pace| pace.run.unwrap();
+        let mut pace = Pace::default();
+        pace.learn(Duration::from_micros(80));
+        assert_eq!(run_of(pace), Duration::from_micros(80));
+        for _ in 0..8 {
+            pace.learn(Duration::from_micros(1));
+        }
+        assert!(run_of(pace) < Duration::from_micros(2), "the first runs are slow: {pace:?}");
+        pace.learn(Duration::from_millis(4));
+        assert!(run_of(pace) < Duration::from_micros(2), "it was interrupted: {pace:?}");
+        for _ in 0..100 {
+            pace.learn(Duration::from_micros(50));
+        }
+        assert!(run_of(pace) > SHORT, "it has become slow: {pace:?}");
+    }
 
     #[test]
     fn only_short_functions_are_given_ahead() {
