@@ -34,8 +34,8 @@ pub struct Spin {
     idle_since: Option<Instant>,
     /// How long to poll before sleeping.
     limit: Duration,
-    /// There was a crowd when it last looked.
-    is_crowded: bool,
+    /// How often, one after the other, there was a crowd when it looked.
+    crowds: u32,
     /// Whoever rang is likely to wait for this core.
     is_in_the_way: bool,
     /// When it last went to another core.
@@ -46,6 +46,10 @@ pub struct Spin {
 const POLLS_PER_YIELD: u32 = 64;
 /// Polls between two looks for a crowd.
 const POLLS_PER_LOOK: u32 = 2 * POLLS_PER_YIELD;
+/// After so many crowds it polls for a while without a look: it may be its own sleep that makes
+/// them, as the ring that ends it may wake another thread of its process too.
+const CROWDS_PER_TRY: u32 = 16;
+const POLLS_PER_TRY: u32 = 4 * POLLS_PER_LOOK;
 /// It moves no more often: that takes tens of microseconds.
 const MOVE_EVERY: Duration = Duration::from_millis(1);
 /// Polls this long when waits are long.
@@ -60,7 +64,7 @@ impl Spin {
             idle_polls: 0,
             idle_since: None,
             limit: MAX_LIMIT / 4,
-            is_crowded: false,
+            crowds: 0,
             is_in_the_way: false,
             moved: None,
         }
@@ -102,11 +106,17 @@ impl Spin {
     /// Whether a poll here would keep somebody from a core; looks now and then.
     fn is_unwelcome(&mut self) -> bool {
         let is_in_the_way = std::mem::take(&mut self.is_in_the_way);
-        let is_first = self.is_crowded && self.idle_polls == 1;
-        if is_in_the_way || is_first || self.idle_polls.is_multiple_of(POLLS_PER_LOOK) {
-            self.is_crowded = crowd::is_here();
+        let was_crowded = self.crowds > 0;
+        let tries = was_crowded && self.crowds.is_multiple_of(CROWDS_PER_TRY);
+        let first_look = if tries { POLLS_PER_TRY } else { 1 };
+        let is_time = (was_crowded && self.idle_polls == first_look)
+            || (self.idle_polls > first_look && self.idle_polls.is_multiple_of(POLLS_PER_LOOK));
+        if !is_time && !is_in_the_way {
+            return false;
         }
-        self.is_crowded || (is_in_the_way && !self.moves_away())
+        let is_crowded = crowd::is_here();
+        self.crowds = if is_crowded { self.crowds.wrapping_add(1) } else { 0 };
+        is_crowded || (is_in_the_way && !self.moves_away())
     }
 
     /// Goes to another core; whether it did.
@@ -170,7 +180,22 @@ mod tests {
         let mut spin = Spin::new();
         assert!(polls_until_sleep(&mut spin) >= 2 * POLLS_PER_YIELD);
         // After a crowd it looks for one at once.
-        assert!(polls_until_sleep(&mut spin) >= if spin.is_crowded { 1 } else { POLLS_PER_YIELD });
+        assert!(polls_until_sleep(&mut spin) >= if spin.crowds > 0 { 1 } else { POLLS_PER_YIELD });
+    }
+
+    #[test]
+    fn after_many_crowds_it_polls_for_a_while() {
+        let mut spin = Spin::new();
+        spin.crowds = CROWDS_PER_TRY;
+        assert!((1..POLLS_PER_YIELD).all(|_| spin.again()));
+        spin.progress();
+        assert_eq!(spin.crowds, CROWDS_PER_TRY, "it paid: so does the next wait");
+        spin.limit = MAX_LIMIT;
+        let before = Instant::now();
+        let polls = polls_until_sleep(&mut spin);
+        let has_looked = spin.crowds != CROWDS_PER_TRY;
+        assert_eq!(has_looked, polls >= POLLS_PER_TRY, "{polls}");
+        assert!(has_looked || before.elapsed() >= MAX_LIMIT, "{polls}");
     }
 
     #[test]
