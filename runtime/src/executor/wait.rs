@@ -8,8 +8,8 @@
 //!
 //! **WA-1** While a thread waits, frames are noticed: some waiting thread is awake, or the sleep is
 //! announced to the worker and a thread is in `poll`. The last one that stops being awake
-//! announces (`Watch::awake`); a poller that leaves wakes a parked thread when no other poller is
-//! left (`Watch::leave_poll`).
+//! announces (`Watch::awake`); who leaves `poll` or the wait wakes a parked thread when no poller
+//! is left (`Process::hand_over`). Both do: the thread that a poller wakes may be about to leave.
 //! **WA-2** No wake-up is lost: a parker's state changes from `AWAKE` to a sleeping state only by
 //! compare-exchange, so a notice that came before prevents the sleep.
 
@@ -175,6 +175,7 @@ impl Process {
         while !self.falls_silent() {
             self.pump();
         }
+        self.hand_over();
         self.watch.askers.fetch_sub(asks, Ordering::Relaxed);
         SPIN.with_borrow_mut(|(answer, work)| {
             *(if why == Why::Answer { answer } else { work }) = spin;
@@ -196,7 +197,8 @@ impl Process {
                 }
                 parker.wakes_up();
             }
-            self.leave_poll();
+            watch.pollers.fetch_sub(1, Ordering::SeqCst);
+            self.hand_over();
             return rung;
         }
         watch.lock_parked().push(parker.clone());
@@ -219,9 +221,9 @@ impl Process {
         None
     }
 
-    /// This thread leaves `poll`: somebody else must be there (WA-1).
-    fn leave_poll(&self) {
-        if self.watch.pollers.fetch_sub(1, Ordering::SeqCst) == 1
+    /// Where nobody polls, a parked thread is to do so (WA-1).
+    fn hand_over(&self) {
+        if self.watch.pollers.load(Ordering::SeqCst) == 0
             && let Some(next) = self.watch.lock_parked().pop()
         {
             next.notify();
