@@ -1,8 +1,8 @@
-//! Actors whose calls run beside each other.
+//! Actors whose calls run beside each other, and threads of a process that do.
 
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Barrier, Mutex};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rdist::prelude::*;
 use rdist::scheduler::outcome::Cause;
@@ -220,5 +220,36 @@ pub(crate) async fn futures(cx: &Context) -> Result<()> {
     assert_eq!(gate.free_permits().call().await?, 1, "what it held is dropped");
     other.hang().send()?;
     other.kill()?;
+    Ok(())
+}
+
+/// Waits for another one, as code does that knows nothing of rdist.
+#[rdist::task]
+fn meets() {
+    static BOTH: Barrier = Barrier::new(2);
+    BOTH.wait();
+}
+
+fn pause(micros: u64) {
+    let begin = Instant::now();
+    while begin.elapsed() < Duration::from_micros(micros) {
+        std::hint::spin_loop();
+    }
+}
+
+/// The thread that listened runs a task that ends only when the next one has been heard of: another
+/// thread has to listen by then, whichever way all of them fell asleep.
+pub(crate) fn waves(cx: &Context) -> Result<()> {
+    for wave in 0..300_u64 {
+        let wanted = 2 * (1 + wave % 3);
+        let all: Vec<_> = (0..wanted)
+            .map(|task| {
+                pause((wave * 31 + task * 17) % 90);
+                meets.submit(cx)
+            })
+            .collect();
+        cx.get_all(&all)?;
+        pause(wave * 13 % 300);
+    }
     Ok(())
 }

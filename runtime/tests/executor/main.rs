@@ -100,6 +100,11 @@ fn bursts_larger_than_the_ring_go_through() {
 }
 
 #[test]
+fn however_many_threads_go_to_sleep_one_of_them_listens() {
+    passes("waves");
+}
+
+#[test]
 fn events_reach_the_worker() {
     let report = passes("events");
     assert_eq!(report.events, [r#"{"epoch":1,"loss":0.5}"#]);

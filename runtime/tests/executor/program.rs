@@ -27,6 +27,7 @@ pub(crate) fn main_of_scenario(cx: Driver) -> std::result::Result<(), Failure> {
         "wait" => wait(&cx)?,
         "threads" => threads(&cx),
         "burst" => burst(&cx)?,
+        "waves" => concurrency::waves(&cx)?,
         "events" => cx.emit(&serde_json::json!({ "epoch": 1, "loss": 0.5 })),
         "fails" => return Err(Failure::Returned("x".parse::<u8>().unwrap_err().to_string())),
         other => panic!("no scenario {other:?}"),
