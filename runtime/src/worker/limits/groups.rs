@@ -143,10 +143,14 @@ pub(super) fn remove(folder: &Path) {
     tracing::warn!(folder = %folder.display(), "a control group cannot be removed");
 }
 
+/// Removes a group and those in it, also of workers that ran in an executor: they are gone with it,
+/// or have groups that they remove themselves.
 fn remove_with_children(folder: &Path) {
     let children = fs::read_dir(folder).into_iter().flatten().flatten();
     for child in children.map(|child| child.path()).filter(|child| child.is_dir()) {
-        remove(&child);
+        if worker_of(&child).is_none_or(is_gone) {
+            remove_with_children(&child);
+        }
     }
     remove(folder);
 }
@@ -154,13 +158,20 @@ fn remove_with_children(folder: &Path) {
 /// Removes groups of workers that are gone.
 fn remove_left_overs(own: &Path) {
     for entry in fs::read_dir(own).into_iter().flatten().flatten() {
-        let name = entry.file_name();
-        let pid = name.to_str().and_then(|name| name.strip_prefix(PREFIX)?.split('-').next());
-        let Some(pid) = pid.and_then(|pid| pid.parse::<u32>().ok()) else { continue };
-        if !Path::new("/proc").join(pid.to_string()).exists() {
-            remove_with_children(&entry.path());
+        let folder = entry.path();
+        if worker_of(&folder).is_some_and(is_gone) {
+            remove_with_children(&folder);
         }
     }
+}
+
+/// The process whose group that is, if it is a worker's.
+fn worker_of(folder: &Path) -> Option<u32> {
+    folder.file_name()?.to_str()?.strip_prefix(PREFIX)?.split('-').next()?.parse().ok()
+}
+
+fn is_gone(pid: u32) -> bool {
+    !Path::new("/proc").join(pid.to_string()).exists()
 }
 
 /// Where the group of this process is: of a version 1 controller, or of version 2.
@@ -211,5 +222,24 @@ mod tests {
         assert_eq!(folder(Some("cpu")).unwrap(), Path::new("/sys/fs/cgroup/cpu/c"));
         assert_eq!(folder(None).unwrap(), Path::new("/sys/fs/cgroup/unified"));
         assert_eq!(folder(Some("pids")), None);
+    }
+
+    #[test]
+    fn what_dead_workers_left_goes_with_what_ran_in_it() {
+        // Above any that the kernel gives.
+        const DEAD: u32 = 1 << 22;
+        let own = tempfile::tempdir().unwrap();
+        let group = |path: String| {
+            let folder = own.path().join(path);
+            fs::create_dir_all(&folder).unwrap();
+            folder
+        };
+        let dead = group(format!("{PREFIX}{DEAD}-worker-1"));
+        group(format!("{PREFIX}{DEAD}-worker-1/executor-1/{PREFIX}{DEAD}-worker-2/executor-1"));
+        let alive = group(format!("{PREFIX}{}-worker-3/executor-1", std::process::id()));
+        let other = group("somebody".to_owned());
+        remove_left_overs(own.path());
+        assert!(!dead.exists());
+        assert!(alive.exists() && other.exists());
     }
 }
