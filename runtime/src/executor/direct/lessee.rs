@@ -4,8 +4,8 @@
 //! A process that submits a task soon after the one before has ended (the next one, or the first of
 //! the next burst) asks its worker for a lease. While it has one, plain tasks go through the ring
 //! to the executor: one at a time, and of functions whose runs are known to be short, so many that
-//! the last one waits for no longer than [`MOST_WORK`]. All others go by the worker, which runs them
-//! beside these.
+//! the last one waits for no longer than [`MOST_WORK`]. All others go by the worker, which runs
+//! them beside these.
 //!
 //! The executor says when the lease is over, by giving back what it has not started; the worker is
 //! told of such tasks as if they had never gone another way.
