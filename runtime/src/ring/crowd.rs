@@ -9,8 +9,11 @@ use std::fs::File;
 use std::os::unix::fs::FileExt;
 use std::sync::OnceLock;
 
-/// Where the kernel says how many threads run or want to.
+/// Where the kernel says how many threads run or want to, on the whole machine.
 const COUNTS: &str = "/proc/loadavg";
+/// Where it says which cores the whole machine has. Those that this process may use are fewer in
+/// some containers, and would not be what the threads are to be compared with.
+const CORES: &str = "/sys/devices/system/cpu/online";
 
 #[derive(Debug)]
 struct Counter {
@@ -26,7 +29,7 @@ pub(super) fn is_here() -> bool {
 
 impl Counter {
     fn open() -> Option<Self> {
-        let cores = u32::try_from(std::thread::available_parallelism().ok()?.get()).ok()?;
+        let cores = cores(&std::fs::read_to_string(CORES).ok()?)?;
         Some(Self { file: File::open(COUNTS).ok()?, cores })
     }
 
@@ -42,6 +45,15 @@ fn runnable(line: &[u8]) -> Option<u32> {
     let threads = line.split(|byte| *byte == b' ').nth(3)?;
     let running = threads.split(|byte| *byte == b'/').next()?;
     std::str::from_utf8(running).ok()?.parse().ok()
+}
+
+/// How many there are in a list like `0-3,6`.
+fn cores(list: &str) -> Option<u32> {
+    let count = |range: &str| -> Option<u32> {
+        let (first, last) = range.split_once('-').unwrap_or((range, range));
+        last.parse::<u32>().ok()?.checked_sub(first.parse().ok()?)?.checked_add(1)
+    };
+    list.trim().split(',').try_fold(0, |sum: u32, range| sum.checked_add(count(range)?))
 }
 
 #[cfg(test)]
@@ -61,8 +73,18 @@ mod tests {
     }
 
     #[test]
+    fn cores_are_counted() {
+        assert_eq!(cores("0-1\n"), Some(2));
+        assert_eq!(cores("0\n"), Some(1));
+        assert_eq!(cores("0-3,6,8-9\n"), Some(7));
+        for other in ["", "a", "3-1", "0-", "0-4294967295"] {
+            assert_eq!(cores(other), None, "{other}");
+        }
+    }
+
+    #[test]
     fn a_crowd_is_noticed() {
-        let cores = std::thread::available_parallelism().unwrap().get();
+        let cores = cores(&std::fs::read_to_string(CORES).unwrap()).unwrap();
         let is_over = AtomicBool::new(false);
         std::thread::scope(|scope| {
             for _ in 0..=cores {
