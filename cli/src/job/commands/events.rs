@@ -4,8 +4,9 @@
 //! {"event": "tasks_submitted", "names": {"task-..": "work[3]", ..}}
 //! {"event": "tasks_finished", "tasks": [{"name": .., "status": .., ..}, ..], "progress": ..}
 //! ```
-//! The first comes before anything that the tasks print; the last of the second kind has the
-//! `metrics` of the whole.
+//! One of the first kind, without names, comes before any task is submitted: so whoever reads knows
+//! to wait for the names of tasks that have printed something already. The last of the second kind
+//! has the `metrics` of the whole.
 
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
@@ -54,6 +55,11 @@ struct Totals {
     is_over: bool,
 }
 
+/// `names` by task.
+fn tasks_submitted(names: Map<String, Value>) -> Value {
+    json!({"event": "tasks_submitted", "names": names})
+}
+
 impl Shared {
     fn lock(&self) -> MutexGuard<'_, Totals> {
         self.totals.lock().unwrap_or_else(PoisonError::into_inner)
@@ -63,6 +69,7 @@ impl Shared {
 impl Events {
     /// For so many steps.
     pub(super) fn new(cx: &Driver, all: usize) -> Self {
+        cx.emit(&tasks_submitted(Map::new()));
         let totals = Mutex::new(Totals { all, ..Totals::default() });
         let shared = Arc::new(Shared { totals, ended: Condvar::new() });
         let (cx, theirs) = (Context::clone(cx), shared.clone());
@@ -85,7 +92,7 @@ impl Events {
     pub(super) fn tell_submitted(&mut self) {
         if !self.names.is_empty() {
             let names = std::mem::take(&mut self.names);
-            self.cx.emit(&json!({"event": "tasks_submitted", "names": names}));
+            self.cx.emit(&tasks_submitted(names));
         }
     }
 
