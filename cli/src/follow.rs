@@ -59,6 +59,11 @@ impl<'a> Follower<'a> {
         }
     }
 
+    /// Shows what was held back: no more names will come.
+    pub(crate) fn show_held(&mut self) -> std::io::Result<()> {
+        self.let_go(true)
+    }
+
     /// Shows what was held back of tasks whose names are known, or of all.
     fn let_go(&mut self, all: bool) -> std::io::Result<()> {
         let Some(names) = &self.names else { return Ok(()) };
@@ -105,7 +110,7 @@ impl<'a> Follower<'a> {
     pub(crate) fn standing(&mut self, standing: &Standing, seconds: f64) -> std::io::Result<()> {
         self.started |= !matches!(standing, Standing::Waiting(_));
         if standing.is_end() {
-            self.let_go(true)?;
+            self.show_held()?;
         }
         self.reporter.standing(&self.job, standing)?;
         if standing.is_end() {

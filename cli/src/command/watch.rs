@@ -187,7 +187,7 @@ async fn print_past(client: &Client, job: JobId, json: bool) -> anyhow::Result<(
                 Err(_) => None,
             }
         };
-        let Some(update) = update else { return Ok(()) };
+        let Some(update) = update else { return Ok(follower.show_held()?) };
         if show(&mut follower, &mut clock, &update)?.is_some() {
             return Ok(());
         }
