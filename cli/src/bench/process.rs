@@ -87,22 +87,55 @@ fn field(text: &str, name: &str) -> Option<u64> {
 
 #[cfg(test)]
 mod tests {
+    use std::io::{BufRead, BufReader, Write};
+    use std::process::{Command, Stdio};
+    use std::time::Instant;
+
     use super::*;
 
+    /// A process of its own is looked at: threads of other tests begin and end in this one.
     #[test]
-    fn this_process_is_known() {
-        let me = std::process::id();
-        assert!(pss_bytes(me).unwrap() > 100_000);
-        assert!(children(parent(me).unwrap()).contains(&me));
-        let before = Activity::of(me);
-        std::thread::sleep(Duration::from_millis(1));
-        let mut sum = 0_u64;
-        for number in 0..10_000_000_u64 {
-            sum = std::hint::black_box(sum.wrapping_add(number));
-        }
-        let done = Activity::of(me).since(before);
+    fn a_process_is_known() {
+        const WORKS_WHEN_TOLD: &str = "
+            while read -r rounds; do
+                i=0
+                while [ $i -lt $rounds ]; do i=$((i + 1)); done
+                echo done
+            done";
+        let mut process = Command::new("sh")
+            .args(["-c", WORKS_WHEN_TOLD])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut told = process.stdin.take().unwrap();
+        let mut answers = BufReader::new(process.stdout.take().unwrap()).lines();
+        let mut work = |rounds: u32| {
+            writeln!(told, "{rounds}").unwrap();
+            assert_eq!(answers.next().unwrap().unwrap(), "done");
+        };
+        let pid = process.id();
+        assert_eq!(parent(pid), Some(std::process::id()));
+        assert!(children(std::process::id()).contains(&pid));
+
+        work(1);
+        assert!(pss_bytes(pid).unwrap() > 10_000);
+        let before = Activity::of(pid);
+        work(100_000);
+        // It has nothing more to do now, and so goes to sleep.
+        let deadline = Instant::now() + Duration::from_secs(30);
+        let done = loop {
+            let done = Activity::of(pid).since(before);
+            if done.sleeps > 0 || Instant::now() > deadline {
+                break done;
+            }
+            std::thread::yield_now();
+        };
         assert!(done.cpu > Duration::from_millis(1), "{done:?}");
-        assert!(done.sleeps >= 1, "{done:?}");
+        assert!(done.sleeps > 0, "{done:?}");
+
+        drop(told);
+        assert!(process.wait().unwrap().success());
         assert_eq!(pss_bytes(u32::MAX), None);
     }
 }
