@@ -147,7 +147,7 @@ impl Process {
             }
             // What it names may have come directly, and before.
             ToExecutor::Cancel(task) if !self.running.contains_key(&task) => {
-                (0..inbound.callers.len()).for_each(|at| while self.read_caller(inbound, at) {});
+                (0..inbound.callers.len()).for_each(|at| self.read_written(inbound, at));
                 self.handle(message);
             }
             message => self.handle(message),
@@ -226,6 +226,13 @@ impl Process {
             moved = true;
         }
         moved
+    }
+
+    /// Reads the calls that are there now, and no end of those that come meanwhile.
+    fn read_written(&'static self, inbound: &mut Inbound, at: usize) {
+        // A ring with noise in it says so to whoever reads it.
+        let written = inbound.callers[at].receiver.written().unwrap_or(u64::MAX);
+        while !inbound.callers[at].receiver.has_read(written) && self.read_caller(inbound, at) {}
     }
 
     fn called(&'static self, lane: &Arc<Lane>, call: DirectCall, reply: Reply) {

@@ -270,6 +270,23 @@ impl Receiver {
         }
     }
 
+    /// How far the other side has written at this moment, for [`Self::has_read`].
+    ///
+    /// # Errors
+    /// As [`Self::try_recv`].
+    pub fn written(&mut self) -> Result<u64, Corrupt> {
+        match self.corrupt {
+            Some(corrupt) => Err(corrupt),
+            None => self.refresh().inspect_err(|corrupt| self.corrupt = Some(*corrupt)),
+        }?;
+        Ok(self.tail_seen)
+    }
+
+    /// Whether everything up to there was received.
+    pub fn has_read(&self, written: u64) -> bool {
+        self.next >= written
+    }
+
     /// Takes pieces until a message is whole; `None`: more has to come.
     fn next_message(&mut self) -> Result<Option<Message>, Corrupt> {
         while let Some(Frame { kind, index, len }) = self.advance()? {

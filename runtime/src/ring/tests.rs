@@ -66,6 +66,28 @@ fn header(kind: &[u8; 4], len: u32) -> u64 {
 }
 
 #[test]
+fn what_was_written_by_now_has_an_end_while_more_comes() {
+    let mut rings = both(SMALL);
+    let (sender, receiver) = (&mut rings.executor.0, &mut rings.worker.1);
+    let mut send = |number| {
+        assert!(sender.try_send(&frame(number, 100)).unwrap());
+        sender.publish();
+    };
+    (0..3).for_each(&mut send);
+    let written = receiver.written().unwrap();
+    let mut read = 0;
+    while !receiver.has_read(written) {
+        send(3 + read);
+        assert_eq!(receiver.try_recv().unwrap(), Some(&frame(read, 100)[..]));
+        read += 1;
+    }
+    assert_eq!(read, 3);
+    rings.scribble(TAIL, 8);
+    let receiver = &mut rings.worker.1;
+    assert!(receiver.written().is_err() && receiver.try_recv().is_err());
+}
+
+#[test]
 fn frames_of_all_sizes_keep_their_order_in_both_directions() {
     let mut rings = both(SMALL);
     for number in 0..20_000 {
