@@ -8,6 +8,7 @@
 //! ```
 //! Not here: what is said (`wire`), and by whom to whom (`head`, `worker`, `client`).
 
+mod congestion;
 pub mod discover;
 mod error;
 pub mod frame;

@@ -14,6 +14,7 @@ use quinn::crypto::rustls::{HandshakeData, QuicClientConfig};
 use quinn::{ConnectionError, TransportConfig, VarInt};
 use rustls::pki_types::CertificateDer;
 
+use super::congestion::TolerantConfig;
 pub use super::error::{AcceptError, BindError, ConnectError};
 use super::identity::{Fingerprint, Identity, Peer};
 use super::reset::{RandomIds, ResetKey};
@@ -81,6 +82,7 @@ impl Tuning {
             .max_concurrent_bidi_streams(STREAMS.into())
             .max_concurrent_uni_streams(0_u32.into())
             .datagram_receive_buffer_size(None)
+            .congestion_controller_factory(Arc::new(TolerantConfig))
             .mtu_discovery_config(Some(discovery));
         Arc::new(config)
     }
