@@ -4,6 +4,7 @@
 //! - `waves MARKS STOP BYTES RETRIES`: until the file STOP is there; each task adds a line to the
 //!   file MARKS when it runs, and each wave moves a value of BYTES.
 //! - `long GO RETRIES`: one task, until the file GO is there.
+//! - `move MARKS GO BYTES`: one object, once the file GO is there, and beside it tasks as above.
 
 #![allow(clippy::unwrap_used, missing_docs)]
 
@@ -64,6 +65,23 @@ fn bulk(wave: u64, bytes: u64) -> Vec<u64> {
     (0..bytes / 8).map(|index| index.wrapping_mul(wave | 1)).collect()
 }
 
+/// In an object that moves, these bytes say where in it they are.
+const CHUNK_BYTES: usize = 4_096;
+
+fn fill(chunk: &mut [u8], number: usize) {
+    chunk.fill(number as u8);
+    chunk.iter_mut().zip(number.to_le_bytes()).for_each(|(to, from)| *to = from);
+}
+
+/// An object that stays where this runs.
+#[rdist::task]
+fn make(cx: &Context, bytes: u64) -> Result<ObjectRef<Vec<u8>>> {
+    let mut writing = cx.create(bytes as usize)?;
+    let chunks = writing.chunks_mut(CHUNK_BYTES).enumerate();
+    chunks.for_each(|(number, chunk)| fill(chunk, number));
+    Ok(writing.seal())
+}
+
 /// Says where it runs, and waits until the file is there.
 #[rdist::task]
 fn long(file: String) -> u64 {
@@ -109,6 +127,37 @@ async fn waves(cx: &Driver, marks: &str, stop: &str, bytes: u64, retries: u32) -
     Ok(())
 }
 
+async fn wait_for(file: &str) {
+    while !Path::new(file).exists() {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+}
+
+async fn move_object(cx: &Driver, marks: &str, go: &str, bytes: u64) -> Result<()> {
+    let object = make.with().resource("spot", 0.1).retries(0).submit(cx, bytes).await?;
+    println!("made");
+    wait_for(go).await;
+    let task = |n| {
+        let there = mark.with().retries(0).resource("spot", 0.1);
+        there.submit(cx, marks.to_owned(), n)
+    };
+    let tasks: Vec<_> = (0..TASKS).map(task).collect();
+    let start = std::time::Instant::now();
+    let moved = object.read()?;
+    println!("moved {bytes} bytes in {} ms", start.elapsed().as_millis());
+    assert_eq!(moved.len() as u64, bytes);
+    let mut expected = [0; CHUNK_BYTES];
+    for (number, chunk) in moved.chunks(CHUNK_BYTES).enumerate() {
+        fill(&mut expected, number);
+        assert!(chunk == &expected[..chunk.len()], "chunk {number} is another one");
+    }
+    for (n, task) in (0..).zip(tasks) {
+        assert_eq!(task.await?, n * n, "task {n}");
+    }
+    println!("right: {TASKS} tasks");
+    Ok(())
+}
+
 #[rdist::main]
 async fn main(cx: Driver) -> Result<()> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
@@ -121,6 +170,9 @@ async fn main(cx: Driver) -> Result<()> {
         ["long", go, retries] => {
             let task = long.with().resource("spot", 0.1).retries(retries.parse().unwrap());
             println!("value {}", task.submit(&cx, (*go).to_owned()).await?);
+        }
+        ["move", marks, go, bytes] => {
+            move_object(&cx, marks, go, bytes.parse().unwrap()).await?;
         }
         other => return Err(Error::Refused(format!("unknown arguments {other:?}"))),
     }

@@ -1,8 +1,12 @@
-//! `cargo xtask chaos`: the end-to-end test that kills processes, for as long as one likes.
+//! `cargo xtask chaos`: the end-to-end test that kills processes, for as long as one likes, and
+//! the one that moves an object through a damaged network, with a large one.
 
 use std::process::ExitCode;
 
 use crate::{interrupt, step};
+
+/// Of the object that moves through a damaged network.
+const OBJECT_BYTES: u64 = 500_000_000;
 
 /// How long, and what is killed when.
 #[derive(clap::Args)]
@@ -26,9 +30,16 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<ExitCode> {
         cargo
     };
     step::run(cargo().args(["build", "-p", "rdist-cli", "--all-targets"]))?;
-    let test = ["test", "-p", "rdist-cli", "--test", "end_to_end", "chaos::", "--", "--nocapture"];
-    let mut cargo = cargo();
-    cargo.args(test).env("CHAOS_SECONDS", seconds.to_string());
-    step::run(cargo.env("CHAOS_SEED", options.seed.to_string()))?;
+    let test = |name| {
+        let mut cargo = cargo();
+        cargo.args(["test", "-p", "rdist-cli", "--test", "end_to_end", name, "--", "--nocapture"]);
+        cargo
+    };
+    let seed = options.seed.to_string();
+    let mut chaos = test("chaos::");
+    step::run(chaos.env("CHAOS_SECONDS", seconds.to_string()).env("CHAOS_SEED", &seed))?;
+    let mut moves = test("network::an_object_moves");
+    moves.env("NETWORK_OBJECT_BYTES", OBJECT_BYTES.to_string()).env("NETWORK_SEED", &seed);
+    step::run(&mut moves)?;
     Ok(ExitCode::SUCCESS)
 }
