@@ -46,6 +46,8 @@ pub mod head;
 pub mod machine;
 pub mod prelude;
 pub mod ring;
+#[doc(hidden)]
+pub mod spawn;
 pub mod store;
 mod transfer;
 pub mod transport;

@@ -10,10 +10,10 @@ use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
+use rdist::spawn::{Leads, Start, Started, start};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use super::report::{Ended, Usage};
-use super::spawn::{Start, Started, start};
 use crate::plan::Invocation;
 
 /// Between the signal that asks a command to end and the one that makes it.
@@ -88,6 +88,10 @@ impl Running {
             environment: &environment.all(),
             folder: folder.as_deref(),
             streams: [null()?.as_fd(), their_output.as_fd(), their_error.as_fd()],
+            leads: Leads::Group,
+            inherited: None,
+            doors: &[],
+            data_limit: None,
         });
         let started = started.map_err(|error| {
             let program = program.to_string_lossy();

@@ -5,14 +5,12 @@
 //! commands   the driver of a plan: starts what may start, tries again, tells how it went
 //! task       one command as a task: its files, its variables
 //! child      the process: output, time limit, what it used
-//! spawn      how it is started
 //! report     how it went
 //! ```
 
 mod child;
 mod commands;
 mod report;
-mod spawn;
 mod task;
 
 use rdist::prelude::*;

@@ -5,20 +5,19 @@
 //! process behind. What an executor is for, and when it starts and ends, is the core's decision.
 
 use std::collections::HashMap;
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::os::unix::process::ExitStatusExt;
-use std::path::{Path, PathBuf};
-use std::process::{ExitStatus, Stdio};
+use std::path::PathBuf;
+use std::process::ExitStatus;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use rdist_scheduler::id::{ExecutorId, JobId, WorkerId};
 use rdist_scheduler::outcome::Death;
-use tokio::process::{Child, Command};
 
-use super::limits::{Lease, Limit, Limits};
+use super::limits::{Limit, Limits};
 use super::output::{OutputReader, Tail};
-use crate::executor::{DRIVER_FILES, EXECUTOR_FD, SCRATCH};
+use super::process;
 use crate::wire::cluster::{JobInfo, Output};
 
 /// How long output may go on to arrive after its process has ended: a grandchild may hold the
@@ -81,30 +80,32 @@ pub(super) async fn run(
     let (executor, job) = (launch.executor, launch.job);
     let reader = OutputReader::new(job, launch.worker, launch.source, output);
     let lease = limits.lease(executor, launch.limit);
-    let mut child = match spawn(launch, info, prepared, &lease) {
-        Ok(child) => child,
+    let (mut child, pipes) = match process::spawn(&launch, info, prepared, &lease) {
+        Ok(started) => started,
         Err(error) => {
             let reason = format!("{}: {error}", prepared.program.display());
             return Death::NotStarted { reason };
         }
     };
+    // Its end of the socket is its own.
+    drop(launch);
     let pid = child.id();
-    if let (Some(pid), Ok(mut processes)) = (pid, processes.lock()) {
+    if let Ok(mut processes) = processes.lock() {
         processes.insert(executor, pid);
     }
     let tail = Tail::default();
-    let stdout = child.stdout.take().map(|pipe| reader.clone().forward(pipe, false, None));
-    let stderr = child.stderr.take().map(|pipe| reader.forward(pipe, true, Some(tail.clone())));
+    let output = reader.clone().forward(pipes.output, false, None);
+    let error = reader.forward(pipes.error, true, Some(tail.clone()));
     let reading = tokio::task::spawn_local(async move {
-        tokio::join!(optional(stdout), optional(stderr));
+        tokio::join!(output, error);
     });
     let (status, mut verdict) = tokio::select! {
         status = child.wait() => (status, None),
-        reason = lease.watch(pid.unwrap_or_default()) => {
+        reason = lease.watch(pid) => {
             kill(processes, executor);
             (child.wait().await, Some(Death::OutOfMemory { reason }))
         }
-        seconds = stopped(pid.unwrap_or_default()) => {
+        seconds = stopped(pid) => {
             kill(processes, executor);
             (child.wait().await, Some(Death::Stopped { seconds }))
         }
@@ -112,9 +113,7 @@ pub(super) async fn run(
     if let Ok(mut processes) = processes.lock() {
         processes.remove(&executor);
     }
-    if !status.as_ref().is_ok_and(ExitStatus::success)
-        && let Some(pid) = pid
-    {
+    if !status.as_ref().is_ok_and(ExitStatus::success) {
         // An error is a panic there, which was printed.
         let _ = tokio::task::spawn_blocking(move || end_session(pid)).await;
     }
@@ -155,75 +154,6 @@ fn is_stopped(pid: u32) -> bool {
     // The name stands in parentheses and may hold anything; then comes the state.
     let state = stat.iter().rposition(|byte| *byte == b')').and_then(|end| stat.get(end + 2));
     state == Some(&b'T')
-}
-
-async fn optional(work: Option<impl Future<Output = ()>>) {
-    if let Some(work) = work {
-        work.await;
-    }
-}
-
-fn spawn(
-    launch: Launch,
-    job: &JobInfo,
-    prepared: &Prepared,
-    lease: &Lease,
-) -> std::io::Result<Child> {
-    let threads = (launch.limit.cpus.ceil() as u32).max(1).to_string();
-    let mut command = Command::new(&prepared.program);
-    command
-        .args(&job.arguments)
-        .env("OMP_NUM_THREADS", &threads)
-        // Two spinning OpenMP threads on a busy 2-core machine ran 34 times slower.
-        .env("OMP_WAIT_POLICY", "PASSIVE")
-        .envs(job.environment.iter().map(|(name, value)| (name, value)))
-        .env(SCRATCH, &prepared.scratch)
-        .env(EXECUTOR_FD, launch.socket.as_raw_fd().to_string())
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .kill_on_drop(true);
-    if let Some(folder) = &prepared.driver_files {
-        command.env(DRIVER_FILES, folder);
-    }
-    match &prepared.working {
-        Some(folder) => drop(command.current_dir(folder)),
-        None if Path::new(&job.working_directory).is_dir() => {
-            command.current_dir(&job.working_directory);
-        }
-        None => {}
-    }
-    let (socket, parent) = (launch.socket.as_raw_fd(), std::process::id());
-    let (doors, data_limit) = (lease.doors(), lease.data_limit());
-    // SAFETY: between fork and exec only async-signal-safe calls are made: setsid, prctl,
-    // getppid, fcntl, write, setrlimit; nothing is allocated. `socket` stays open in the parent
-    // until the child has executed, since `launch` lives here.
-    unsafe {
-        command.pre_exec(move || {
-            let failed = |result: i32| result == -1;
-            // Leader of a session: its processes are found whatever groups they make.
-            if failed(libc::setsid())
-                || failed(libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL))
-                || libc::getppid() != parent.cast_signed()
-                || failed(libc::fcntl(socket, libc::F_SETFD, 0))
-            {
-                return Err(std::io::Error::last_os_error());
-            }
-            for door in &doors {
-                if libc::write(door.as_raw_fd(), b"0".as_ptr().cast(), 1) != 1 {
-                    return Err(std::io::Error::last_os_error());
-                }
-            }
-            if let Some(bytes) = data_limit {
-                let limit = libc::rlimit { rlim_cur: bytes, rlim_max: bytes };
-                if failed(libc::setrlimit(libc::RLIMIT_DATA, &raw const limit)) {
-                    return Err(std::io::Error::last_os_error());
-                }
-            }
-            Ok(())
-        });
-    }
-    command.spawn()
 }
 
 fn death(status: std::io::Result<ExitStatus>, stderr: String) -> Death {

@@ -17,6 +17,7 @@ mod launch;
 mod limits;
 mod network;
 mod output;
+mod process;
 mod query;
 mod spiller;
 

@@ -1,7 +1,7 @@
 //! Starts a program without copying this process: `clone` with `CLONE_VM | CLONE_VFORK`, as glibc's
-//! `posix_spawn` does, with two things that it cannot do. The child dies with the thread that
-//! started it, so that no command outlives a worker that was killed; and its end can be waited for
-//! together with its output, through a pidfd.
+//! `posix_spawn` does, with what that cannot do: the child dies with the thread that started it, so
+//! that nothing outlives a worker that was killed; its end can be waited for together with its
+//! output, through a pidfd; and it comes under its limits before it runs.
 //!
 //! # Safety
 //! The child runs on a stack of its own in this process's memory while the calling thread is
@@ -13,7 +13,7 @@
 
 use std::ffi::{CStr, CString, c_char, c_int, c_void};
 use std::io;
-use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::ptr;
 
 /// Bytes of the child's stack; it calls a dozen functions, none of which calls back.
@@ -21,7 +21,7 @@ const STACK_BYTES: usize = 64 << 10;
 
 /// What is to be started.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Start<'a> {
+pub struct Start<'a> {
     /// The file.
     pub program: &'a CStr,
     /// Its arguments, its own name first.
@@ -32,30 +32,52 @@ pub(super) struct Start<'a> {
     pub folder: Option<&'a CStr>,
     /// Standard input, output and error; none of them 0, 1 or 2.
     pub streams: [BorrowedFd<'a>; 3],
+    /// What the process leads.
+    pub leads: Leads,
+    /// Another descriptor that it inherits, under the same number.
+    pub inherited: Option<BorrowedFd<'a>>,
+    /// Files into which it writes `0`, to come into control groups.
+    pub doors: &'a [OwnedFd],
+    /// Bytes of data that it may have (`RLIMIT_DATA`).
+    pub data_limit: Option<u64>,
 }
 
-/// A program that was started; in a process group of its own, whose number is `pid`.
+/// What a program that was started leads; the number is its process id.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Leads {
+    /// A process group.
+    Group,
+    /// A session: its processes are found whatever groups they make.
+    Session,
+}
+
+/// A program that was started.
 #[derive(Debug)]
-pub(super) struct Started {
+pub struct Started {
+    /// Its process id.
     pub pid: libc::pid_t,
     /// Readable once it has ended.
     pub pidfd: OwnedFd,
 }
 
 /// What the child reads.
-struct Shared {
-    program: *const c_char,
+struct Shared<'a> {
+    start: &'a Start<'a>,
     arguments: *const *const c_char,
     environment: *const *const c_char,
-    folder: *const c_char,
-    streams: [RawFd; 3],
+    /// This process.
+    parent: libc::pid_t,
     mask: libc::sigset_t,
     /// Why it could not start.
     error: c_int,
 }
 
-/// Starts it; an error where the folder cannot be entered, or the program not be executed.
-pub(super) fn start(start: &Start<'_>) -> io::Result<Started> {
+/// Starts it.
+///
+/// # Errors
+/// The system's, where the folder cannot be entered, a limit not be set, or the program not be
+/// executed.
+pub fn start(start: &Start<'_>) -> io::Result<Started> {
     let pointers = |texts: &mut dyn Iterator<Item = &CStr>| -> Vec<*const c_char> {
         texts.map(CStr::as_ptr).chain([ptr::null()]).collect()
     };
@@ -68,11 +90,10 @@ pub(super) fn start(start: &Start<'_>) -> io::Result<Started> {
     // Safety: a mask is plain numbers.
     let mut all: libc::sigset_t = unsafe { std::mem::zeroed() };
     let mut shared = Shared {
-        program: start.program.as_ptr(),
+        start,
         arguments: arguments.as_ptr(),
         environment: environment.as_ptr(),
-        folder: start.folder.map_or(ptr::null(), CStr::as_ptr),
-        streams: start.streams.map(|stream| stream.as_raw_fd()),
+        parent: std::process::id().cast_signed(),
         mask: all,
         error: 0,
     };
@@ -107,11 +128,12 @@ pub(super) fn start(start: &Start<'_>) -> io::Result<Started> {
 
 /// The child, up to its new program.
 extern "C" fn child(argument: *mut c_void) -> c_int {
-    let shared = argument.cast::<Shared>();
+    let shared = argument.cast::<Shared<'_>>();
     // Safety: `shared` lives in the suspended caller; all calls are system calls on its memory.
     unsafe {
-        let failed = prepare(shared) || {
-            libc::execve((*shared).program, (*shared).arguments, (*shared).environment);
+        let failed = prepare(&*shared) || {
+            let program = (*shared).start.program.as_ptr();
+            libc::execve(program, (*shared).arguments, (*shared).environment);
             true
         };
         if failed {
@@ -125,27 +147,51 @@ extern "C" fn child(argument: *mut c_void) -> c_int {
 ///
 /// # Safety
 /// Called in the child, with the caller's `shared`.
-unsafe fn prepare(shared: *mut Shared) -> bool {
-    // Safety: as above.
+unsafe fn prepare(shared: &Shared<'_>) -> bool {
+    let start = shared.start;
+    let failed = |result: c_int| result == -1;
+    // Safety: as above; system calls on numbers, and on memory that `shared` refers to.
     unsafe {
-        // Rust ignores it, and ignored signals stay so over `execve`.
-        if libc::signal(libc::SIGPIPE, libc::SIG_DFL) == libc::SIG_ERR
-            || libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL) == -1
-            || libc::setpgid(0, 0) == -1
+        let lead = match start.leads {
+            Leads::Group => libc::setpgid(0, 0),
+            Leads::Session => libc::setsid(),
+        };
+        // Rust ignores SIGPIPE, and ignored signals stay so over `execve`.
+        if failed(lead)
+            || libc::signal(libc::SIGPIPE, libc::SIG_DFL) == libc::SIG_ERR
+            || failed(libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL))
+            // It may have been killed before that call.
+            || libc::getppid() != shared.parent
         {
             return true;
         }
-        let mut target = 0;
-        while target < 3 {
-            if libc::dup2((*shared).streams[target as usize], target) == -1 {
+        for (target, stream) in (0..).zip(&start.streams) {
+            if failed(libc::dup2(stream.as_raw_fd(), target)) {
                 return true;
             }
-            target += 1;
         }
-        if !(*shared).folder.is_null() && libc::chdir((*shared).folder) == -1 {
+        if let Some(inherited) = &start.inherited
+            && failed(libc::fcntl(inherited.as_raw_fd(), libc::F_SETFD, 0))
+        {
             return true;
         }
-        libc::sigprocmask(libc::SIG_SETMASK, &raw const (*shared).mask, ptr::null_mut()) == -1
+        for door in start.doors {
+            if libc::write(door.as_raw_fd(), b"0".as_ptr().cast(), 1) != 1 {
+                return true;
+            }
+        }
+        if let Some(bytes) = start.data_limit {
+            let limit = libc::rlimit { rlim_cur: bytes, rlim_max: bytes };
+            if failed(libc::setrlimit(libc::RLIMIT_DATA, &raw const limit)) {
+                return true;
+            }
+        }
+        if let Some(folder) = start.folder
+            && failed(libc::chdir(folder.as_ptr()))
+        {
+            return true;
+        }
+        failed(libc::sigprocmask(libc::SIG_SETMASK, &raw const shared.mask, ptr::null_mut()))
     }
 }
 
@@ -172,6 +218,10 @@ mod tests {
             environment: &[c"A=1"],
             folder: folder.as_deref(),
             streams: [null.as_fd(), theirs.as_fd(), theirs.as_fd()],
+            leads: Leads::Group,
+            inherited: None,
+            doors: &[],
+            data_limit: None,
         })?;
         drop(theirs);
         let mut text = String::new();
