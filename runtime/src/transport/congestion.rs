@@ -37,7 +37,7 @@ impl ControllerFactory for TolerantConfig {
         let cubic = Arc::new(CubicConfig::default()).build(now, current_mtu);
         let mtu = current_mtu.into();
         let losses = Losses::new(now, stretch(mtu, cubic.window()));
-        Box::new(Tolerant { cubic, losses, mtu })
+        Box::new(Tolerant { cubic, losses, mtu, outage: None })
     }
 }
 
@@ -45,6 +45,8 @@ struct Tolerant {
     cubic: Box<dyn Controller>,
     losses: Losses,
     mtu: u64,
+    /// When it was told of the last time in which nothing came through.
+    outage: Option<Instant>,
 }
 
 fn stretch(mtu: u64, window: u64) -> u64 {
@@ -86,8 +88,17 @@ impl Controller for Tolerant {
         is_persistent_congestion: bool,
         lost_bytes: u64,
     ) {
-        let marked = lost_bytes == 0;
-        if !self.losses.lose(lost_bytes) || is_persistent_congestion || marked {
+        let is_usual = self.losses.lose(lost_bytes);
+        // An outage is found in pieces. Cubic would take each for a new one, and forget how fast
+        // it had been.
+        if self.outage.is_some_and(|known| sent <= known) {
+            return;
+        }
+        if is_persistent_congestion {
+            self.outage = Some(now);
+        }
+        let is_mark = lost_bytes == 0;
+        if !is_usual || is_persistent_congestion || is_mark {
             self.cubic.on_congestion_event(now, sent, is_persistent_congestion, lost_bytes);
         }
     }
@@ -106,8 +117,9 @@ impl Controller for Tolerant {
     }
 
     fn clone_box(&self) -> Box<dyn Controller> {
-        let Self { cubic, losses, mtu } = self;
-        Box::new(Self { cubic: cubic.clone_box(), losses: losses.clone(), mtu: *mtu })
+        let Self { cubic, losses, mtu, outage } = self;
+        let (cubic, losses) = (cubic.clone_box(), losses.clone());
+        Box::new(Self { cubic, losses, mtu: *mtu, outage: *outage })
     }
 
     fn initial_window(&self) -> u64 {
@@ -216,5 +228,21 @@ mod tests {
             controller.on_congestion_event(now, now, persistent, lost);
             assert!(controller.window() < before);
         }
+    }
+
+    #[test]
+    fn an_outage_is_told_once() {
+        let now = Instant::now();
+        let mut controller = Arc::new(TolerantConfig).build(now, 1_200);
+        let threshold = |controller: &dyn Controller| controller.metrics().ssthresh;
+        let later = now + Duration::from_secs(1);
+        controller.on_congestion_event(later, now, true, 1_200);
+        let told = threshold(&*controller);
+        for persistent in [true, false] {
+            controller.on_congestion_event(later, now, persistent, 12_000_000);
+        }
+        assert_eq!(threshold(&*controller), told);
+        controller.on_congestion_event(later, later + Duration::from_millis(1), true, 1_200);
+        assert!(threshold(&*controller) < told);
     }
 }
