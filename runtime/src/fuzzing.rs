@@ -4,14 +4,16 @@
 
 use std::sync::Arc;
 
+use rcgen::CertificateSigningRequestParams;
 use rdist_scheduler::id::ExecutorId;
 
 use crate::ring::{Bell, MIN_RING_BYTES, RingPair, pair_bytes};
 use crate::store::Arena;
-use crate::transport::Token;
+use crate::transport::{Peer, Token};
 use crate::wire::client::{ClientReply, ClientRequest};
 use crate::wire::cluster::{HeadToWorker, PeerFrame, StreamReply, StreamRequest, WorkerToHead};
 use crate::wire::decode;
+use crate::wire::direct::{DirectCall, DirectReply, split};
 use crate::wire::executor::{Block, FromExecutor, SocketMessage, ToExecutor};
 use crate::wire::files::Manifest;
 use crate::wire::join::{JoinReply, JoinRequest};
@@ -29,12 +31,20 @@ pub const TARGETS: &[(&str, Target)] = &[
     ("peer-frame", |bytes| decode::<PeerFrame>(bytes).is_ok()),
     ("stream-request", |bytes| decode::<StreamRequest>(bytes).is_ok()),
     ("stream-reply", |bytes| decode::<StreamReply>(bytes).is_ok()),
+    ("direct-call", |bytes| split(bytes).and_then(|(_, call)| decode::<DirectCall>(call)).is_ok()),
+    ("direct-reply", |bytes| {
+        split(bytes).and_then(|(_, said)| decode::<DirectReply>(said)).is_ok()
+    }),
     ("client-request", |bytes| decode::<ClientRequest>(bytes).is_ok()),
     ("client-reply", |bytes| decode::<ClientReply>(bytes).is_ok()),
     ("join-request", |bytes| decode::<JoinRequest>(bytes).is_ok()),
     ("join-reply", |bytes| decode::<JoinReply>(bytes).is_ok()),
     ("manifest", |bytes| decode::<Manifest>(bytes).is_ok_and(|list| list.check().is_ok())),
     ("token", |bytes| String::from_utf8_lossy(bytes).parse::<Token>().is_ok()),
+    ("certificate", |bytes| Peer::of_certificate(&bytes.into()).is_some()),
+    ("certificate-request", |bytes| {
+        CertificateSigningRequestParams::from_der(&bytes.into()).is_ok()
+    }),
     ("link", crate::transport::link::read_anything),
     ("ring", ring),
     ("arena", arena),

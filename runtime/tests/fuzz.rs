@@ -1,7 +1,10 @@
 //! All that reads what others write (`rdist::fuzzing`), fed with messages that were damaged by
 //! seed: it is refused or read, and nothing else. A bounded run of what `cargo fuzz` does for
-//! longer in `runtime/fuzz`; `FUZZ_SEED=7` replays a failure, `FUZZ_RUNS=1000000` tries more.
+//! longer in `runtime/fuzz`. `FUZZ_SEED=7` replays a failure; `cargo xtask fuzz --minutes N` tries
+//! more of them (`FUZZ_SECONDS`).
 #![allow(clippy::unwrap_used, missing_docs)]
+
+use std::time::{Duration, Instant};
 
 use rdist::fuzzing::TARGETS;
 use rdist::scheduler::id::{ExecutorId, JobId, TaskId, WorkerId};
@@ -12,12 +15,13 @@ use rdist::wire::client::{ClientReply, ClientRequest, JobProgress, JobStatus, Su
 use rdist::wire::cluster::{
     HeadToWorker, Output, PeerFrame, Registration, Said, StreamReply, StreamRequest, WorkerToHead,
 };
+use rdist::wire::direct::{DirectCall, DirectReply};
 use rdist::wire::encode;
 use rdist::wire::executor::{Block, FromExecutor, SocketMessage, ToExecutor, Value};
 use rdist::wire::files::Manifest;
 use rdist::wire::join::{JoinReply, JoinRequest, Role};
 
-/// So many inputs for each target, where nothing else is said.
+/// So many inputs for each target, and as many again until the time is over.
 const RUNS: u64 = 4_000;
 
 fn failed() -> Outcome {
@@ -99,6 +103,10 @@ fn samples() -> Vec<Vec<u8>> {
         encode(&finished(task)).into_vec(),
         encode(&ToExecutor::Recall).into_vec(),
         encode(&welcome).into_vec(),
+        in_pair(&encode(&DirectCall::After(7))),
+        in_pair(&encode(&DirectReply::Value(vec![7; 40]))),
+        include_bytes!("corpus/certificate.der").to_vec(),
+        include_bytes!("corpus/certificate-request.der").to_vec(),
         in_ring(&encode(&finished(task))),
         in_link(&encode(&frame)),
         // A block of 64 bytes at the start of the first segment.
@@ -111,6 +119,14 @@ fn finished(task: TaskId) -> FromExecutor {
     let values =
         vec![Value::Inline(vec![7; 50]), Value::Block(Block { segment: 1, offset: 64, len: 9 })];
     FromExecutor::Finished { task, attempt: 0, outcome: failed(), values }
+}
+
+/// A frame between two executors: a token, and the message.
+fn in_pair(message: &[u8]) -> Vec<u8> {
+    let mut bytes = 7_u64.to_le_bytes().to_vec();
+    bytes.extend([0; 8]);
+    bytes.extend(message);
+    bytes
 }
 
 /// A frame as it lies in a ring: the index behind it, its header, its bytes.
@@ -190,21 +206,33 @@ fn whole_messages_are_read() {
     }
 }
 
+/// An input by its seed: noise, or a damaged message.
+fn input(seed: u64, samples: &[Vec<u8>]) -> Vec<u8> {
+    let mut dice = Dice(seed);
+    let mut bytes = match dice.below(8) {
+        0 => (0..dice.below(400)).map(|_| dice.below(256) as u8).collect(),
+        _ => samples[dice.below(samples.len())].clone(),
+    };
+    dice.damage(&mut bytes, samples);
+    bytes
+}
+
 #[test]
 fn damaged_messages_and_noise_are_survived() {
     let samples = samples();
-    let runs = setting("FUZZ_RUNS").unwrap_or(RUNS);
-    let seeds = setting("FUZZ_SEED").map_or(0..runs, |seed| seed..seed + 1);
-    for (name, target) in TARGETS {
+    let end = Instant::now() + Duration::from_secs(setting("FUZZ_SECONDS").unwrap_or(0));
+    let mut seeds = setting("FUZZ_SEED").map_or(0..RUNS, |seed| seed..seed + 1);
+    loop {
         for seed in seeds.clone() {
-            let mut dice = Dice(seed);
-            let mut bytes = match dice.below(8) {
-                0 => (0..dice.below(400)).map(|_| dice.below(256) as u8).collect(),
-                _ => samples[dice.below(samples.len())].clone(),
-            };
-            dice.damage(&mut bytes, &samples);
-            let survived = std::panic::catch_unwind(|| target(&bytes));
-            assert!(survived.is_ok(), "{name} panicked with FUZZ_SEED={seed}: {bytes:?}");
+            let bytes = input(seed, &samples);
+            for (name, target) in TARGETS {
+                let survived = std::panic::catch_unwind(|| target(&bytes));
+                assert!(survived.is_ok(), "{name} panicked with FUZZ_SEED={seed}: {bytes:?}");
+            }
         }
+        if Instant::now() >= end {
+            break println!("{} inputs, {} targets each", seeds.end, TARGETS.len());
+        }
+        seeds = seeds.end..seeds.end + RUNS;
     }
 }

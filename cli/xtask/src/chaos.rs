@@ -23,15 +23,9 @@ pub(crate) struct Options {
 pub(crate) fn run(options: &Options) -> anyhow::Result<ExitCode> {
     interrupt::catch()?;
     let seconds = (options.minutes * 60.0).max(1.0).ceil() as u64;
-    let cargo = || {
-        let mut cargo =
-            std::process::Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
-        cargo.current_dir(crate::repository());
-        cargo
-    };
-    step::run(cargo().args(["build", "-p", "rdist-cli", "--all-targets"]))?;
+    step::run(step::plain_cargo().args(["build", "-p", "rdist-cli", "--all-targets"]))?;
     let test = |name| {
-        let mut cargo = cargo();
+        let mut cargo = step::plain_cargo();
         cargo.args(["test", "-p", "rdist-cli", "--test", "end_to_end", name, "--", "--nocapture"]);
         cargo
     };

@@ -5,6 +5,7 @@
 mod chaos;
 mod cluster;
 mod demo;
+mod fuzz;
 mod instructions;
 mod interrupt;
 mod libtorch;
@@ -43,6 +44,9 @@ enum Command {
     /// Kill executors, workers and heads at random while a job checks its results.
     #[command(after_help = "Example:\n  cargo xtask chaos --minutes 5 --seed 1")]
     Chaos(chaos::Options),
+    /// Feed damaged input to what reads bytes from outside.
+    #[command(after_help = "Example:\n  cargo xtask fuzz --minutes 30 --seed 1000000")]
+    Fuzz(fuzz::Options),
     /// Run an S3 server on a free port, with MNIST in it, until it is stopped.
     #[command(after_help = "Example:\n  cargo xtask s3 --data ~/data")]
     S3(s3::Options),
@@ -62,6 +66,7 @@ fn main() -> ExitCode {
         Command::Test(options) => test::run(&options),
         Command::Instructions(options) => instructions::run(&options),
         Command::Chaos(options) => chaos::run(&options),
+        Command::Fuzz(options) => fuzz::run(&options),
         Command::S3(options) => s3::run(&options),
         Command::Libtorch { export } => print_libtorch(export),
     };

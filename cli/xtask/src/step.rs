@@ -10,11 +10,16 @@ use anyhow::{Context as _, bail};
 use crate::interrupt;
 use crate::libtorch::Libtorch;
 
+/// Cargo for what needs no libtorch.
+pub(crate) fn plain_cargo() -> Command {
+    let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    command.current_dir(crate::repository());
+    command
+}
+
 /// Cargo with the libtorch that `libtorch::ensure` found.
 pub(crate) fn cargo(libtorch: &Libtorch) -> Command {
-    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-    let mut command = Command::new(cargo);
-    command.current_dir(crate::repository());
+    let mut command = plain_cargo();
     command.envs(libtorch.environment());
     command
 }

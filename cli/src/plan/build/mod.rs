@@ -434,4 +434,6 @@ fn is_variable(name: &str) -> bool {
 }
 
 #[cfg(test)]
+mod fuzz;
+#[cfg(test)]
 mod tests;
