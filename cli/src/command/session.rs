@@ -3,7 +3,7 @@
 use anyhow::Context as _;
 use rdist::client::{Client, ClientError};
 use rdist::config::Home;
-use rdist::transport::{Entrance, Identity};
+use rdist::transport::{Entrance, Identity, event_loop};
 
 use crate::arguments;
 
@@ -12,8 +12,7 @@ pub(super) fn run<T>(
     options: &arguments::Client,
     work: impl AsyncFnOnce(&Client) -> anyhow::Result<T>,
 ) -> anyhow::Result<T> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-    let runtime = runtime.context("cannot start the event loop")?;
+    let runtime = event_loop().context("cannot start the event loop")?;
     runtime.block_on(async {
         let client = connect(options).await?;
         let outcome = work(&client).await;

@@ -303,7 +303,7 @@ impl Client {
     /// Ends the connection in good order.
     pub async fn close(self) {
         self.connection.close(close::DONE, "done");
-        self.endpoint.farewell().await;
+        self.endpoint.short_farewell().await;
     }
 
     async fn done(&self, request: ClientRequest) -> Result<(), ClientError> {

@@ -15,6 +15,7 @@ use crate::client::{Client, ClientError, JobRequest, JobStream, JobUpdate, Watch
 use crate::config::{HeadConfig, Home, WorkerConfig};
 use crate::head::{self, Head, HeadError, HeadHandle};
 use crate::machine::Machine;
+use crate::transport::event_loop;
 use crate::wire::client::JobProgress;
 use crate::worker::{Worker, WorkerError, WorkerHandle};
 
@@ -54,10 +55,7 @@ pub(super) fn submit_this_program() -> ExitCode {
 }
 
 fn run() -> Result<ExitCode, SubmissionError> {
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .map_err(SubmissionError::Runtime)?;
+    let runtime = event_loop().map_err(SubmissionError::Runtime)?;
     let home = Home::from_environment();
     if head::is_running(&home) {
         return runtime.block_on(submit(&home, true));

@@ -37,7 +37,7 @@ use crate::transport::identity::{IdentityError, write_private};
 use crate::transport::link::{LinkServer, receive_caller};
 use crate::transport::quic::{BindError, Incoming, close};
 use crate::transport::{
-    Arrival, Authority, Endpoint, HeadFile, Peer, Token, TokenTerms, Tuning, join,
+    Arrival, Authority, Endpoint, HeadFile, Peer, Token, TokenTerms, Tuning, event_loop, join,
 };
 use crate::wire::PROTOCOL_VERSION;
 use crate::wire::join::{JoinRefusal, Role};
@@ -101,7 +101,7 @@ impl Head {
         let sender = inputs.clone();
         let thread =
             std::thread::Builder::new().name("rdist-head".to_owned()).spawn(move || {
-                let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+                let runtime = event_loop()?;
                 runtime.block_on(run(&config, sender, receiver, &ready))
             })?;
         match started.recv() {

@@ -22,5 +22,5 @@ pub mod token;
 
 pub use discover::{Entrance, HeadFile, Target};
 pub use identity::{Authority, Fingerprint, Identity, Peer};
-pub use quic::{Arrival, ConnectError, Connection, Endpoint, Tuning};
+pub use quic::{Arrival, ConnectError, Connection, Endpoint, Tuning, event_loop};
 pub use token::{Token, TokenRecord, TokenTerms};

@@ -31,7 +31,7 @@ use crate::transfer::{
 };
 use crate::transport::link::{LinkEvent, LinkServer, ServerSink, receive_caller};
 use crate::transport::{
-    Arrival, Connection, Endpoint, Entrance, Identity, Peer, Target, Tuning, join,
+    Arrival, Connection, Endpoint, Entrance, Identity, Peer, Target, Tuning, event_loop, join,
 };
 use crate::wire::cluster::{JobInfo, PeerFrame, Said, StreamRequest, WorkerToHead};
 use crate::wire::{decode, encode};
@@ -122,7 +122,7 @@ pub(super) fn start(
     let thread = std::thread::Builder::new()
         .name("rdist-network".to_owned())
         .spawn(move || {
-            let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+            let runtime = match event_loop() {
                 Ok(runtime) => runtime,
                 Err(error) => {
                     // `start` waits for exactly one message.

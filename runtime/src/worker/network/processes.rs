@@ -103,7 +103,8 @@ impl Launcher {
         }
         let failed = |what: &dyn std::fmt::Display| format!("the job's files: {what}");
         let list = self.fetch(version, "the list of the job's files", uplink).await?;
-        let manifest = read_manifest(&list).await.map_err(|error| failed(&error))?;
+        let reading = tokio::task::spawn_blocking(move || read_manifest(&list)).await;
+        let manifest = reading.map_err(|error| failed(&error))?.map_err(|error| failed(&error))?;
         for entry in &manifest.entries {
             if let wire::files::Content::File { blob, .. } = entry.content {
                 self.fetch(blob, &entry.path, uplink).await?;
@@ -120,7 +121,7 @@ impl Launcher {
     /// A blob's file. `what` is for people.
     async fn fetch(&self, hash: BlobHash, what: &str, uplink: &Uplink) -> Result<PathBuf, String> {
         let path = self.blobs.join(blake3::Hash::from_bytes(hash).to_hex().as_str());
-        if is_file(&path).await {
+        if is_file(&path) {
             return Ok(path);
         }
         let failed = |why: &dyn std::fmt::Display| format!("{what} cannot be fetched: {why}");
@@ -132,17 +133,18 @@ impl Launcher {
     }
 }
 
-async fn read_manifest(path: &Path) -> Result<Manifest, String> {
-    let len = tokio::fs::metadata(path).await.map_err(|error| error.to_string())?.len();
+fn read_manifest(path: &Path) -> Result<Manifest, String> {
+    let len = path.metadata().map_err(|error| error.to_string())?.len();
     if len > MAX_MANIFEST_BYTES {
         return Err(format!("a list of {len} bytes"));
     }
-    let bytes = tokio::fs::read(path).await.map_err(|error| error.to_string())?;
+    let bytes = std::fs::read(path).map_err(|error| error.to_string())?;
     let manifest: Manifest = wire::decode(&bytes).map_err(|error| error.to_string())?;
     manifest.check().map_err(|error| error.to_string())?;
     Ok(manifest)
 }
 
-async fn is_file(path: &Path) -> bool {
-    tokio::fs::metadata(path).await.is_ok_and(|metadata| metadata.is_file())
+/// One system call, which takes less time than handing it to another thread.
+fn is_file(path: &Path) -> bool {
+    path.metadata().is_ok_and(|metadata| metadata.is_file())
 }
