@@ -25,7 +25,7 @@ const CANDIDATES: usize = 4;
 const BALANCE_EVERY: Duration = Duration::from_millis(500);
 /// How often a pipeline that stands still says what it waits for.
 const REMIND: Duration = Duration::from_secs(10);
-/// Actors that may be lost before another image is predicted.
+/// Actors that may be lost before another call ends well.
 const MAX_LOSSES: u32 = 24;
 
 /// What an actor was made for, and its successor will be.
@@ -66,7 +66,7 @@ pub(super) struct Crew {
     silence: Instant,
     /// When every stage had an actor for the first time.
     started: Option<Instant>,
-    /// All, and those since the last prediction.
+    /// All, and those since a call ended well.
     losses: (u32, u32),
     moves: u32,
 }
@@ -221,8 +221,8 @@ impl Crew {
                 let files: Vec<_> = rows.into_iter().map(|row| (row, path(row))).collect();
                 handle.read(files).submit()
             }
-            Work::Decode(Block { rows, object, ends, .. }) => {
-                handle.decode(bytes(object)?, rows, ends).submit()
+            Work::Decode(Block { rows, object, first, ends }) => {
+                handle.decode(bytes(object)?, first, rows, ends).submit()
             }
             Work::Normalise(blocks) => {
                 let part = |Block { rows, object, first, .. }| {
@@ -232,9 +232,9 @@ impl Crew {
                 let parts: Vec<Part> = blocks.into_iter().map(part).collect();
                 handle.normalise(parts).submit()
             }
-            Work::Predict(Block { rows, object, .. }) => {
+            Work::Predict(Block { rows, object, first, .. }) => {
                 let labels: Vec<u32> = rows.iter().map(|row| labels[*row as usize]).collect();
-                handle.predict(bytes(object)?, labels).submit()
+                handle.predict(bytes(object)?, first, labels).submit()
             }
         };
         self.events.push(Box::pin(async move { Event::Ended(id, actor, result.await) }));
@@ -302,8 +302,8 @@ impl Crew {
         let made = Made { block, failed: failed.iter().map(|(row, _)| *row).collect(), busy };
         let now = self.now();
         let predicted = flow.finished(id, now, made);
+        self.losses.1 = 0;
         if !predicted.is_empty() {
-            self.losses.1 = 0;
             self.collect.take(&predicted, &answers).map_err(JobError::predictions)?;
         }
         for (row, reason) in failed {

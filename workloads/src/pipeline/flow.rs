@@ -12,10 +12,14 @@
 //! - `CREDIT`: a stage is called only while the queue behind it has room for what comes out of it
 //!   and of the calls under way, so that no queue grows beyond its limit but by what a lost actor
 //!   gives back.
+//! - `REACH`: what an actor was at when it was lost is tried again in calls of half as many images,
+//!   down to one. So there is progress also where actors do not live as long as a whole batch
+//!   takes, and an image that kills whoever touches it is alone in the end.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
+use super::queue::Queue;
 use super::stage::{Costs, Each, Stage};
 pub use super::work::{Block, Call, Done, Failure, Made, Work};
 
@@ -34,8 +38,8 @@ pub struct Limits {
 
 /// Calls that an actor has at a time: one runs, one waits, so that it is never idle meanwhile.
 const CALLS: usize = 2;
-/// How often a row is tried before the pipeline gives up.
-const MAX_TRIES: u8 = 5;
+/// How often a row is tried alone before the pipeline gives up.
+const MAX_TRIES: u32 = 5;
 /// Calls by which a stage's cost is known, at least.
 const KNOWN: u32 = 2;
 
@@ -67,43 +71,19 @@ pub struct Flow<O> {
     /// When the first image came that waits for a batch.
     since: Option<Duration>,
     running: BTreeMap<u64, (u32, Work<O>)>,
+    /// Calls that actors were at when they were lost; others only waited for their turn.
+    blamed: BTreeSet<u64>,
+    /// Most images of a call: less after losses, more with each call that ends well.
+    reach: Each<usize>,
     /// Images in the calls of each stage.
     under_way: Each<usize>,
     actors: BTreeMap<u32, Actor>,
     fates: Vec<Fate>,
-    tries: Vec<u8>,
+    /// In how many calls each row was lost.
+    tries: Vec<u32>,
     open: usize,
     next_id: u64,
     done: Each<Done>,
-}
-
-#[derive(Debug)]
-struct Queue<O> {
-    blocks: VecDeque<Block<O>>,
-    images: usize,
-}
-
-impl<O> Default for Queue<O> {
-    fn default() -> Self {
-        Self { blocks: VecDeque::new(), images: 0 }
-    }
-}
-
-impl<O> Queue<O> {
-    fn push(&mut self, block: Block<O>, in_front: bool) {
-        self.images += block.rows.len();
-        if in_front {
-            self.blocks.push_front(block);
-        } else {
-            self.blocks.push_back(block);
-        }
-    }
-
-    fn pop(&mut self) -> Option<Block<O>> {
-        let block = self.blocks.pop_front()?;
-        self.images -= block.rows.len();
-        Some(block)
-    }
 }
 
 impl<O: Clone> Flow<O> {
@@ -135,6 +115,8 @@ impl<O: Clone> Flow<O> {
             predict: Queue::default(),
             since: None,
             running: BTreeMap::new(),
+            blamed: BTreeSet::new(),
+            reach: [block, block, batch, batch],
             under_way: [0; 4],
             actors: BTreeMap::new(),
             fates: vec![Fate::Open; rows],
@@ -152,7 +134,10 @@ impl<O: Clone> Flow<O> {
 
     /// An actor is gone; its calls come back one by one as [`failed`](Self::failed).
     pub fn leave(&mut self, actor: u32) -> Option<Stage> {
-        self.actors.remove(&actor).map(|actor| actor.stage)
+        let left = self.actors.remove(&actor)?;
+        let at = self.running.iter().find(|(_, (of, _))| *of == actor);
+        self.blamed.extend(at.map(|(id, _)| *id));
+        Some(left.stage)
     }
 
     /// Whether every row is predicted or failed.
@@ -244,6 +229,11 @@ impl<O: Clone> Flow<O> {
         let cost = made.busy.as_secs_f64() / rows.len().max(1) as f64;
         // The first call of an actor makes its model; by the third that is forgotten.
         done.recent = if done.calls == 1 { cost } else { 0.6 * done.recent + 0.4 * cost };
+        let most = self.most(stage);
+        let reach = &mut self.reach[stage as usize];
+        if rows.len() >= *reach {
+            *reach = most.min(*reach * 2);
+        }
         for row in &made.failed {
             self.settle(*row, Fate::Failed);
         }
@@ -265,14 +255,15 @@ impl<O: Clone> Flow<O> {
     /// # Errors
     /// A row that was tried too often.
     pub fn failed(&mut self, id: u64, now: Duration, failure: Failure) -> Result<(), u32> {
+        let blamed = self.blamed.contains(&id);
         let Some(work) = self.end(id) else { return Ok(()) };
-        let rows = work.rows();
-        for row in &rows {
-            let tries = &mut self.tries[*row as usize];
-            *tries += 1;
-            if *tries >= MAX_TRIES {
-                return Err(*row);
-            }
+        let (stage, rows) = (work.stage(), work.rows());
+        if blamed {
+            let reach = &mut self.reach[stage as usize];
+            *reach = (*reach).min(rows.len() / 2).max(1);
+        }
+        if blamed || failure == Failure::Input {
+            self.count_tries(&rows)?;
         }
         match (work, failure) {
             (Work::Read(rows), _) => self.unread_again(&rows),
@@ -290,6 +281,41 @@ impl<O: Clone> Flow<O> {
             (_, Failure::Input) => self.restart(&rows, now),
         }
         Ok(())
+    }
+
+    /// Counts a call in which rows were lost. A row is alone after as many as batches can be halved.
+    fn count_tries(&mut self, rows: &[u32]) -> Result<(), u32> {
+        let halves = self.limits.batch.max(self.limits.block).ilog2() + 1;
+        for row in rows {
+            let tries = &mut self.tries[*row as usize];
+            *tries += 1;
+            if *tries >= halves + MAX_TRIES {
+                return Err(*row);
+            }
+        }
+        Ok(())
+    }
+
+    /// Most images of a call where nothing is lost.
+    fn most(&self, stage: Stage) -> usize {
+        match stage {
+            Stage::Read | Stage::Decode => self.limits.block,
+            Stage::Normalise | Stage::Predict => self.limits.batch,
+        }
+    }
+
+    /// How many of `rows` one call may be about: at least one, if there is one.
+    fn within_reach<'a>(&self, stage: Stage, rows: impl IntoIterator<Item = &'a u32>) -> usize {
+        let (mut count, mut reach) = (0, self.reach[stage as usize]);
+        for row in rows {
+            let halved = self.most(stage).checked_shr(self.tries[*row as usize]);
+            reach = reach.min(halved.unwrap_or_default()).max(1);
+            if count >= reach {
+                break;
+            }
+            count += 1;
+        }
+        count
     }
 
     fn free_actor(&self, stage: Stage) -> Option<u32> {
@@ -315,17 +341,20 @@ impl<O: Clone> Flow<O> {
     fn take_work(&mut self, stage: Stage, now: Duration) -> Option<Work<O>> {
         match stage {
             Stage::Read => {
-                let count = self.limits.block.min(self.unread.len());
+                let count = self.within_reach(stage, self.unread.iter().take(self.limits.block));
                 let go = count > 0 && self.has_room(Stage::Decode, count);
                 go.then(|| Work::Read(self.unread.drain(..count).collect()))
             }
             Stage::Decode => {
-                let count = self.decode.blocks.front()?.rows.len();
+                let count = self.within_reach(stage, &self.decode.blocks.front()?.rows);
                 let go = self.has_room(Stage::Normalise, count);
-                go.then(|| self.decode.pop()).flatten().map(Work::Decode)
+                go.then(|| self.decode.pop_some(count)).flatten().map(Work::Decode)
             }
             Stage::Normalise => self.take_batch(now).map(Work::Normalise),
-            Stage::Predict => self.predict.pop().map(Work::Predict),
+            Stage::Predict => {
+                let count = self.within_reach(stage, &self.predict.blocks.front()?.rows);
+                self.predict.pop_some(count).map(Work::Predict)
+            }
         }
     }
 
@@ -333,23 +362,16 @@ impl<O: Clone> Flow<O> {
     fn take_batch(&mut self, now: Duration) -> Option<Vec<Block<O>>> {
         let (there, behind) = (self.normalise.images, self.upstream());
         let batch = self.batch_of(there + behind);
+        let rows = self.normalise.blocks.iter().flat_map(|block| &block.rows);
+        let mut room = self.within_reach(Stage::Normalise, rows.take(batch));
         let waited = self.since.is_some_and(|since| since + self.limits.wait <= now);
-        let go = there > 0 && (there >= batch || behind == 0 || waited);
-        if !go || !self.has_room(Stage::Predict, there.min(batch)) {
+        let go = there > 0 && (there >= batch || room < there || behind == 0 || waited);
+        if !go || !self.has_room(Stage::Predict, room) {
             return None;
         }
-        let (mut blocks, mut room) = (Vec::new(), batch);
+        let mut blocks = Vec::new();
         while room > 0 {
-            let Some(mut block) = self.normalise.pop() else { break };
-            if block.rows.len() > room {
-                let rest = Block {
-                    rows: block.rows.split_off(room),
-                    object: block.object.clone(),
-                    first: block.first + room as u32,
-                    ends: Vec::new(),
-                };
-                self.normalise.push(rest, true);
-            }
+            let Some(block) = self.normalise.pop_some(room) else { break };
             room -= block.rows.len();
             blocks.push(block);
         }
@@ -371,6 +393,7 @@ impl<O: Clone> Flow<O> {
 
     fn end(&mut self, id: u64) -> Option<Work<O>> {
         let (actor, work) = self.running.remove(&id)?;
+        self.blamed.remove(&id);
         self.under_way[work.stage() as usize] -= work.rows().len();
         if let Some(actor) = self.actors.get_mut(&actor) {
             actor.calls -= 1;

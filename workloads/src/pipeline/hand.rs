@@ -151,11 +151,12 @@ impl Hand {
         Ok(Product { rows, ends, failed, ..Product::of(object, started) })
     }
 
-    /// Decodes files, and makes them the model's size.
+    /// Decodes files, the first of which starts at byte `first`, and makes them the model's size.
     pub(super) fn decode(
         &mut self,
         cx: &Context,
         bytes: View<Vec<u8>>,
+        first: u32,
         rows: Vec<u32>,
         ends: Vec<u32>,
     ) -> Result<Product, String> {
@@ -163,7 +164,7 @@ impl Hand {
         let size = self.duty.input.shape.len();
         let mut target = cx.create(rows.len() * size).map_err(text)?;
         let (mut good, mut failed) = (Vec::with_capacity(rows.len()), Vec::new());
-        let (bytes, mut from): (&[u8], usize) = (&bytes, 0);
+        let (bytes, mut from): (&[u8], usize) = (&bytes, first as usize);
         for (row, end) in rows.into_iter().zip(ends) {
             let file = bytes.get(from..end as usize).unwrap_or_default();
             from = end as usize;
@@ -207,10 +208,11 @@ impl Hand {
         Ok(Product::of(Some(target.seal()), started))
     }
 
-    /// What the model says of a batch; its `labels` are for the loss.
+    /// What the model says of a batch's images from `first` on; their `labels` are for the loss.
     pub(super) fn predict(
         &mut self,
         batch: View<Vec<u8>>,
+        first: u32,
         labels: Vec<u32>,
     ) -> Result<Product, String> {
         if self.model.is_none() {
@@ -219,7 +221,10 @@ impl Hand {
         let started = Instant::now();
         let model = self.model.as_ref().ok_or("there is no model")?;
         let Input { shape, classes, .. } = self.duty.input;
-        let scores = tensor::scores_in_place(model, &batch, shape);
+        let [from, to] = [first as usize, first as usize + labels.len()]
+            .map(|image| image * shape.len() * size_of::<f32>());
+        let images = batch.get(from..to).ok_or("the batch has fewer images than it should")?;
+        let scores = tensor::scores_in_place(model, images, shape);
         let scores = scores.ok_or("the batch's memory is not aligned")?;
         let labels: Vec<i64> = labels.into_iter().map(i64::from).collect();
         if scores.size() != [labels.len() as i64, classes] {

@@ -15,6 +15,7 @@ mod crew;
 pub mod flow;
 mod hand;
 pub mod profile;
+mod queue;
 pub mod stage;
 mod work;
 

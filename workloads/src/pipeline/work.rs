@@ -12,10 +12,22 @@ pub struct Block<O> {
     pub rows: Vec<u32>,
     /// Where.
     pub object: O,
-    /// Position of the first one in the object.
+    /// Position of the first one in the object; of files, the byte where it starts.
     pub first: u32,
     /// Of files: where each ends; else empty.
     pub ends: Vec<u32>,
+}
+
+impl<O: Clone> Block<O> {
+    /// Keeps the first `count` images (at least one), and gives back the others.
+    pub fn split_off(&mut self, count: usize) -> Self {
+        let rows = self.rows.split_off(count);
+        let (first, ends) = match self.ends.get(count.saturating_sub(1)).copied() {
+            Some(end) => (end, self.ends.split_off(count)),
+            None => (self.first + count as u32, Vec::new()),
+        };
+        Self { rows, object: self.object.clone(), first, ends }
+    }
 }
 
 /// What a call is about.

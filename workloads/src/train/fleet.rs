@@ -25,8 +25,10 @@ const PATIENCE: Duration = Duration::from_secs(10);
 const CANDIDATES: usize = 8;
 /// How often a job that has no replica says what it waits for.
 const REMIND: Duration = Duration::from_secs(10);
-/// Replicas that may be lost in one round.
+/// Replicas that may be lost in one round before another piece of it is done.
 const MAX_LOSSES: u32 = 12;
+/// How often a piece of work is given to a replica that is lost with it before it is given up.
+const MAX_TRIES: u32 = 2;
 
 /// A replica that works.
 pub struct Member {
@@ -293,7 +295,8 @@ impl Fleet {
     }
 
     /// Has every piece done by some replica, all at once; what a lost replica left goes to the
-    /// others. `None`: an input is lost, so nobody can do it.
+    /// others. `None`: an input is lost, so nobody can do it, or replicas were lost with one piece
+    /// again and again, so that smaller ones have better prospects.
     ///
     /// # Errors
     /// A call's own error, or too many losses.
@@ -304,6 +307,7 @@ impl Fleet {
     ) -> Result<Option<Vec<T>>, JobError> {
         let mut results: Vec<Option<T>> = pieces.iter().map(|_| None).collect();
         let mut open: Vec<usize> = (0..pieces.len()).collect();
+        let mut tries = vec![0; pieces.len()];
         while !open.is_empty() {
             self.until_one_is_there().await?;
             let turns = open.drain(..).zip(self.members.iter().cycle());
@@ -312,11 +316,20 @@ impl Fleet {
                 .collect();
             for (piece, number, object) in calls {
                 match object.await {
-                    Ok(result) => results[piece] = Some(result),
+                    Ok(result) => {
+                        results[piece] = Some(result);
+                        self.losses = 0;
+                    }
                     Err(error) => match loss(&error) {
                         Some(Loss::Input) => return Ok(None),
                         Some(Loss::Replica) | None => {
+                            // With its first piece it was lost; others waited for their turn.
+                            let first = self.members.iter().any(|member| member.number == number);
                             self.lose(number, &error)?;
+                            tries[piece] += u32::from(first);
+                            if tries[piece] == MAX_TRIES {
+                                return Ok(None);
+                            }
                             open.push(piece);
                         }
                     },
@@ -326,8 +339,8 @@ impl Fleet {
         Ok(Some(results.into_iter().flatten().collect()))
     }
 
-    /// What the model with `parameters` says of the first `count` of the images that judge rounds.
-    /// `None`: the parameters are lost.
+    /// What the model with `parameters` says of the first `count` of the images that judge rounds,
+    /// asked for in so many pieces for each replica. `None`: as [`spread`](Self::spread).
     ///
     /// # Errors
     /// Those of [`spread`](Self::spread).
@@ -335,8 +348,9 @@ impl Fleet {
         &mut self,
         parameters: &ObjectRef<Vec<f32>>,
         count: u64,
+        pieces: usize,
     ) -> Result<Option<Answers>, JobError> {
-        let parts = shard::split(0..count, self.len().max(1));
+        let parts = shard::split(0..count, self.len().max(1).saturating_mul(pieces));
         let answers = self
             .spread(&parts, |replica, run| replica.answers(parameters, run.start, run.end).submit())
             .await?;

@@ -31,12 +31,13 @@ pub(super) async fn answers(
     parameters: &ObjectRef<Vec<f32>>,
     count: usize,
 ) -> Result<Answers, JobError> {
-    for _ in 0..MAX_TRIES {
-        if let Some(answers) = fleet.answers(parameters, count as u64).await? {
+    for tries in 0..MAX_TRIES {
+        // Smaller and smaller pieces, for replicas that do not live long.
+        if let Some(answers) = fleet.answers(parameters, count as u64, 1 << tries).await? {
             return Ok(answers);
         }
     }
-    let last = "the parameters could not be read".to_owned();
+    let last = "the parameters could not be read, or no replica lived long enough".to_owned();
     Err(JobError::TooManyLosses { losses: MAX_TRIES, last })
 }
 

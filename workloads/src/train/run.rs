@@ -30,7 +30,8 @@ use crate::model::Input;
 use crate::report::rounds::Round;
 use crate::spec::{Spec, Strategy};
 
-/// How often one stretch is tried again after losses that its strategy could not make up for.
+/// How often a stretch of one step is tried again after losses that its strategy could not make up
+/// for; longer ones are tried with half as many steps.
 const MAX_TRIES: u32 = 5;
 
 /// Runs a job.
@@ -94,6 +95,8 @@ struct Run {
     fleet: Fleet,
     standing: Standing,
     record: Record,
+    /// Most images of a stretch after losses; with each stretch that is done, twice as many.
+    reach: Option<u64>,
     /// The best value that was watched, and in which round.
     best: Option<(f64, u64)>,
     /// Of the round under way: time in training, and what was counted.
@@ -140,7 +143,7 @@ impl Run {
             spec.train.epochs
         );
         let (round, total, speed) = Default::default();
-        let last = None;
+        let (last, reach) = (None, None);
         Ok(Self {
             spec,
             data,
@@ -149,6 +152,7 @@ impl Run {
             fleet,
             standing,
             record,
+            reach,
             best,
             round,
             total,
@@ -188,17 +192,20 @@ impl Run {
     fn next_stretch(&self) -> Range<u64> {
         let (from, images) = (self.standing.shown, self.course.images);
         let steps = self.spec.output.checkpoint_steps;
-        let to = steps.map_or(images, |steps| {
-            let step = self.course.batch.saturating_mul(self.fleet.len() as u64);
-            images.min(from.saturating_add(steps.saturating_mul(step)))
-        });
-        from..to
+        let planned = steps.map_or(images, |steps| steps.saturating_mul(self.step()));
+        let most = planned.min(self.reach.unwrap_or(images)).max(1);
+        from..images.min(from.saturating_add(most))
+    }
+
+    /// Images of a step of all replicas.
+    fn step(&self) -> u64 {
+        self.course.batch.saturating_mul(self.fleet.len() as u64).max(1)
     }
 
     async fn stretch(
         &mut self,
         scheme: &mut impl Scheme,
-        positions: Range<u64>,
+        mut positions: Range<u64>,
     ) -> Result<(), JobError> {
         let started = Instant::now();
         let mut tries = 0;
@@ -208,14 +215,25 @@ impl Run {
             if let Some(progress) = tried {
                 break progress;
             }
-            tries += 1;
-            if tries == MAX_TRIES {
-                let last = "too much of the epoch was lost with them".to_owned();
-                return Err(JobError::TooManyLosses { losses: tries, last });
+            let (epoch, images) = (self.standing.epochs + 1, positions.end - positions.start);
+            let half = (images / 2).next_multiple_of(self.step());
+            if half < images {
+                positions.end = positions.start + half;
+                self.reach = Some(half);
+                let from = positions.start;
+                println!("epoch {epoch} goes on from image {from}, with {half} images at first");
+            } else {
+                tries += 1;
+                if tries == MAX_TRIES {
+                    let last = "not even one step was done before the next loss".to_owned();
+                    return Err(JobError::TooManyLosses { losses: tries, last });
+                }
+                println!("epoch {epoch}: the step from image {} is tried again", positions.start);
             }
-            println!("epoch {} starts again", self.standing.epochs + 1);
             self.fleet.refresh().await?;
         };
+        let twice = self.reach.map(|reach| reach.saturating_mul(2));
+        self.reach = twice.filter(|reach| *reach < self.course.images);
         self.round.0 += started.elapsed();
         self.round.1 += progress.tally;
         // The driver's own copy: the cluster may lose the workers that made it.
