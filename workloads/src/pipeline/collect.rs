@@ -3,10 +3,11 @@
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
-use std::io::{self, BufWriter, Write};
+use std::io::{BufWriter, Write};
 use std::path::{Path, PathBuf};
 
 use crate::metric::Answers;
+use crate::train::error::JobError;
 
 /// What was predicted.
 #[derive(Debug, Clone, Default)]
@@ -47,7 +48,7 @@ impl Collect {
     ///
     /// # Panics
     /// When a row comes for the second time.
-    pub fn take(&mut self, rows: &[u32], answers: &Answers) -> io::Result<()> {
+    pub fn take(&mut self, rows: &[u32], answers: &Answers) -> Result<(), JobError> {
         for (at, row) in rows.iter().enumerate() {
             let class = answers.classes.get(at).copied().unwrap_or_default();
             let certainty = answers.certainty.get(at).copied().unwrap_or_default();
@@ -65,7 +66,7 @@ impl Collect {
     ///
     /// # Errors
     /// The table's.
-    pub fn fail(&mut self, row: u32, reason: String) -> io::Result<()> {
+    pub fn fail(&mut self, row: u32, reason: String) -> Result<(), JobError> {
         self.failed.insert(row, reason);
         self.table.as_mut().map_or(Ok(()), |table| table.take(row, None))
     }
@@ -74,7 +75,7 @@ impl Collect {
     ///
     /// # Errors
     /// The table's.
-    pub fn finish(self) -> io::Result<Predicted> {
+    pub fn finish(self) -> Result<Predicted, JobError> {
         let mut answers = Answers { loss: self.loss, ..Answers::default() };
         let mut rows = Vec::with_capacity(self.said.len());
         for (row, (class, certainty, positive)) in self.said {
@@ -122,19 +123,22 @@ impl Table {
         classes: Vec<String>,
         fallback: u32,
         ordered: bool,
-    ) -> io::Result<Self> {
+    ) -> Result<Self, JobError> {
         if let Some(folder) = path.parent() {
-            fs::create_dir_all(folder)?;
+            fs::create_dir_all(folder).map_err(|source| unwritten(folder, source))?;
         }
         let partial = path.with_extension("csv.partial");
-        let mut file = BufWriter::new(File::create(&partial)?);
-        writeln!(file, "Id,Predicted")?;
+        let file = File::create(&partial).map(BufWriter::new).and_then(|mut file| {
+            writeln!(file, "Id,Predicted")?;
+            Ok(file)
+        });
+        let file = file.map_err(|source| unwritten(&partial, source))?;
         let (next, early) = (0, BTreeMap::new());
         let path = path.to_owned();
         Ok(Self { path, partial, file, ids, classes, fallback, ordered, next, early })
     }
 
-    fn take(&mut self, row: u32, class: Option<u32>) -> io::Result<()> {
+    fn take(&mut self, row: u32, class: Option<u32>) -> Result<(), JobError> {
         let class = class.unwrap_or(self.fallback);
         if !self.ordered {
             return self.write(row, class);
@@ -147,16 +151,21 @@ impl Table {
         Ok(())
     }
 
-    fn write(&mut self, row: u32, class: u32) -> io::Result<()> {
+    fn write(&mut self, row: u32, class: u32) -> Result<(), JobError> {
         let name = |names: &[String], at: u32| names.get(at as usize).cloned().unwrap_or_default();
         let (id, class) = (name(&self.ids, row), name(&self.classes, class));
-        writeln!(self.file, "{},{class}", crate::data::table::quoted(&id))
+        let written = writeln!(self.file, "{},{class}", crate::data::table::quoted(&id));
+        written.map_err(|source| unwritten(&self.partial, source))
     }
 
-    fn finish(mut self) -> io::Result<()> {
-        self.file.flush()?;
-        fs::rename(&self.partial, &self.path)
+    fn finish(mut self) -> Result<(), JobError> {
+        self.file.flush().map_err(|source| unwritten(&self.partial, source))?;
+        fs::rename(&self.partial, &self.path).map_err(|source| unwritten(&self.path, source))
     }
+}
+
+fn unwritten(path: &Path, source: std::io::Error) -> JobError {
+    JobError::Output { path: path.to_owned(), source }
 }
 
 #[cfg(test)]
@@ -199,6 +208,16 @@ mod tests {
             assert_eq!(predicted.failed, [(1, "damaged".to_owned())]);
             assert_eq!(fs::read_dir(folder.path().join("out")).unwrap().count(), 1);
         }
+    }
+
+    #[test]
+    fn a_table_that_cannot_be_written_is_named_with_its_folder() {
+        let folder = tempfile::tempdir().unwrap();
+        fs::write(folder.path().join("out"), "a file where the folder should be").unwrap();
+        let path = folder.path().join("out/predictions.csv");
+        let error = Table::create(&path, Vec::new(), Vec::new(), 0, true).unwrap_err().to_string();
+        assert!(error.contains(&folder.path().join("out").display().to_string()), "{error}");
+        assert!(error.contains("output.folder"), "{error}");
     }
 
     #[test]

@@ -119,7 +119,7 @@ impl Crew {
         }
         self.dismiss();
         let seconds = self.started.map_or(0.0, |started| started.elapsed().as_secs_f64());
-        let predicted = self.collect.finish().map_err(JobError::predictions)?;
+        let predicted = self.collect.finish()?;
         let report = Report {
             images: predicted.rows.len() as u64,
             failed: predicted.failed.len() as u64,
@@ -304,10 +304,10 @@ impl Crew {
         let predicted = flow.finished(id, now, made);
         self.losses.1 = 0;
         if !predicted.is_empty() {
-            self.collect.take(&predicted, &answers).map_err(JobError::predictions)?;
+            self.collect.take(&predicted, &answers)?;
         }
         for (row, reason) in failed {
-            self.collect.fail(row, reason).map_err(JobError::predictions)?;
+            self.collect.fail(row, reason)?;
         }
         Ok(())
     }

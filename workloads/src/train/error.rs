@@ -93,13 +93,6 @@ pub enum JobError {
     Usage(String),
 }
 
-impl JobError {
-    /// Of the table of predictions.
-    pub(crate) fn predictions(source: std::io::Error) -> Self {
-        Self::Output { path: "predictions.csv".into(), source }
-    }
-}
-
 impl From<SpecError> for JobError {
     fn from(error: SpecError) -> Self {
         Self::Spec(Box::new(error))

@@ -81,11 +81,11 @@ impl Test<'_> {
     ) -> Result<(Map<String, Value>, Predicted), JobError> {
         let mut collect = self.collect()?;
         let rows = watch.open()?.rows();
-        collect.take(&rows, answers).map_err(JobError::predictions)?;
+        collect.take(&rows, answers)?;
         for row in (0..self.tests.len() as u32).filter(|row| rows.binary_search(row).is_err()) {
-            collect.fail(row, String::new()).map_err(JobError::predictions)?;
+            collect.fail(row, String::new())?;
         }
-        let mut predicted = collect.finish().map_err(JobError::predictions)?;
+        let mut predicted = collect.finish()?;
         // They were named when they were decoded.
         predicted.failed.clear();
         Ok((self.tell(cx, &predicted)?, predicted))
@@ -98,8 +98,7 @@ impl Test<'_> {
         let classes = self.identity.classes.iter().map(|class| class.id.clone()).collect();
         let path = self.spec.output.folder.join("predictions.csv");
         let ordered = self.spec.infer.pipeline.ordered;
-        let table = Table::create(&path, ids, classes, self.fallback, ordered);
-        let table = table.map_err(|source| JobError::Output { path, source })?;
+        let table = Table::create(&path, ids, classes, self.fallback, ordered)?;
         Ok(Collect::into_table(table))
     }
 
