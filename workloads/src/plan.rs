@@ -7,8 +7,9 @@ use serde_json::{Value, json};
 
 use crate::data::Shape;
 use crate::graph::{self, Format};
-use crate::model::Input;
+use crate::model::{Input, Layout, weights};
 use crate::spec::{Spec, Strategy};
+use crate::train::checkpoint::Saved;
 use crate::train::error::JobError;
 use crate::train::prepare::{self, Amounts};
 
@@ -23,6 +24,10 @@ pub struct Plan {
     pub shape: Shape,
     /// The model's name, trained parameters and running statistics.
     pub model: (&'static str, usize, usize),
+    /// The saved model or the weights that it starts from, in words.
+    pub from: Option<String>,
+    /// The models that it is compared with: names, and trained parameters.
+    pub compared: Vec<(&'static str, usize)>,
     /// `None`: as many as the cluster has CPUs.
     pub replicas: Option<u32>,
     /// Epochs, and images per step and replica.
@@ -49,8 +54,13 @@ pub fn plan(spec: &Spec) -> Result<Plan, JobError> {
     let data = prepare::count(spec)?;
     let shape = data.shape;
     let classes = data.classes as i64;
-    let input = Input { shape, classes, dropout: spec.model.dropout };
+    let input = Input { shape, classes, dropout: spec.model.dropout() };
     let layout = spec.model.architecture.build(&input).layout().clone();
+    let from = from(spec, &layout)?;
+    let compared = spec.model.compare.iter().map(|other| {
+        let dropout = spec.model.dropout.unwrap_or(other.default_dropout());
+        (other.name(), other.build(&Input { dropout, ..input }).layout().trained())
+    });
     let model_bytes = 4 * layout.len() as u64;
     let memories = spec.train.optimiser.memories() as u64 + 2;
     // Test pictures pass through the pipeline, a queue at a time.
@@ -64,6 +74,8 @@ pub fn plan(spec: &Spec) -> Result<Plan, JobError> {
         stored_bytes: images * shape.len() as u64,
         shape,
         model: (spec.model.architecture.name(), layout.trained(), layout.len() - layout.trained()),
+        from,
+        compared: compared.collect(),
         replicas: spec.train.replicas,
         epochs: (spec.train.epochs, spec.train.batch),
         model_bytes,
@@ -74,6 +86,19 @@ pub fn plan(spec: &Spec) -> Result<Plan, JobError> {
         output: spec.output.folder.display().to_string(),
         data,
     })
+}
+
+/// What the job starts from; read, so that a dry run finds what does not fit.
+fn from(spec: &Spec, layout: &Layout) -> Result<Option<String>, JobError> {
+    if let Some(path) = &spec.infer.model {
+        let Saved { identity, epochs, .. } = Saved::read(path)?;
+        let path = path.display();
+        return Ok(Some(format!("{path}, {identity} of {epochs} epochs; nothing is trained")));
+    }
+    let Some(path) = &spec.model.weights else { return Ok(None) };
+    let mut values = vec![0.0; layout.len()];
+    let loaded = weights::load(path, layout, spec.model.architecture.head(), &mut values)?;
+    Ok(Some(format!("weights of {}: {loaded}", path.display())))
 }
 
 /// How often parameters or gradients are exchanged in an epoch.
@@ -120,6 +145,12 @@ impl Plan {
                 bytes(self.model_bytes)
             ),
         );
+        if let Some(from) = &self.from {
+            line("", format!("from {from}"));
+        }
+        for (model, trained) in &self.compared {
+            line("", format!("then {model}: {trained} parameters, in a folder of its own"));
+        }
         let replicas = self.replicas.map_or_else(
             || "one for each CPU of the cluster".to_owned(),
             |replicas| replicas.to_string(),
@@ -155,6 +186,8 @@ impl Plan {
             "model": self.model.0,
             "parameters": self.model.1,
             "running_statistics": self.model.2,
+            "from": self.from,
+            "compared": self.compared.iter().map(|(model, _)| model).collect::<Vec<_>>(),
             "replicas": self.replicas,
             "cpus_per_replica": 1,
             "epochs": self.epochs.0,
@@ -181,6 +214,17 @@ fn bytes(bytes: u64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_model_that_is_too_large_for_the_digits_is_refused_by_name() {
+        for model in ["model.name=resnet18", "model.compare=resnet18"] {
+            let set = ["data.set=synthetic".to_owned(), model.to_owned()];
+            let spec = Spec::parse("job.toml", "", &set).unwrap();
+            let error = plan(&spec).unwrap_err().to_string();
+            assert!(error.contains("resnet18 takes images of at least 32x32"), "{error}");
+            assert!(error.contains("28x28"), "{error}");
+        }
+    }
 
     #[test]
     fn counts_pictures_without_decoding_them() {
@@ -214,5 +258,14 @@ mod tests {
             assert!(text.contains(piece), "{piece}: {text}");
         }
         assert_eq!(plan.json()["train_images"], 12);
+
+        // What it is to start from is looked at too.
+        for key in ["model.weights", "infer.model"] {
+            let missing = root.path().join("nothing.safetensors").display().to_string();
+            let set = [&set[..], &[format!("{key}={missing}")]].concat();
+            let spec = Spec::parse("job.toml", "", &set).unwrap();
+            let error = super::plan(&spec).unwrap_err().to_string();
+            assert!(error.contains(&missing), "{key}: {error}");
+        }
     }
 }

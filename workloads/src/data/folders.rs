@@ -14,7 +14,10 @@ const EXTENSIONS: [&str; 3] = ["jpg", "jpeg", "png"];
 #[derive(Debug, thiserror::Error)]
 pub enum FolderError {
     /// It cannot be read.
-    #[error("cannot read the folder {folder}: {source}")]
+    #[error(
+        "cannot read the folder {folder}: {source}; data.path in the TOML names the data set's \
+         folder, which must be readable where the driver runs"
+    )]
     Read {
         /// Which folder.
         folder: PathBuf,
@@ -33,7 +36,10 @@ pub enum FolderError {
         found: usize,
     },
     /// A part has a class that the training part lacks.
-    #[error("{folder} has a class `{class}` that the training pictures do not have")]
+    #[error(
+        "{folder} has a class `{class}` that the training pictures do not have; remove that \
+         folder, or add pictures of the class to those to train on"
+    )]
     Class {
         /// Which folder.
         folder: PathBuf,

@@ -26,7 +26,10 @@ pub enum HerbariumError {
         source: io::Error,
     },
     /// It has another schema.
-    #[error("{path} is no metadata of Herbarium 2021: {reason}")]
+    #[error(
+        "{path} is no metadata of Herbarium 2021: {reason}; fetch it again, or name another folder \
+         with data.path, or take pictures in folders by class (data.set = \"folders\")"
+    )]
     Content {
         /// Which file.
         path: PathBuf,

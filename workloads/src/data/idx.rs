@@ -88,7 +88,8 @@ pub enum IdxError {
         labels: usize,
     },
     /// A label that no class has.
-    #[error("{path}: label {index} is {label}, expected 0 to {}", classes - 1)]
+    #[error("{path}: label {index} is {label}, expected 0 to {}; the file is damaged, or of a set \
+         with more classes", classes - 1)]
     Label {
         /// Which file.
         path: PathBuf,

@@ -43,12 +43,19 @@ pub struct Spec {
 pub struct ModelSpec {
     /// `name`
     pub architecture: Architecture,
-    /// `dropout`: share of activations dropped in training.
-    pub dropout: f64,
+    /// `dropout`: share of activations dropped in training; `None`: what each model is known with.
+    pub dropout: Option<f64>,
     /// `weights`: a state dict to start from.
     pub weights: Option<PathBuf>,
     /// `compare`: models that are trained and tested too, one after the other.
     pub compare: Vec<Architecture>,
+}
+
+impl ModelSpec {
+    /// The share of activations that training drops.
+    pub fn dropout(&self) -> f64 {
+        self.dropout.unwrap_or(self.architecture.default_dropout())
+    }
 }
 
 /// `[output]`
@@ -131,11 +138,30 @@ fn model_section(mut section: Section<'_>, data: &DataSpec) -> Result<ModelSpec,
         let expected = format!("a model for pictures of {side} pixels, or data.size={smallest}");
         return Err(section.unfit("name", &expected));
     }
-    let mut compare = Vec::new();
+    let compare = compared(&mut section, architecture, data)?;
+    if !compare.is_empty() && weights.is_some() {
+        let expected = "nothing beside model.compare: a state dict fits one model alone";
+        return Err(section.unfit("weights", expected));
+    }
+    section.finish()?;
+    Ok(ModelSpec { architecture, dropout, weights, compare })
+}
+
+/// `compare`: other models than `own`, each once.
+fn compared(
+    section: &mut Section<'_>,
+    own: Architecture,
+    data: &DataSpec,
+) -> Result<Vec<Architecture>, SpecError> {
+    let (mut compare, side) = (Vec::new(), data.shape.rows);
     let names = section.text("compare", "none", COMPARE)?.unwrap_or_default();
     for name in names.split(',').map(str::trim).filter(|name| !name.is_empty()) {
         let found = Architecture::ALL.iter().find(|(each, _)| *each == name);
         match found {
+            Some((_, other)) if *other == own || compare.contains(other) => {
+                let expected = format!("{name} once: a model is compared with others");
+                return Err(section.unfit("compare", &expected));
+            }
             Some((_, other)) if other.smallest_side() <= side || !data.set.is_pictures() => {
                 compare.push(*other);
             }
@@ -150,9 +176,7 @@ fn model_section(mut section: Section<'_>, data: &DataSpec) -> Result<ModelSpec,
             }
         }
     }
-    section.finish()?;
-    let dropout = dropout.unwrap_or(architecture.default_dropout());
-    Ok(ModelSpec { architecture, dropout, weights, compare })
+    Ok(compare)
 }
 
 const MODEL: &str = "What learns. The last eight are torchvision's, with its parameter names: \
@@ -160,7 +184,8 @@ const MODEL: &str = "What learns. The last eight are torchvision's, with its par
     `squeezenet` squeezenet1_0, `vgg` vgg11_bn.";
 const DROPOUT: &str = "Share of activations that training drops.";
 const COMPARE: &str = "More models, with commas between their names: each is trained and tested \
-    after `name`, in a folder of its own below `output.folder`, and a table compares them.";
+    after `name`, in a folder of its own below `output.folder` (and below `output.checkpoints` and \
+    the folder of `output.upload`), and a table compares them.";
 const WEIGHTS: &str = "A state dict to start from: safetensors, or PyTorch's `.pt` or `.ot` as \
     far as libtorch reads it. A last layer for another number of classes is left out.";
 
@@ -169,6 +194,9 @@ fn output_section(mut section: Section<'_>) -> Result<OutputSpec, SpecError> {
     let folder = PathBuf::from(folder.unwrap_or_else(|| "output".into()));
     let checkpoints = section.text("checkpoints", "`folder`", CHECKPOINTS)?.map(PathBuf::from);
     let upload = section.text("upload", "none", UPLOAD)?.map(PathBuf::from);
+    if folder.as_os_str().is_empty() {
+        return Err(section.unfit("folder", "the name of a folder"));
+    }
     let is_remote = |path: &PathBuf| matches!(Address::of(path), Some(Ok(_)));
     if Address::of(&folder).is_some() {
         let expected = "a folder; output.checkpoints and output.upload may be in S3";
@@ -247,7 +275,7 @@ mod tests {
         assert_eq!(setting("train.batch"), Some(("train.batch".into(), "64".into(), false)));
         assert_eq!(setting("model.name").unwrap().1, "convnet");
         assert_eq!(spec.model.architecture, Architecture::Convnet);
-        assert_eq!(spec.model.dropout, 0.25);
+        assert_eq!((spec.model.dropout, spec.model.dropout()), (None, 0.25));
         assert_eq!(spec.infer.model, Some("out/model.safetensors".into()));
         assert_eq!(parse(text, &[]).unwrap().train.replicas, Some(2));
     }
@@ -274,6 +302,8 @@ mod tests {
         refused("[train]\nepochs = \"three\"", &[], &["line 2", "train.epochs", "integer"]);
         refused("[train]\nepochs = 0", &[], &["line 2", "at least 1", "0"]);
         refused("[data]\nportion = 1.5", &[], &["line 2", "up to 1", "1.5"]);
+        refused("[train]\ndevice = \"cuda:0\"", &[], &["line 2", "cuda:0", "no GPU is used"]);
+        refused("[output]\nfolder = \"\"", &[], &["line 2", "the name of a folder"]);
         refused("train = 3", &[], &["line 1", "[train]"]);
         refused("[train]\nreplicas = \"all\"", &[], &["line 2", "auto", "all"]);
         refused("[train]\nepochs = \n", &[], &["line 2"]);

@@ -122,6 +122,11 @@ pub struct Selection {
 pub(super) fn read(mut s: Section<'_>) -> Result<TrainSpec, SpecError> {
     let strategy = s.choice("strategy", &Strategy::ALL, Strategy::ParameterAverage, STRATEGY)?;
     let replicas = s.integer_or("replicas", "auto", COUNT, None, REPLICAS)?;
+    let device = s.text("device", "`auto`", DEVICE)?;
+    if device.is_some_and(|device| !["auto", "cpu"].contains(&device.as_str())) {
+        let expected = "\"auto\" or \"cpu\": models compute on CPUs here, and no GPU is used";
+        return Err(s.unfit("device", expected));
+    }
     let epochs = s.integer("epochs", COUNT, 5, EPOCHS)?;
     let batch = s.integer("batch", COUNT, 64, BATCH)? as u32;
     let seed = s.integer("seed", 0..=u64::MAX, 1, SEED)?;
@@ -237,6 +242,8 @@ const STRATEGY: &str = "How replicas learn together. `parameter_average`: an epo
     batches), then an outer step.";
 const REPLICAS: &str = "How many copies of the model train; `auto` follows the CPUs of the \
     cluster, also while it grows. `RDIST_NUM_REPLICAS` takes the place of `auto`.";
+const DEVICE: &str = "What models compute on: `auto` and `cpu` are the CPUs that a replica is \
+    given. GPUs are not used: `cuda:N` is refused before anything starts.";
 const EPOCHS: &str = "How often every image is shown.";
 const BATCH: &str = "Images per step and replica.";
 const SEED: &str = "Of first values, orders, augmentation and dropout.";

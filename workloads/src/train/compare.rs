@@ -5,6 +5,7 @@ use serde_json::{Map, Value, json};
 
 use super::error::JobError;
 use crate::data::table;
+use crate::model::Architecture;
 use crate::spec::Spec;
 
 /// The job of each model that a job asks for; several have a folder each.
@@ -12,23 +13,35 @@ pub(super) fn jobs(spec: &Spec) -> Vec<Spec> {
     if spec.model.compare.is_empty() {
         return vec![spec.clone()];
     }
-    let own = spec.model.architecture;
-    let is_given = spec.model.dropout.to_bits() != own.default_dropout().to_bits();
-    let models = std::iter::once(own).chain(spec.model.compare.iter().copied());
-    models
-        .map(|architecture| {
-            let mut job = spec.clone();
-            job.model.compare.clear();
-            job.model.architecture = architecture;
-            if !is_given {
-                job.model.dropout = architecture.default_dropout();
-            }
-            let output = &mut job.output;
-            output.folder = output.folder.join(architecture.name());
-            output.checkpoints = output.checkpoints.join(architecture.name());
-            job
-        })
-        .collect()
+    let models = std::iter::once(spec.model.architecture).chain(spec.model.compare.clone());
+    models.map(|architecture| job(spec, architecture)).collect()
+}
+
+/// The job of one of several models.
+fn job(spec: &Spec, architecture: Architecture) -> Spec {
+    let mut job = spec.clone();
+    job.model.compare.clear();
+    job.model.architecture = architecture;
+    let (output, name) = (&mut job.output, architecture.name());
+    output.folder = output.folder.join(name);
+    output.checkpoints = output.checkpoints.join(name);
+    output.upload = output.upload.as_deref().and_then(|path| {
+        let (folder, file) = (path.parent()?, path.file_name()?);
+        Some(folder.join(name).join(file))
+    });
+    // The report shows the settings of its own model.
+    let own = [
+        ("model.name", name.to_owned()),
+        ("model.dropout", job.model.dropout().to_string()),
+        ("output.folder", job.output.folder.display().to_string()),
+    ];
+    for (key, value) in own {
+        job.settings
+            .iter_mut()
+            .filter(|each| each.0 == key)
+            .for_each(|each| each.1 = value.clone());
+    }
+    job
 }
 
 /// What models have reached.
@@ -142,9 +155,15 @@ mod tests {
         let folders: Vec<_> =
             jobs.iter().map(|job| job.output.folder.to_string_lossy().into_owned()).collect();
         assert_eq!(folders, ["output/resnet18", "output/vgg", "output/alexnet"]);
-        assert_eq!(jobs[1].model.dropout, jobs[1].model.architecture.default_dropout());
-        let given = [&set[..], &["model.dropout=0.25"]].concat();
-        assert!(super::jobs(&spec(&given)).iter().all(|job| job.model.dropout == 0.25));
+        let dropouts: Vec<f64> = jobs.iter().map(|job| job.model.dropout()).collect();
+        assert_eq!(dropouts, [0.0, 0.5, 0.5]);
+        // What is given is for all of them, also where it is the first one's own value.
+        let given = [&set[..], &["model.dropout=0", "output.upload=s3://models/a/m.pt"]].concat();
+        let jobs = super::jobs(&spec(&given));
+        assert!(jobs.iter().all(|job| job.model.dropout() == 0.0));
+        assert_eq!(jobs[2].output.upload, Some("s3://models/a/alexnet/m.pt".into()));
+        let name = jobs[2].settings.iter().find(|setting| setting.0 == "model.name").unwrap();
+        assert_eq!(name.1, "alexnet");
         let wrong = |name: &str| {
             let set = [&set[..2], &[name]].concat().iter().map(|s| (*s).to_owned()).collect();
             let set: Vec<String> = set;
@@ -152,6 +171,8 @@ mod tests {
         };
         assert!(wrong("model.compare=resnet").contains("squeezenet"), "names what there is");
         assert!(wrong("model.compare=inception").contains("data.size=75"));
+        assert!(wrong("model.compare=vgg,vgg").contains("vgg once"));
+        assert!(wrong("model.compare=resnet18").contains("resnet18 once"));
     }
 
     #[test]

@@ -74,7 +74,7 @@ impl Prepared {
 /// No data, or none that can be used.
 pub fn prepare(cx: &Driver, spec: &Spec) -> Result<Prepared, JobError> {
     match spec.data.set {
-        DataSet::Mnist | DataSet::Synthetic => digits(cx, &spec.data),
+        DataSet::Mnist | DataSet::Synthetic => digits(cx, spec),
         DataSet::Folders | DataSet::Herbarium => pictures(cx, spec),
     }
 }
@@ -102,7 +102,7 @@ pub struct Evaluation {
 /// No data, or none that can be used.
 pub fn evaluation(cx: &Driver, spec: &Spec) -> Result<Evaluation, JobError> {
     if !spec.data.set.is_pictures() {
-        let Split { train, test, .. } = split_digits(&spec.data)?;
+        let Split { train, test, .. } = split_digits(spec)?;
         return Ok(Evaluation {
             tests: TestSet::of_pixels(Dataset::put(cx, &test)?)?,
             classes: digit_classes(),
@@ -135,12 +135,12 @@ pub enum ProfileImages {
 pub fn profile_images(spec: &Spec, most: usize) -> Result<(ProfileImages, Identity), JobError> {
     let identity = |shape: Shape, classes: Vec<Class>| Identity {
         architecture: spec.model.architecture,
-        input: Input { shape, classes: classes.len() as i64, dropout: spec.model.dropout },
+        input: Input { shape, classes: classes.len() as i64, dropout: spec.model.dropout() },
         normal: spec.data.normal,
         classes,
     };
     if !spec.data.set.is_pictures() {
-        let Split { test, .. } = split_digits(&spec.data)?;
+        let Split { test, .. } = split_digits(spec)?;
         let count = test.len().min(most);
         let pixels = (0..count).map(|index| test.image(index).to_vec()).collect();
         return Ok((ProfileImages::Pixels(pixels), identity(test.shape, digit_classes())));
@@ -181,7 +181,7 @@ pub struct Amounts {
 /// No data, or none that can be used.
 pub fn count(spec: &Spec) -> Result<Amounts, JobError> {
     if !spec.data.set.is_pictures() {
-        let Split { train, validation, test, source } = split_digits(&spec.data)?;
+        let Split { train, validation, test, source } = split_digits(spec)?;
         return Ok(Amounts {
             source,
             shape: train.shape,
@@ -213,12 +213,16 @@ struct Split {
     source: String,
 }
 
-fn split_digits(spec: &DataSpec) -> Result<Split, JobError> {
+fn split_digits(spec: &Spec) -> Result<Split, JobError> {
+    let (job, spec) = (spec, &spec.data);
     let places = Places::of_environment(spec.path.clone(), spec.download);
     let Mnist { train, test, source } = match spec.set {
         DataSet::Synthetic => mnist::drawn(&places, Vec::new())?,
         _ => mnist::find(&places)?,
     };
+    if job.infer.model.is_none() {
+        check_side(job, train.shape)?;
+    }
     let taken = table::chosen(&train.labels, spec.shares.validation, spec.split_seed);
     let (validation, train) = (pick(&train, &taken, true), pick(&train, &taken, false));
     let most = spec.amount.of(train.len());
@@ -235,7 +239,7 @@ fn split_digits(spec: &DataSpec) -> Result<Split, JobError> {
     })
 }
 
-fn digits(cx: &Driver, spec: &DataSpec) -> Result<Prepared, JobError> {
+fn digits(cx: &Driver, spec: &Spec) -> Result<Prepared, JobError> {
     let Split { train, validation, test, source } = split_digits(spec)?;
     println!("data: {source}");
     let validates = !validation.is_empty();
@@ -251,6 +255,21 @@ fn digits(cx: &Driver, spec: &DataSpec) -> Result<Prepared, JobError> {
         sets: Sets { train: Dataset::put(cx, &train)?, watch },
         train_labels: train.labels,
     })
+}
+
+/// Whether all models of a job take images of this shape. Pictures are made to fit; digits are as
+/// large as they are.
+fn check_side(spec: &Spec, shape: Shape) -> Result<(), JobError> {
+    let models = std::iter::once(&spec.model.architecture).chain(&spec.model.compare);
+    let side = shape.rows.min(shape.columns);
+    let Some(model) = models.into_iter().find(|model| model.smallest_side() > side) else {
+        return Ok(());
+    };
+    let (name, least) = (model.name(), model.smallest_side());
+    Err(JobError::Unfit(format!(
+        "{name} takes images of at least {least}x{least} pixels, those of data.set are {shape}; \
+         model.name = \"convnet\" is for digits"
+    )))
 }
 
 /// The images that are marked so.

@@ -72,7 +72,7 @@ pub(super) fn recipe(spec: &Spec, data: &Prepared) -> Recipe {
         input: Input {
             shape: data.shape,
             classes: data.classes.len() as i64,
-            dropout: spec.model.dropout,
+            dropout: spec.model.dropout(),
         },
         normal: spec.data.normal,
         augment: spec.data.augment,
