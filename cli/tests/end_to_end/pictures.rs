@@ -190,6 +190,61 @@ fn a_dry_run_tells_the_plan_without_a_cluster() {
     missing.assert_failure("no folder breast");
 }
 
+/// Every family of the zoo has a plan; two of them are trained, tested and compared, and one is
+/// tested again from its checkpoint.
+#[test]
+fn models_of_the_zoo_are_planned_trained_and_compared() {
+    let root = tempfile::tempdir().unwrap();
+    herbarium(root.path());
+    let cluster = Cluster::with_workers(&[1, 1]);
+    for (model, size, parameters) in [
+        ("alexnet", 224, 57_012_034),
+        ("densenet", 224, 6_955_906),
+        ("inception", 299, 21_789_666),
+        ("resnet18", 224, 11_177_538),
+        ("resnet34", 224, 21_285_698),
+        ("resnet50", 224, 23_512_130),
+        ("squeezenet", 224, 736_450),
+        ("vgg", 224, 128_780_034),
+    ] {
+        let set = [format!("model.name={model}"), format!("data.size={size}")];
+        let told = submit(
+            &cluster,
+            "herbarium_zoo",
+            root.path(),
+            &["--dry-run", "--set", &set[0], "--set", &set[1]],
+        );
+        told.assert_success();
+        let plan = told.json_line("plan");
+        assert_eq!((&plan["model"], &plan["parameters"]), (&model.into(), &parameters.into()));
+        assert_eq!(plan["strategy"], "allreduce");
+    }
+
+    let small = ["data.size=32", "data.debug=true", "train.epochs=2", "train.batch=8"];
+    let small: Vec<&str> = small.iter().flat_map(|set| ["--set", *set]).collect();
+    let models = ["--set", "model.name=squeezenet", "--set", "model.compare=resnet18"];
+    let finished = submit(&cluster, "herbarium_zoo", root.path(), &[&small[..], &models].concat());
+    finished.assert_success();
+    let output = root.path().join("output");
+    let table = lines(output.join("results.csv"));
+    assert_eq!(table.len(), 3, "{table:?}");
+    for (row, model) in table[1..].iter().zip(["squeezenet", "resnet18"]) {
+        assert!(row.starts_with(&format!("{model},2,")), "{table:?}");
+        assert!(metric(&finished, &format!("{model}_val_accuracy")) >= 0.0, "{finished}");
+        let predicted = lines(output.join(model).join("predictions.csv"));
+        assert_eq!(predicted.len(), 11, "{predicted:?}");
+        let page = fs::read_to_string(output.join(model).join("report.html")).unwrap();
+        assert!(page.contains(model), "the report of {model} names another model");
+    }
+
+    let checkpoint = output.join("resnet18/checkpoint.safetensors");
+    let model = format!("infer.model={}", checkpoint.display());
+    let again = submit(&cluster, "herbarium_zoo", root.path(), &["--set", &model]);
+    again.assert_success();
+    assert!(again.stdout.iter().any(|line| line.contains("resnet18")), "{again}");
+    assert_eq!(predictions(root.path(), 10).len(), 10);
+}
+
 /// The numbers of `predictions.csv`, which has every test picture once and in its order.
 fn predictions(root: &Path, count: usize) -> Vec<usize> {
     let lines = lines(root.join("output/predictions.csv"));

@@ -1,5 +1,6 @@
-use super::super::{Architecture, Input};
+use super::super::{Architecture, Input, Model};
 use crate::data::Shape;
+use crate::data::random::Random;
 use crate::tensor::{self, Parameters};
 
 /// The same numbers as in `scripts/model_fixtures.py`.
@@ -62,4 +63,87 @@ fn scores_are_those_of_torchvision() {
             assert!(near, "{name}, class {class}: {found}, torchvision has {expected}");
         }
     }
+}
+
+/// Each family, and the side of the pictures that it was made for.
+const FAMILIES: [(Architecture, u32); 8] = [
+    (Architecture::Alexnet, 224),
+    (Architecture::Densenet, 224),
+    (Architecture::Inception, 299),
+    (Architecture::Resnet18, 224),
+    (Architecture::Resnet34, 224),
+    (Architecture::Resnet50, 224),
+    (Architecture::Squeezenet, 224),
+    (Architecture::Vgg, 224),
+];
+
+fn input(side: u32, classes: i64) -> Input {
+    Input { shape: Shape { rows: side, columns: side, channels: 3 }, classes, dropout: 0.5 }
+}
+
+#[test]
+fn only_the_head_knows_how_many_classes_there_are() {
+    for (architecture, side) in FAMILIES {
+        let [many, few] =
+            [1_000, 12].map(|classes| architecture.build(&input(side, classes)).layout().clone());
+        let name = architecture.name();
+        assert_eq!(many.entries().len(), few.entries().len(), "{name}");
+        for (many, few) in many.entries().iter().zip(few.entries()) {
+            assert_eq!(many.name, few.name, "{name}");
+            if !many.name.starts_with(architecture.head()) {
+                assert_eq!(many.shape, few.shape, "{name}: {}", many.name);
+                continue;
+            }
+            assert_eq!((many.shape[0], few.shape[0]), (1_000, 12), "{name}: {}", many.name);
+            assert_eq!(many.shape[1..], few.shape[1..], "{name}: {}", many.name);
+        }
+    }
+}
+
+/// A small step against the gradient takes from the loss what the gradient promises, and every
+/// weight has a part in it.
+#[test]
+fn every_family_learns_at_its_proper_size() {
+    tensor::use_leased_threads();
+    for (architecture, side) in FAMILIES {
+        let (name, input) = (architecture.name(), input(side, 12));
+        let model = architecture.build(&input);
+        let mut parameters = Parameters::new(model.layout());
+        parameters.values_mut().copy_from_slice(&model.layout().initial(1));
+        let images = pictures(&input, 2);
+        let mut gradient = vec![0.0; model.layout().len()];
+        let before = loss(&model, &parameters, &images);
+        tensor::gradient(&before, &parameters, &mut gradient);
+        let before = before.double_value(&[]);
+        for entry in model.layout().entries().iter().filter(|e| e.trained && e.shape.len() > 1) {
+            let part = &gradient[entry.range.clone()];
+            assert!(part.iter().all(|each| each.is_finite()), "{name}: {}", entry.name);
+            assert!(part.iter().any(|each| *each != 0.0), "{name}: {} idles", entry.name);
+        }
+        let square: f64 = gradient.iter().map(|each| f64::from(*each).powi(2)).sum();
+        let promised = 0.01 * before;
+        let step = (promised / square) as f32;
+        let values = parameters.values_mut().iter_mut().zip(&gradient);
+        values.for_each(|(value, slope)| *value -= step * slope);
+        let taken = before - loss(&model, &parameters, &images).double_value(&[]);
+        assert!(
+            (0.3..3.0).contains(&(taken / promised)),
+            "{name}: {taken} of {before} where {promised} was promised"
+        );
+    }
+}
+
+/// In training, with the same activations dropped each time.
+fn loss(model: &Model, parameters: &Parameters, images: &tch::Tensor) -> tch::Tensor {
+    let labels = tch::Tensor::from_slice(&[3_i64, 7]);
+    let mut dropped = Random::new(&[1]);
+    let scores = model.forward(parameters.leaves(), images, Some(&mut dropped));
+    scores.cross_entropy_for_logits(&labels)
+}
+
+fn pictures(input: &Input, count: usize) -> tch::Tensor {
+    let len = count * input.shape.len();
+    let values: Vec<f32> = noise("pictures", len).into_iter().map(|value| value as f32).collect();
+    let side = i64::from(input.shape.rows);
+    tch::Tensor::from_slice(&values).view([count as i64, 3, side, side])
 }
