@@ -113,7 +113,11 @@ fn training_goes_on_though_replicas_live_shorter_than_an_epoch() {
         let training = Training::of(&set);
         let mut job = training.start(&cluster, &["train.epochs=2"]);
         let (with, without) = split_by_driver(&job, &workers);
-        let driver = *cluster.executors(number(with, "pid")).iter().min().unwrap();
+        // It is there before any replica.
+        let driver = wait_until("the driver's process", || {
+            let first = cluster.executors(number(with, "pid")).into_iter().min();
+            first.ok_or_else(|| format!("{:#?}", cluster.processes()))
+        });
         let (mut seen, mut kills) = (Vec::new(), 0);
         // Whoever has trained for a second is killed, and all others with it.
         while kills < KILLS && !job.has_ended() {
