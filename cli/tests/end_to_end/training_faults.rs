@@ -105,13 +105,15 @@ fn replicas_killed_again_and_again_cost_no_accuracy() {
 /// No replica lives as long as an epoch takes: stretches get short enough.
 #[test]
 fn training_goes_on_though_replicas_live_shorter_than_an_epoch() {
-    const KILLS: usize = 12;
+    const KILLS: usize = 7;
     let (cluster, workers) = cluster_of(2);
     for strategy in ["parameter_average", "allreduce"] {
         let strategy = format!("train.strategy={strategy}");
-        let set = [&strategy, "train.replicas=2", "data.portion=1", "model.name=convnet"];
+        // Many steps of a large model, so that an epoch is long on fast machines too.
+        let large = ["model.name=deep_mlp", "model.dropout=0", "train.batch=16", "data.portion=1"];
+        let set = [&[strategy.as_str(), "train.replicas=2"], &large[..]].concat();
         let training = Training::of(&set);
-        let mut job = training.start(&cluster, &["train.epochs=2"]);
+        let mut job = training.start(&cluster, &["train.epochs=1"]);
         let (with, without) = split_by_driver(&job, &workers);
         // It is there before any replica.
         let driver = wait_until("the driver's process", || {
@@ -136,9 +138,10 @@ fn training_goes_on_though_replicas_live_shorter_than_an_epoch() {
         }
         let finished = job.finish();
         finished.assert_success();
-        assert!(kills >= 2 && said(&finished, "images at first") > 0, "{kills}: {finished}");
-        assert_rounds(&finished, 2);
-        assert!(metric(&finished, "test_accuracy") > 0.9, "{finished}");
+        assert!(kills > 0 && said(&finished, "images at first") > 0, "{kills}: {finished}");
+        println!("{strategy}: {kills} times all replicas were killed");
+        assert_rounds(&finished, 1);
+        assert!(metric(&finished, "test_accuracy") > 0.5, "{finished}");
     }
 }
 

@@ -283,7 +283,7 @@ impl<O: Clone> Flow<O> {
         Ok(())
     }
 
-    /// Counts a call in which rows were lost. A row is alone after as many as batches can be halved.
+    /// Counts a call that rows were lost in. A row is alone after as many as batches can be halved.
     fn count_tries(&mut self, rows: &[u32]) -> Result<(), u32> {
         let halves = self.limits.batch.max(self.limits.block).ilog2() + 1;
         for row in rows {
