@@ -102,49 +102,6 @@ fn replicas_killed_again_and_again_cost_no_accuracy() {
     assert!(disturbed > peaceful - 0.01, "{disturbed} after kills, else {peaceful}: {finished}");
 }
 
-/// No replica lives as long as an epoch takes: stretches get short enough.
-#[test]
-fn training_goes_on_though_replicas_live_shorter_than_an_epoch() {
-    const KILLS: usize = 7;
-    let (cluster, workers) = cluster_of(2);
-    for strategy in ["parameter_average", "allreduce"] {
-        let strategy = format!("train.strategy={strategy}");
-        // Many steps of a large model, so that an epoch is long on fast machines too.
-        let large = ["model.name=deep_mlp", "model.dropout=0", "train.batch=16", "data.portion=1"];
-        let set = [&[strategy.as_str(), "train.replicas=2"], &large[..]].concat();
-        let training = Training::of(&set);
-        let mut job = training.start(&cluster, &["train.epochs=1"]);
-        let (with, without) = split_by_driver(&job, &workers);
-        // It is there before any replica.
-        let driver = wait_until("the driver's process", || {
-            let first = cluster.executors(number(with, "pid")).into_iter().min();
-            first.ok_or_else(|| format!("{:#?}", cluster.processes()))
-        });
-        let (mut seen, mut kills) = (Vec::new(), 0);
-        // Whoever has trained for a second is killed, and all others with it.
-        while kills < KILLS && !job.has_ended() {
-            let lines = job.lines();
-            let events = lines.iter().filter_map(|line| serde_json::from_str::<Value>(line).ok());
-            let steps = events.filter(|event| event["event"] == "step");
-            let replicas: Vec<u64> = steps.filter_map(|step| step["replica"].as_u64()).collect();
-            if replicas.iter().all(|replica| seen.contains(replica)) {
-                std::thread::sleep(std::time::Duration::from_millis(20));
-                continue;
-            }
-            seen = replicas;
-            let executors = [with, without].map(|worker| cluster.executors(number(worker, "pid")));
-            executors.concat().into_iter().filter(|pid| *pid != driver).for_each(kill);
-            kills += 1;
-        }
-        let finished = job.finish();
-        finished.assert_success();
-        assert!(kills > 0 && said(&finished, "images at first") > 0, "{kills}: {finished}");
-        println!("{strategy}: {kills} times all replicas were killed");
-        assert_rounds(&finished, 1);
-        assert!(metric(&finished, "test_accuracy") > 0.5, "{finished}");
-    }
-}
-
 #[test]
 fn training_goes_on_with_what_is_left_of_the_cluster() {
     for strategy in ["parameter_average", "allreduce"] {
