@@ -4,7 +4,7 @@
 //! random delay; links are independent of each other. Now and then a connection breaks and the
 //! link layer sends again: everything behind comes late, in order.
 
-use std::cmp::Ordering;
+use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 
 use rdist_scheduler::hash::FastMap;
@@ -48,57 +48,51 @@ pub enum Address {
     Executor(WorkerId, ExecutorId),
 }
 
-/// What happens when, in order of time, then of arrival.
+/// What happens when, in order of time, then of arrival. Events are large: they lie still while
+/// their places in the heap move.
 #[derive(Debug)]
 pub struct Agenda<E> {
-    heap: BinaryHeap<Entry<E>>,
+    /// When, the how-manieth, and where the event lies.
+    heap: BinaryHeap<Reverse<(u64, u64, u32)>>,
+    events: Vec<Option<E>>,
+    free: Vec<u32>,
     arrivals: u64,
     free_at: FastMap<(Address, Address), u64>,
 }
 
-#[derive(Debug)]
-struct Entry<E> {
-    at: u64,
-    arrival: u64,
-    event: E,
-}
-
-impl<E> PartialEq for Entry<E> {
-    fn eq(&self, other: &Self) -> bool {
-        (self.at, self.arrival) == (other.at, other.arrival)
-    }
-}
-
-impl<E> Eq for Entry<E> {}
-
-impl<E> PartialOrd for Entry<E> {
-    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
-        Some(self.cmp(other))
-    }
-}
-
-impl<E> Ord for Entry<E> {
-    fn cmp(&self, other: &Self) -> Ordering {
-        (other.at, other.arrival).cmp(&(self.at, self.arrival))
-    }
-}
-
 impl<E> Agenda<E> {
     pub fn new() -> Self {
-        Self { heap: BinaryHeap::new(), arrivals: 0, free_at: FastMap::default() }
+        Self {
+            heap: BinaryHeap::new(),
+            events: Vec::new(),
+            free: Vec::new(),
+            arrivals: 0,
+            free_at: FastMap::default(),
+        }
     }
 
     pub fn at(&mut self, at: u64, event: E) {
         self.arrivals += 1;
-        self.heap.push(Entry { at, arrival: self.arrivals, event });
+        let place = match self.free.pop() {
+            Some(place) => {
+                self.events[place as usize] = Some(event);
+                place
+            }
+            None => {
+                self.events.push(Some(event));
+                self.events.len() as u32 - 1
+            }
+        };
+        self.heap.push(Reverse((at, self.arrivals, place)));
     }
 
-    /// Over a link: no earlier than what was sent before.
-    pub fn send(&mut self, link: (Address, Address), at: u64, event: E) {
+    /// Over a link: no earlier than what was sent before. Returns when.
+    pub fn send(&mut self, link: (Address, Address), at: u64, event: E) -> u64 {
         let free_at = self.free_at.entry(link).or_default();
         *free_at = at.max(*free_at);
         let at = *free_at;
         self.at(at, event);
+        at
     }
 
     /// The link's next connection owes nothing to the last one's delays.
@@ -107,6 +101,8 @@ impl<E> Agenda<E> {
     }
 
     pub fn pop(&mut self) -> Option<(u64, E)> {
-        self.heap.pop().map(|entry| (entry.at, entry.event))
+        let Reverse((at, _, place)) = self.heap.pop()?;
+        self.free.push(place);
+        self.events[place as usize].take().map(|event| (at, event))
     }
 }
