@@ -74,7 +74,7 @@ fn samples() -> Vec<Vec<u8>> {
     let driver = ToHead::DriverFinished { job, attempt: 1, outcome: failed() };
     let died = FromHead::WorkerDied { worker: WorkerId(3), reason: "silent".repeat(9) };
     let message = PeerMessage::Finished { task, attempt: 0, outcome: failed() };
-    let frame = PeerFrame { message, values: vec![(task.object(0), vec![1; 100])] };
+    let frame = PeerFrame { number: 1, message, values: vec![(task.object(0), vec![1; 100])] };
     let join = JoinRequest {
         role: Role::Worker,
         token: Some((1, [2; 16])),
@@ -90,8 +90,8 @@ fn samples() -> Vec<Vec<u8>> {
     vec![
         encode(&WorkerToHead::Register(registration)).into_vec(),
         encode(&WorkerToHead::Said { number: 7, said: Said::Output(output) }).into_vec(),
-        encode(&WorkerToHead::Core(driver)).into_vec(),
-        encode(&HeadToWorker::Core(died)).into_vec(),
+        encode(&WorkerToHead::Core { number: 1, message: driver }).into_vec(),
+        encode(&HeadToWorker::Core { number: 1, message: died }).into_vec(),
         encode(&ClientRequest::Submit(submission)).into_vec(),
         encode(&ClientReply::Jobs(vec![status; 3])).into_vec(),
         encode(&frame).into_vec(),

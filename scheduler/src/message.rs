@@ -1,13 +1,22 @@
 //! What the cores say to each other: between workers, and between a worker and the head.
 //!
-//! A link between two processes delivers messages in order and once, also over a broken and
-//! remade connection (the runtime numbers and repeats them), or reports the other side lost.
+//! A link between two processes delivers messages in order, also over a broken and remade
+//! connection (the runtime repeats what may not have come), or reports the other side lost.
 //! Values' bytes travel beside a message: the sender's runtime attaches the inline values of the
 //! objects that the message announces, the receiver's runtime stores them before its core sees
-//! the message. Every message that changes state is idempotent by task, attempt and object.
+//! the message.
+//!
+//! Every message is idempotent by its number. A process numbers what its core says, in order and
+//! over all that it says it to; a head begins above whatever the heads before it have used. The
+//! core that it is said to tells whether it has taken that number
+//! ([`LocalCore::is_news`](crate::local::LocalCore::is_news),
+//! [`ClusterCore::is_news`](crate::cluster::ClusterCore::is_news)): what comes again, at once or
+//! after later ones, is dropped with its values. What is said again to a head that has lost what
+//! it knew is another message, idempotent by task, attempt and owner.
 #![allow(missing_docs, reason = "rkyv derives archived fields without docs")]
 
 mod group;
+mod taken;
 
 use rkyv::{Archive, Deserialize, Serialize};
 
@@ -18,6 +27,8 @@ use crate::id::{ActorId, GroupId, JobId, ObjectId, TaskId, WorkerId};
 use crate::outcome::{Death, Outcome, Returned, TaskError};
 use crate::resource::Resources;
 use crate::spec::{Assignment, Reference};
+
+pub(crate) use taken::Taken;
 
 /// Worker to worker.
 #[derive(Debug, Clone, PartialEq, Eq, Archive, Serialize, Deserialize)]

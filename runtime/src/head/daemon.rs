@@ -105,12 +105,17 @@ pub(super) struct Daemon {
     pub(super) dead_after: Duration,
     pub(super) kept_jobs: usize,
     pub(super) epoch: u64,
+    /// Number of the core's last message to a worker.
+    pub(super) said: u64,
     pub(super) started: Instant,
     pub(super) stalls: Stalls,
     /// Workers without a connection, and when they are lost.
     pub(super) missing: BTreeMap<WorkerId, Instant>,
     pub(super) home_token: Option<u64>,
 }
+
+/// A head says fewer than two to the power of this many messages.
+const MESSAGE_BITS: u32 = 40;
 
 /// What the daemon is made of.
 pub(super) struct Parts {
@@ -160,6 +165,8 @@ impl Daemon {
             dead_after: parts.dead_after,
             kept_jobs: parts.kept_jobs,
             epoch: parts.epoch,
+            // Above all that the heads before it have said.
+            said: parts.epoch << MESSAGE_BITS,
             started,
             stalls: Stalls::new(started, parts.dead_after),
             missing,

@@ -158,8 +158,10 @@ impl Daemon {
         }
         match message {
             WorkerToHead::Register(_) => {}
-            WorkerToHead::Core(message) => {
-                self.tell(ClusterEvent::FromWorker { from: worker, message });
+            WorkerToHead::Core { number, message } => {
+                if self.core.is_news(worker, number) {
+                    self.tell(ClusterEvent::FromWorker { from: worker, message });
+                }
             }
             WorkerToHead::JobWanted(job) => self.send_job(worker, job),
             WorkerToHead::Said { number, said } => self.told_by(Origin { worker, number }, said),
@@ -243,7 +245,9 @@ impl Daemon {
                 }
             }
         }
-        self.outbox.push(Outgoing::Worker { to, message: HeadToWorker::Core(message) });
+        self.said += 1;
+        let message = HeadToWorker::Core { number: self.said, message };
+        self.outbox.push(Outgoing::Worker { to, message });
     }
 
     fn send_job(&mut self, to: WorkerId, job: JobId) {

@@ -26,7 +26,13 @@ pub enum WorkerToHead {
     /// First frame to a head that does not know this worker's link.
     Register(Registration),
     /// From core to core.
-    Core(ToHead),
+    Core {
+        /// Of all that this worker's core says to anybody: grows with each, so that one that comes
+        /// twice is taken once.
+        number: u64,
+        /// What.
+        message: ToHead,
+    },
     /// What is known of a job is wanted.
     JobWanted(JobId),
     /// Something that a job said, for who follows it.
@@ -130,7 +136,12 @@ pub enum HeadToWorker {
         epoch: u64,
     },
     /// From core to core.
-    Core(FromHead),
+    Core {
+        /// Grows with each, also from one head to the next one in its place.
+        number: u64,
+        /// What.
+        message: FromHead,
+    },
     /// A member that the worker may have to talk to; sent for all at registration, then for each
     /// that joins.
     Member {
@@ -202,6 +213,8 @@ pub enum Query {
 /// Worker to worker.
 #[derive(Debug, Clone, PartialEq, Archive, Serialize, Deserialize)]
 pub struct PeerFrame {
+    /// As in [`WorkerToHead::Core`].
+    pub number: u64,
     /// From core to core.
     pub message: PeerMessage,
     /// Inline values that the message announces.

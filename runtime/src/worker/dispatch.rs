@@ -65,6 +65,8 @@ pub(super) struct Dispatch {
     processes: Processes,
     clock: Instant,
     head_epoch: Option<u64>,
+    /// Messages of the core so far, to the head and to other workers.
+    said: u64,
     /// Told once, when the head has let this worker in.
     registered: Option<mpsc::SyncSender<()>>,
     end: End,
@@ -126,6 +128,7 @@ impl Dispatch {
             processes,
             clock: Instant::now(),
             head_epoch: None,
+            said: 0,
             registered: Some(registered),
             end: End::Running,
             config,

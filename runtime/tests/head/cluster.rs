@@ -78,7 +78,7 @@ async fn a_removed_worker_is_ended_and_the_others_hear_that_it_died() {
     goes.expect_shutdown().await;
     stays
         .find(|message| match message {
-            HeadToWorker::Core(FromHead::WorkerDied { worker, .. }) => {
+            HeadToWorker::Core { message: FromHead::WorkerDied { worker, .. }, .. } => {
                 (worker == gone).then_some(())
             }
             _ => None,

@@ -2,6 +2,7 @@
 
 use rdist::client::{ClientError, ClientRefusal, JobProgress, JobUpdate};
 use rdist::scheduler::id::{JobId, WorkerId};
+use rdist::scheduler::message::FromHead;
 use rdist::transport::frame;
 use rdist::wire::cluster::{HeadToWorker, Said, StreamReply, StreamRequest};
 
@@ -50,7 +51,7 @@ async fn a_job_goes_from_submission_to_its_metrics() {
     let info = worker
         .find(|message| match message {
             HeadToWorker::Job(info) => Some(info),
-            HeadToWorker::Core(rdist::scheduler::message::FromHead::Assigned(_)) => {
+            HeadToWorker::Core { message: FromHead::Assigned(_), .. } => {
                 panic!("the driver came first")
             }
             _ => None,

@@ -121,7 +121,7 @@ impl Worker {
     /// Waits until a driver is assigned here: its job and attempt.
     pub(crate) async fn expect_driver(&mut self) -> (JobId, u32) {
         self.find(|message| match message {
-            HeadToWorker::Core(FromHead::Assigned(assignments)) => {
+            HeadToWorker::Core { message: FromHead::Assigned(assignments), .. } => {
                 let driver = &assignments[0];
                 assert_eq!(driver.owner, WorkerId::HEAD);
                 assert_eq!(driver.spec.id, TaskId::driver(driver.spec.id.job()));
@@ -135,7 +135,9 @@ impl Worker {
     pub(crate) fn finish_driver(&self, job: JobId, attempt: u32) {
         let returned = Returned { size: 0, inline: true, contains: Vec::new() };
         let outcome = Outcome::Returned(vec![returned]);
-        self.send(&WorkerToHead::Core(ToHead::DriverFinished { job, attempt, outcome }));
+        let number = self.next_number.fetch_add(1, Ordering::Relaxed);
+        let message = ToHead::DriverFinished { job, attempt, outcome };
+        self.send(&WorkerToHead::Core { number, message });
     }
 
     pub(crate) fn say(&self, job: JobId, text: &str) {

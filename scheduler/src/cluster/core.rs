@@ -109,6 +109,12 @@ impl ClusterCore {
         }
     }
 
+    /// Whether a message of a member is to be handed to [`Self::handle`]: by the number that its
+    /// sender gave it, it has not been taken before (see [`crate::message`]). It counts as taken.
+    pub fn is_news(&mut self, from: WorkerId, number: u64) -> bool {
+        self.members.get_mut(&from).is_some_and(|member| member.taken.is_news(number))
+    }
+
     /// Takes an event; what is to be done about it then waits in [`Self::poll_action`].
     pub fn handle(&mut self, now: Timestamp, event: ClusterEvent) {
         self.now = self.now.max(now);

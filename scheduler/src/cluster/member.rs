@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use crate::id::{JobId, TaskId, WorkerId};
+use crate::message::Taken;
 use crate::resource::{Amount, Resources};
 
 /// A placed task: id, owner, attempt.
@@ -34,6 +35,8 @@ impl Placement {
 /// A worker.
 #[derive(Debug, Default)]
 pub(super) struct Member {
+    /// What it has said.
+    pub(super) taken: Taken,
     /// Assignments sent so far.
     pub(super) sent: u64,
     /// Those that its last report did not take into account yet.

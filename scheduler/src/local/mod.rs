@@ -79,7 +79,7 @@ use crate::actor::{ActorEntry, Hosted};
 use crate::group::{Bundles, GroupEntry, GroupKey};
 use crate::hash::{FastMap, FastSet};
 use crate::id::{ActorId, ExecutorId, GroupId, JobId, ObjectId, TaskId, WorkerId};
-use crate::message::PeerMessage;
+use crate::message::{PeerMessage, Taken};
 use crate::object::{Lineage, ObjectEntry};
 use crate::outcome::TaskError;
 use crate::quota::Quotas;
@@ -198,6 +198,8 @@ pub struct LocalCore {
     checkpoints: Checkpoints,
     peers: FastMap<WorkerId, Peer>,
     dead: FastSet<WorkerId>,
+    /// What others, and the head, have said.
+    taken: FastMap<WorkerId, Taken>,
     /// Living workers that are about to leave.
     leaving: FastSet<WorkerId>,
     outbox: Outbox,
@@ -269,6 +271,7 @@ impl LocalCore {
             checkpoints: Checkpoints::default(),
             peers: FastMap::default(),
             dead: FastSet::default(),
+            taken: FastMap::default(),
             leaving: FastSet::default(),
             outbox: Outbox::default(),
             head: HeadLink::default(),

@@ -8,6 +8,7 @@ use std::collections::VecDeque;
 
 use smallvec::SmallVec;
 
+use super::LocalCore;
 use crate::hash::{FastMap, FastSet};
 use crate::id::{ActorId, ObjectId, TaskId, WorkerId};
 use crate::message::PeerMessage;
@@ -32,6 +33,15 @@ pub(super) struct Peer {
     pub(super) settling: FastMap<(TaskId, u32), SmallVec<[Vec<ObjectId>; 1]>>,
     pub(super) retains_sent: u64,
     pub(super) retains_answered: u64,
+}
+
+impl LocalCore {
+    /// Whether a message of a worker, or of the head, is to be handed to [`Self::handle`], after
+    /// its values were stored: by the number that its sender gave it, it has not been taken before
+    /// (see [`crate::message`]), and its sender lives. It counts as taken.
+    pub fn is_news(&mut self, from: WorkerId, number: u64) -> bool {
+        !self.has_lost(from) && self.taken.entry(from).or_default().is_news(number)
+    }
 }
 
 /// Messages that wait for answers to `Retain`s.

@@ -185,6 +185,7 @@ impl LocalCore {
             return;
         }
         self.checkpoints.forget_worker(worker);
+        self.taken.remove(&worker);
         self.leaving.remove(&worker);
         self.unanswered.forget_worker(worker);
         if let Some(mut peer) = self.peers.remove(&worker) {

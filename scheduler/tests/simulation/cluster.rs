@@ -48,10 +48,12 @@ pub struct Faults {
     pub breaks: bool,
     pub drains: bool,
     pub stops: bool,
+    /// What goes between workers, and between a worker and the head, comes twice now and then.
+    pub repeats: bool,
 }
 
 /// What happens.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub enum Event {
     FromExecutor {
         worker: WorkerId,
@@ -69,6 +71,7 @@ pub enum Event {
     Peer {
         from: WorkerId,
         to: WorkerId,
+        number: u64,
         message: PeerMessage,
         values: Vec<(ObjectId, Stored)>,
     },
@@ -79,9 +82,10 @@ pub enum Event {
         from: WorkerId,
     },
     Joined(WorkerId, u64, Held),
-    ToHead(WorkerId, u64, ToHead),
+    /// In a session, with the number of the message.
+    ToHead(WorkerId, u64, (u64, ToHead)),
     HeadFound(WorkerId, u64),
-    FromHead(WorkerId, u64, FromHead),
+    FromHead(WorkerId, u64, (u64, FromHead)),
     HeadLost(WorkerId, u64),
     Hello(WorkerId),
     HeadUp,
@@ -110,6 +114,8 @@ pub struct Worker {
     /// The head that it has a session with.
     session: Option<u64>,
     stalled_until: u64,
+    /// Messages to the head and to others, so far.
+    said: u64,
     drained: bool,
 }
 
@@ -124,12 +130,16 @@ pub struct Simulation {
     pub seed: u64,
     pub options: Options,
     pub rng: Rng,
+    /// Decides what comes twice: a seed is otherwise what it is without that.
+    repeats: Rng,
     pub now: u64,
     pub agenda: Agenda<Event>,
     pub workers: BTreeMap<WorkerId, Worker>,
     pub living: Arc<[WorkerId]>,
     head: Option<ClusterCore>,
     head_number: u64,
+    /// Number of the heads' last message.
+    head_said: u64,
     head_timer: Option<u64>,
     durable: Durable,
     /// Until when what a dead worker had sent still arrives.
@@ -163,12 +173,14 @@ impl Simulation {
         let mut simulation = Self {
             seed,
             rng: Rng(seed),
+            repeats: Rng(seed ^ 0x5457_4943_4500_0000),
             now: 0,
             agenda: Agenda::new(),
             workers: BTreeMap::new(),
             living: Arc::new([]),
             head: None,
             head_number: 0,
+            head_said: 0,
             head_timer: None,
             durable: Durable::default(),
             cuts: FastMap::default(),
@@ -274,7 +286,9 @@ impl Simulation {
                     self.tell(worker, LocalEvent::ExecutorStarted { executor });
                 }
             }
-            Event::Peer { from, to, message, values } => self.peer_says(from, to, message, values),
+            Event::Peer { from, to, number, message, values } => {
+                self.peer_says((from, to), number, message, values);
+            }
             Event::Pulled { worker, object, size, from } => {
                 let value = self.workers.get(&from).and_then(|w| w.table.get(&object)).cloned();
                 let Some(at) = self.workers.get_mut(&worker) else { return };
@@ -288,8 +302,9 @@ impl Simulation {
                 self.tell(worker, event);
             }
             Event::Joined(worker, number, held) => self.joined(worker, number, held),
-            Event::ToHead(from, number, message) => {
-                if number == self.head_number && self.arrives(from) {
+            Event::ToHead(from, session, (number, message)) => {
+                let is_here = session == self.head_number && self.arrives(from);
+                if is_here && self.head.as_mut().is_some_and(|head| head.is_news(from, number)) {
                     self.tell_head(ClusterEvent::FromWorker { from, message });
                 }
             }

@@ -29,7 +29,7 @@ pub struct Stored {
 }
 
 /// What a worker tells an executor.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub enum Command {
     Run(Arc<TaskSpec>, u32),
     /// With the last turn that the worker has heard of.

@@ -147,6 +147,25 @@ fn swarm() {
             breaks: rng.one_in(2),
             drains: rng.one_in(2),
             stops: rng.one_in(4),
+            repeats: false,
+        };
+        small(rng, faults)
+    });
+}
+
+#[test]
+fn messages_come_twice() {
+    run("messages_come_twice", 300, |rng| {
+        let faults = Faults {
+            executors: rng.one_in(3),
+            workers: rng.one_in(3),
+            heads: rng.one_in(3),
+            joins: rng.one_in(3),
+            stalls: rng.one_in(3),
+            breaks: rng.one_in(3),
+            drains: rng.one_in(3),
+            stops: rng.one_in(4),
+            repeats: true,
         };
         small(rng, faults)
     });
@@ -176,6 +195,7 @@ fn a_thousand_workers() {
             breaks: true,
             drains: true,
             stops: false,
+            repeats: false,
         },
         fault_time: 2_000 * MILLISECOND,
         fault_every: 20 * MILLISECOND,

@@ -124,7 +124,8 @@ impl Dispatch {
                 _ => None,
             })
             .collect();
-        self.network.to_peer(to, &PeerFrame { message, values });
+        self.said += 1;
+        self.network.to_peer(to, &PeerFrame { number: self.said, message, values });
     }
 
     /// The end of a job is told after the last line that its driver printed: when the process has
@@ -137,7 +138,13 @@ impl Dispatch {
                 return;
             }
         }
-        self.network.to_head(&WorkerToHead::Core(message));
+        self.tell_head(message);
+    }
+
+    /// Numbers a message of the core to the head, and sends it.
+    pub(super) fn tell_head(&mut self, message: ToHead) {
+        self.said += 1;
+        self.network.to_head(&WorkerToHead::Core { number: self.said, message });
     }
 
     fn start_executor(

@@ -50,7 +50,7 @@ impl Dispatch {
         }
         self.launches.detaching.retain(|_, (by, _)| *by != id);
         if let Some(farewell) = self.launches.farewells.remove(&id) {
-            self.network.to_head(&WorkerToHead::Core(farewell));
+            self.tell_head(farewell);
         }
     }
 
@@ -86,7 +86,10 @@ impl Dispatch {
                     let _ = waiting.send(());
                 }
             }
-            HeadToWorker::Core(message) => {
+            HeadToWorker::Core { number, message } => {
+                if !self.core.is_news(WorkerId::HEAD, number) {
+                    return tracing::debug!(number, "the head said something twice");
+                }
                 if let FromHead::WorkerDied { worker, .. } = &message {
                     self.network.command(Command::PeerGone(*worker));
                 }
@@ -147,6 +150,9 @@ impl Dispatch {
     fn peer_said(&mut self, from: WorkerId, frame: PeerFrame) {
         if self.core.has_lost(from) {
             return tracing::debug!(%from, "late words of a lost worker are dropped");
+        }
+        if !self.core.is_news(from, frame.number) {
+            return tracing::debug!(%from, number = frame.number, "said twice");
         }
         for (object, bytes) in frame.values {
             let announced = match &frame.message {

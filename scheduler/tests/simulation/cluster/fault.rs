@@ -88,6 +88,23 @@ impl Simulation {
         }
     }
 
+    /// Sends a message of a core; it may come once more, at once or after others of the link.
+    pub(super) fn send(&mut self, link: (Address, Address), event: Event) {
+        let when = self.delay();
+        if !self.options.faults.repeats || self.repeats.one_in(2) {
+            self.agenda.send(link, when, event);
+            return;
+        }
+        let came = self.agenda.send(link, when, event.clone());
+        match self.repeats.one_in(2) {
+            true => drop(self.agenda.send(link, when, event)),
+            false => {
+                let again = came + self.repeats.below(100 * MILLISECOND);
+                self.agenda.at(again, event);
+            }
+        }
+    }
+
     /// Workers that programs can know of.
     pub fn members(&self) -> Vec<WorkerId> {
         let joined = |worker: &WorkerId| self.durable.workers.contains(worker);

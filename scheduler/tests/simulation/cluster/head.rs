@@ -66,7 +66,11 @@ impl Simulation {
         let link = (Address::Head, Address::Worker(worker));
         self.agenda.send(link, when, Event::HeadFound(worker, number));
         let labels = Vec::new();
-        self.tell_head(ClusterEvent::WorkerJoined { worker, total, labels, held });
+        let event = ClusterEvent::WorkerJoined { worker, total, labels, held };
+        if self.options.faults.repeats {
+            self.tell_head(event.clone());
+        }
+        self.tell_head(event);
     }
 
     pub(super) fn tell_head(&mut self, event: ClusterEvent) {
@@ -98,10 +102,10 @@ impl Simulation {
             }
             match action {
                 ClusterAction::Send { to, message } => {
-                    let when = self.delay();
                     let link = (Address::Head, Address::Worker(to));
-                    let number = self.head_number;
-                    self.agenda.send(link, when, Event::FromHead(to, number, message));
+                    self.head_said += 1;
+                    let message = (self.head_said, message);
+                    self.send(link, Event::FromHead(to, self.head_number, message));
                 }
                 ClusterAction::JobChanged { job, state } => self.job_changed(job, state),
                 ClusterAction::NameChanged { name, actor } => {
@@ -119,9 +123,14 @@ impl Simulation {
         }
     }
 
-    pub(super) fn head_says(&mut self, to: WorkerId, number: u64, message: FromHead) {
+    pub(super) fn head_says(
+        &mut self,
+        to: WorkerId,
+        session: u64,
+        (number, message): (u64, FromHead),
+    ) {
         let Some(at) = self.workers.get_mut(&to) else { return };
-        if at.session != Some(number) {
+        if at.session != Some(session) || !at.core.is_news(WorkerId::HEAD, number) {
             return;
         }
         match &message {

@@ -86,6 +86,7 @@ impl Simulation {
             ended: FastSet::default(),
             session: None,
             stalled_until: 0,
+            said: 0,
             drained: false,
         };
         self.workers.insert(worker, new);
@@ -214,10 +215,11 @@ impl Simulation {
             LocalAction::Free { object } => self.freed(worker, object),
             LocalAction::Send { to, message } => self.send_peer(worker, to, message),
             LocalAction::SendHead(message) => {
-                if let Some(number) = at.session {
-                    let when = self.delay();
+                if let Some(session) = at.session {
+                    at.said += 1;
+                    let message = (at.said, message);
                     let link = (Address::Worker(worker), Address::Head);
-                    self.agenda.send(link, when, Event::ToHead(worker, number, message));
+                    self.send(link, Event::ToHead(worker, session, message));
                 }
             }
         }
@@ -284,7 +286,9 @@ impl Simulation {
 
     pub(super) fn send_peer(&mut self, from: WorkerId, to: WorkerId, message: PeerMessage) {
         assert_ne!(to, WorkerId::HEAD, "the head is no peer: {message:?}");
-        let Some(at) = self.workers.get(&from) else { return };
+        let Some(at) = self.workers.get_mut(&from) else { return };
+        at.said += 1;
+        let number = at.said;
         let value = |object: ObjectId| match at.table.get(&object) {
             Some(stored) => (object, stored.clone()),
             None => panic!("{from} announces {object:?}, which it does not have"),
@@ -300,15 +304,14 @@ impl Simulation {
             PeerMessage::Located { object, place: Place::Inline } => vec![value(*object)],
             _ => Vec::new(),
         };
-        let when = self.delay();
         let link = (Address::Worker(from), Address::Worker(to));
-        self.agenda.send(link, when, Event::Peer { from, to, message, values });
+        self.send(link, Event::Peer { from, to, number, message, values });
     }
 
     pub(super) fn peer_says(
         &mut self,
-        from: WorkerId,
-        to: WorkerId,
+        (from, to): (WorkerId, WorkerId),
+        number: u64,
         message: PeerMessage,
         values: Vec<(ObjectId, Stored)>,
     ) {
@@ -316,7 +319,7 @@ impl Simulation {
             return;
         }
         let Some(at) = self.workers.get_mut(&to) else { return };
-        if at.closed.contains(&from) {
+        if at.closed.contains(&from) || !at.core.is_news(from, number) {
             return;
         }
         at.table.extend(values);
