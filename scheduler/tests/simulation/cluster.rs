@@ -3,6 +3,7 @@
 
 mod fault;
 mod head;
+mod table;
 mod worker;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -21,6 +22,7 @@ use super::checker::{ActorLog, ExactCalls, Harm, Usage};
 use super::executor::{At, Command, Process, Stored};
 use super::network::{Agenda, Rng};
 use super::workload::{Mix, Oracle};
+use table::Workers;
 
 const MILLISECOND: u64 = 1_000_000;
 
@@ -134,7 +136,7 @@ pub struct Simulation {
     repeats: Rng,
     pub now: u64,
     pub agenda: Agenda<Event>,
-    pub workers: BTreeMap<WorkerId, Worker>,
+    pub workers: Workers,
     pub living: Arc<[WorkerId]>,
     head: Option<ClusterCore>,
     head_number: u64,
@@ -176,7 +178,7 @@ impl Simulation {
             repeats: Rng(seed ^ 0x5457_4943_4500_0000),
             now: 0,
             agenda: Agenda::new(),
-            workers: BTreeMap::new(),
+            workers: Workers::default(),
             living: Arc::new([]),
             head: None,
             head_number: 0,
@@ -357,7 +359,7 @@ impl Simulation {
     }
 
     fn check_end(&mut self) {
-        for (id, worker) in &self.workers {
+        for (id, worker) in self.workers.iter() {
             worker.core.check_invariants();
             let objects: Vec<_> = worker.core.objects().take(5).collect();
             assert!(objects.is_empty(), "{id} keeps {objects:#?}");
@@ -373,7 +375,7 @@ impl Simulation {
             assert!(values.is_empty(), "the table of {id} keeps {values:?}");
             assert!(worker.processes.is_empty(), "{id} keeps {:?}", worker.processes.keys());
             assert!(worker.core.is_idle(), "{id} is not idle");
-            worker.usage.check_nothing(*id);
+            worker.usage.check_nothing(id);
         }
         let Some(head) = &self.head else { panic!("the head is down in the end") };
         head.check_invariants();
@@ -389,7 +391,7 @@ impl Simulation {
 
     fn stuck(&self) -> String {
         let mut lines = vec![format!("{:?}", self.options.faults)];
-        for (id, worker) in &self.workers {
+        for (id, worker) in self.workers.iter() {
             for task in worker.core.tasks().take(20) {
                 let why = worker.core.explain(task.task);
                 lines.push(format!(

@@ -150,7 +150,7 @@ impl Simulation {
     fn end(&mut self, worker: WorkerId, cut: u64) {
         self.workers.remove(&worker);
         self.cuts.insert(worker, cut);
-        self.living = self.workers.keys().copied().collect();
+        self.living = self.workers.keys().collect();
         let detected = self.now + 5 * MILLISECOND + self.rng.below(300 * MILLISECOND);
         self.agenda.at(detected & !1, Event::Detected(worker));
     }

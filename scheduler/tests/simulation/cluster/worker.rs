@@ -90,7 +90,7 @@ impl Simulation {
             drained: false,
         };
         self.workers.insert(worker, new);
-        self.living = self.workers.keys().copied().collect();
+        self.living = self.workers.keys().collect();
         self.agenda.at((self.now + self.rng.below(MILLISECOND)) & !1, Event::Hello(worker));
     }
 

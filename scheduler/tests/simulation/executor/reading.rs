@@ -128,7 +128,7 @@ impl Simulation {
         self.workers.iter().find_map(|(worker, of)| {
             of.processes.iter().find_map(|(executor, process)| {
                 let (run, _) = process.runs.iter().find(|(_, run)| run.spec.id == parent)?;
-                Some(At { worker: *worker, executor: *executor, run: *run })
+                Some(At { worker, executor: *executor, run: *run })
             })
         })
     }
