@@ -48,61 +48,100 @@ pub enum Address {
     Executor(WorkerId, ExecutorId),
 }
 
-/// What happens when, in order of time, then of arrival. Events are large: they lie still while
-/// their places in the heap move.
+/// What happens when, in order of time, then of arrival. Of what is under way on a link only the
+/// first is in the heap: a program that submits a million tasks at once fills a link, and the heap
+/// stays small. Events are large: they lie still while their places move.
 #[derive(Debug)]
 pub struct Agenda<E> {
     /// When, the how-manieth, and where the event lies.
-    heap: BinaryHeap<Reverse<(u64, u64, u32)>>,
-    events: Vec<Option<E>>,
-    free: Vec<u32>,
+    heap: BinaryHeap<Reverse<(u64, u64, Place)>>,
+    entries: Vec<Entry<E>>,
+    free: Vec<Place>,
     arrivals: u64,
-    free_at: FastMap<(Address, Address), u64>,
+    links: FastMap<(Address, Address), Link>,
+}
+
+type Place = u32;
+
+#[derive(Debug)]
+struct Entry<E> {
+    at: u64,
+    arrival: u64,
+    /// `None`: it has happened.
+    event: Option<E>,
+    /// What comes behind it on its link.
+    next: Option<Place>,
+}
+
+#[derive(Debug, Default)]
+struct Link {
+    free_at: u64,
+    /// The last event on it: its place and its arrival.
+    last: Option<(Place, u64)>,
 }
 
 impl<E> Agenda<E> {
     pub fn new() -> Self {
         Self {
             heap: BinaryHeap::new(),
-            events: Vec::new(),
+            entries: Vec::new(),
             free: Vec::new(),
             arrivals: 0,
-            free_at: FastMap::default(),
+            links: FastMap::default(),
         }
     }
 
     pub fn at(&mut self, at: u64, event: E) {
-        self.arrivals += 1;
-        let place = match self.free.pop() {
-            Some(place) => {
-                self.events[place as usize] = Some(event);
-                place
-            }
-            None => {
-                self.events.push(Some(event));
-                self.events.len() as u32 - 1
-            }
-        };
-        self.heap.push(Reverse((at, self.arrivals, place)));
+        let (place, arrival) = self.next();
+        self.keep(place, Entry { at, arrival, event: Some(event), next: None });
+        self.heap.push(Reverse((at, arrival, place)));
     }
 
     /// Over a link: no earlier than what was sent before. Returns when.
     pub fn send(&mut self, link: (Address, Address), at: u64, event: E) -> u64 {
-        let free_at = self.free_at.entry(link).or_default();
-        *free_at = at.max(*free_at);
-        let at = *free_at;
-        self.at(at, event);
+        let (place, arrival) = self.next();
+        let link = self.links.entry(link).or_default();
+        let at = at.max(link.free_at);
+        link.free_at = at;
+        let before = link.last.replace((place, arrival));
+        self.keep(place, Entry { at, arrival, event: Some(event), next: None });
+        let before = before.map(|(place, arrival)| (&mut self.entries[place as usize], arrival));
+        match before {
+            Some((entry, arrival)) if entry.arrival == arrival && entry.event.is_some() => {
+                entry.next = Some(place);
+            }
+            _ => self.heap.push(Reverse((at, arrival, place))),
+        }
         at
     }
 
     /// The link's next connection owes nothing to the last one's delays.
     pub fn reset(&mut self, link: (Address, Address)) {
-        self.free_at.remove(&link);
+        self.links.remove(&link);
     }
 
     pub fn pop(&mut self) -> Option<(u64, E)> {
         let Reverse((at, _, place)) = self.heap.pop()?;
+        let entry = &mut self.entries[place as usize];
+        let (event, next) = (entry.event.take(), entry.next.take());
+        if let Some(next) = next {
+            let Entry { at, arrival, .. } = self.entries[next as usize];
+            self.heap.push(Reverse((at, arrival, next)));
+        }
         self.free.push(place);
-        self.events[place as usize].take().map(|event| (at, event))
+        event.map(|event| (at, event))
+    }
+
+    /// Where the next event goes, and its number.
+    fn next(&mut self) -> (Place, u64) {
+        self.arrivals += 1;
+        (self.free.pop().unwrap_or(self.entries.len() as Place), self.arrivals)
+    }
+
+    fn keep(&mut self, place: Place, entry: Entry<E>) {
+        match self.entries.get_mut(place as usize) {
+            Some(free) => *free = entry,
+            None => self.entries.push(entry),
+        }
     }
 }
