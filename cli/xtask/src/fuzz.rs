@@ -8,7 +8,7 @@ use crate::{interrupt, step};
 /// Which tests, and the share of the time that each gets.
 const TESTS: &[(&[&str], f64)] = &[
     (&["-p", "rdist", "--test", "fuzz"], 0.8),
-    (&["-p", "rdist-cli", "--bin", "rdist", "plan::build::fuzz"], 0.2),
+    (&["-p", "rdist-cli", "--bin", "rdist", "plan::build::fuzz_tests"], 0.2),
 ];
 
 /// How long, and from where on.

@@ -434,6 +434,6 @@ fn is_variable(name: &str) -> bool {
 }
 
 #[cfg(test)]
-mod fuzz;
+mod fuzz_tests;
 #[cfg(test)]
 mod tests;
