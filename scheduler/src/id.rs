@@ -1,18 +1,20 @@
 //! Identifiers: small, ordered, `Copy`, derived where a re-run must find the same name again.
 //!
 //! ```text
-//! TaskId    16 bytes   hi: job (32 bits) | hash (32 bits)    lo: hash (64 bits)
+//! TaskId    16 bytes   hi: job (32 bits) | family (32 bits)  lo: family + index (64 bits)
 //! ObjectId  24 bytes   task (16 bytes) | index (4 bytes)     index: return 0.., put 2^31..,
 //!                                                            the stream of returns 2^31 - 1
 //! ActorId   16 bytes   the id of the task that creates the actor
 //! GroupId   16 bytes   the id of the task that reserves the placement group
 //! ```
-//! A task's id is a hash of its parent's id and of its submit index there, so a parent that runs
-//! again names the same children, and a repeated submit is a no-op; drivers alone start afresh
-//! ([`TaskId::root`]). An object's id contains its task's id: looking up its lineage needs no
-//! table.
+//! A task's id is a hash of its parent's id, its *family*, plus its submit index there, so a parent
+//! that runs again names the same children, and a repeated submit is a no-op; drivers alone start
+//! afresh ([`TaskId::root`]). Ids that follow each other let tables keep together what is used
+//! together ([`crate::hash::IdHasher`]). An object's id contains its task's id: looking up its
+//! lineage needs no table.
 
 use core::fmt;
+use core::hash::{Hash, Hasher};
 use core::ops::RangeInclusive;
 use core::str::FromStr;
 
@@ -74,9 +76,7 @@ impl WorkerId {
 }
 
 /// A task, or one call of an actor's method. See the module's text for the layout.
-#[derive(
-    Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Archive, Serialize, Deserialize,
-)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default, Archive, Serialize, Deserialize)]
 pub struct TaskId {
     hi: u64,
     lo: u64,
@@ -90,7 +90,8 @@ impl TaskId {
 
     /// The `index`-th task that `self` submits, counted over tasks, actors and calls together.
     pub fn child(self, index: u64) -> Self {
-        Self::mix(self.job(), self.lo ^ index.wrapping_mul(0x9e37_79b9_7f4a_7c15), self.hi ^ index)
+        let family = Self::mix(self.job(), self.lo, self.hi);
+        Self { hi: family.hi, lo: family.lo.wrapping_add(index) }
     }
 
     /// What the ids of the children and puts of the task derive from, in its `attempt`-th try: the
@@ -110,7 +111,7 @@ impl TaskId {
 
     /// A number from 0 to 1, below 1, that follows from the id.
     pub(crate) fn fraction(self) -> f64 {
-        (self.lo >> 11) as f64 / (1_u64 << 53) as f64
+        (splitmix(self.lo) >> 11) as f64 / (1_u64 << 53) as f64
     }
 
     /// The job that the task belongs to.
@@ -145,6 +146,24 @@ impl TaskId {
         let low = splitmix(a ^ splitmix(b));
         let high = splitmix(low ^ b.rotate_left(32));
         Self { hi: u64::from(job.0) << 32 | high >> 32, lo: low }
+    }
+}
+
+impl Hash for TaskId {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        // Families do not overlap but by a chance of nothing.
+        state.write_u64(self.lo);
+    }
+}
+
+impl Hash for ObjectId {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        // First values are neighbours as their tasks are; further ones are neighbours of each other.
+        let task = self.task.lo;
+        state.write_u64(match self.index {
+            0 => task,
+            index => splitmix(task).wrapping_add(u64::from(index)),
+        });
     }
 }
 
@@ -186,9 +205,7 @@ impl FromStr for TaskId {
 }
 
 /// A value in the object store: the `index`-th return or put of a task.
-#[derive(
-    Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Archive, Serialize, Deserialize,
-)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default, Archive, Serialize, Deserialize)]
 pub struct ObjectId {
     /// The task that makes the value.
     pub task: TaskId,

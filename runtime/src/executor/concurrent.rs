@@ -12,9 +12,10 @@
 //! thread serves it that will look again. So whoever makes room or adds a call looks once, and a
 //! thread that starts a call which keeps it calls another one first.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use rdist_scheduler::hash::IdMap;
 use rdist_scheduler::id::{ActorId, TaskId};
 use smallvec::SmallVec;
 
@@ -44,7 +45,7 @@ struct Calls {
     is_queued: bool,
     is_ended: bool,
     /// Async calls that wait.
-    futures: HashMap<TaskId, Arc<CallTask>>,
+    futures: IdMap<TaskId, Arc<CallTask>>,
 }
 
 #[derive(Debug)]
@@ -80,7 +81,7 @@ impl Concurrent {
             alone: false,
             is_queued: false,
             is_ended: false,
-            futures: HashMap::new(),
+            futures: IdMap::default(),
         };
         Self { calls: Mutex::new(calls), state: Mutex::default() }
     }

@@ -28,7 +28,6 @@ pub(crate) mod concurrent;
 pub(crate) mod cover;
 pub(crate) mod detached;
 pub(crate) mod direct;
-pub(crate) mod id_hasher;
 pub(crate) mod inbound;
 pub(crate) mod launch;
 pub(crate) mod mailbox;

@@ -24,20 +24,19 @@
 //! message names it, and before the value that covers it is released ([`cover`]).
 
 use std::any::TypeId;
-use std::hash::BuildHasherDefault;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::task::Waker;
 
 use dashmap::DashMap;
 use dashmap::mapref::entry::Entry as Slot;
+use rdist_scheduler::hash::BuildIdHasher;
 use rdist_scheduler::id::ObjectId;
 use rdist_scheduler::outcome::TaskError;
 use rdist_scheduler::spec::Reference;
 
 use super::cover::Covered;
 use super::direct::Link;
-use super::id_hasher::IdHasher;
 use super::outbox::Outbox;
 use super::process::Process;
 use super::settled::{Bytes, Settled};
@@ -299,7 +298,7 @@ impl Drop for Kept {
 /// All of them.
 #[derive(Debug, Default)]
 pub(crate) struct Objects {
-    entries: DashMap<ObjectId, Arc<Entry>, BuildHasherDefault<IdHasher>>,
+    entries: DashMap<ObjectId, Arc<Entry>, BuildIdHasher>,
     /// Threads that wait for some of many objects.
     watchers: Mutex<Vec<Waker>>,
 }

@@ -8,6 +8,7 @@ use std::task::Waker;
 use std::time::{Duration, Instant};
 
 use dashmap::DashMap;
+use rdist_scheduler::hash::BuildIdHasher;
 use rdist_scheduler::id::{ActorId, ObjectId, TaskId, WorkerId};
 use rdist_scheduler::outcome::TaskError;
 use rdist_scheduler::spec::{Reference, TaskSpec};
@@ -80,10 +81,10 @@ pub(crate) struct Process {
     pub(super) slots: Slots,
     pub(super) turns: Turns,
     /// Tasks that run here, for their cancellation.
-    pub(super) running: DashMap<TaskId, Arc<Running>>,
-    pub(super) actors: DashMap<ActorId, Arc<Mailbox>>,
+    pub(super) running: DashMap<TaskId, Arc<Running>, BuildIdHasher>,
+    pub(super) actors: DashMap<ActorId, Arc<Mailbox>, BuildIdHasher>,
     /// Saved states of actors that are made next.
-    pub(super) restores: DashMap<ActorId, Vec<u8>>,
+    pub(super) restores: DashMap<ActorId, Vec<u8>, BuildIdHasher>,
     look_ups: Mutex<HashMap<u64, LookUp>>,
     pub(super) detaching: Detaching,
     next_request: AtomicU64,
@@ -157,9 +158,9 @@ impl Process {
             registry,
             slots: Slots::default(),
             turns: Turns::default(),
-            running: DashMap::new(),
-            actors: DashMap::new(),
-            restores: DashMap::new(),
+            running: DashMap::default(),
+            actors: DashMap::default(),
+            restores: DashMap::default(),
             look_ups: Mutex::default(),
             detaching: Detaching::default(),
             next_request: AtomicU64::new(0),

@@ -7,11 +7,10 @@
 //! out when the last of them goes.
 
 use std::collections::BTreeMap;
-use std::collections::HashMap;
 use std::collections::hash_map::Entry as Slot;
-use std::hash::{BuildHasherDefault, Hasher};
 use std::sync::Arc;
 
+use rdist_scheduler::hash::IdMap;
 use rdist_scheduler::id::{ExecutorId, ObjectId};
 
 use crate::wire::executor::{Block, Value};
@@ -238,37 +237,6 @@ impl Table {
     }
 }
 
-/// A map whose keys are ids: hashes already, or small numbers.
-pub type IdMap<K, V> = HashMap<K, V, BuildHasherDefault<IdHasher>>;
-
-/// Mixes the words of an id by multiplication and shift; no defence against chosen keys, which
-/// could slow down the chooser's own worker alone.
-#[derive(Debug, Default, Clone, Copy)]
-pub struct IdHasher(u64);
-
-impl Hasher for IdHasher {
-    fn write(&mut self, bytes: &[u8]) {
-        for chunk in bytes.chunks(8) {
-            let mut word = [0; 8];
-            word[..chunk.len()].copy_from_slice(chunk);
-            self.write_u64(u64::from_le_bytes(word));
-        }
-    }
-
-    fn write_u32(&mut self, word: u32) {
-        self.write_u64(u64::from(word));
-    }
-
-    fn write_u64(&mut self, word: u64) {
-        let mixed = (self.0 ^ word).wrapping_mul(0x9e37_79b9_7f4a_7c15);
-        self.0 = mixed ^ mixed >> 32;
-    }
-
-    fn finish(&self) -> u64 {
-        self.0.wrapping_mul(0x9e37_79b9_7f4a_7c15)
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use rdist_scheduler::id::{JobId, TaskId};
@@ -350,16 +318,5 @@ mod tests {
         assert_eq!(table.unpin(object(0), A), None);
         assert_eq!(table.remove(object(0)), None);
         assert_eq!(table.unpin(object(0), B), Some(block(0)));
-    }
-
-    #[test]
-    fn ids_spread_over_the_buckets() {
-        use std::hash::BuildHasher;
-        let hasher = BuildHasherDefault::<IdHasher>::default();
-        let mut buckets = [0_u32; 64];
-        for index in 0..6_400 {
-            buckets[(hasher.hash_one(object(index)) % 64) as usize] += 1;
-        }
-        assert!(buckets.iter().all(|&count| (50..200).contains(&count)), "{buckets:?}");
     }
 }

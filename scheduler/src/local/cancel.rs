@@ -15,7 +15,7 @@ use core::time::Duration;
 use smallvec::SmallVec;
 
 use super::{LocalAction, LocalCore};
-use crate::hash::{FastMap, FastSet};
+use crate::hash::{FastSet, IdMap};
 use crate::id::{ExecutorId, JobId, TaskId, WorkerId};
 use crate::message::{CancelMode, PeerMessage};
 use crate::outcome::{Cause, TaskError};
@@ -27,7 +27,7 @@ const TELL_AGAIN: Duration = Duration::from_millis(5);
 
 /// `Cancel`s of own tasks that other workers have not answered.
 #[derive(Debug, Default)]
-pub(super) struct Unanswered(FastMap<TaskId, SmallVec<[Told; 1]>>);
+pub(super) struct Unanswered(IdMap<TaskId, SmallVec<[Told; 1]>>);
 
 #[derive(Debug)]
 struct Told {

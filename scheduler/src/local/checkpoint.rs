@@ -7,7 +7,7 @@ use super::retry::is_loss;
 use super::{LocalAction, LocalCore, Step};
 use crate::actor::{ActorState, Hosted};
 use crate::checkpoint::{Applied, EndedCall};
-use crate::hash::FastMap;
+use crate::hash::{FastMap, IdMap};
 use crate::id::{ActorId, ExecutorId, JobId, TaskId, WorkerId};
 use crate::message::PeerMessage;
 use crate::outcome::{Cause, Outcome, TaskError};
@@ -25,7 +25,7 @@ pub(super) struct Checkpoints {
     /// By actor and supervisor.
     pub(super) saved: FastMap<(ActorId, WorkerId), Saved>,
     /// Tasks that made calls here and may run again, with those of the calls that are settled.
-    callers: FastMap<TaskId, Vec<Settled>>,
+    callers: IdMap<TaskId, Vec<Settled>>,
     /// What is to be told to supervisors, and by them to where the actor lives.
     settled: FastMap<(WorkerId, ActorId), Vec<TaskId>>,
 }
@@ -39,7 +39,7 @@ pub(super) struct Saved {
     /// `None`: nothing was saved yet, or the actor has been made from it and another worker has it.
     state: Option<Vec<u8>>,
     /// Calls that are in it and may come again.
-    calls: FastMap<TaskId, Applied>,
+    calls: IdMap<TaskId, Applied>,
 }
 
 #[derive(Debug, Clone, Copy)]

@@ -11,7 +11,7 @@
 
 use super::ahead::Ahead;
 use super::{ExecutorRole, LocalAction, LocalCore};
-use crate::hash::{FastMap, FastSet};
+use crate::hash::{FastMap, IdSet};
 use crate::id::{ActorId, ExecutorId, JobId, ObjectId, TaskId};
 use crate::outcome::{Cause, Death, Outcome, TaskError};
 use crate::resource::Resources;
@@ -30,7 +30,7 @@ pub(super) struct Executor {
     /// What it may use.
     pub(super) resources: Resources,
     /// Objects that it refers to.
-    pub(super) holds: FastSet<ObjectId>,
+    pub(super) holds: IdSet<ObjectId>,
     /// Tasks that wait for it to start, with their stamps.
     pub(super) waiting: Vec<(TaskKey, u64)>,
     /// Tasks that run in it; each knows its place (TG-3).
@@ -38,7 +38,7 @@ pub(super) struct Executor {
     /// Tasks that wait in it for their turn.
     pub(super) ahead: Ahead,
     /// Actors that live in it.
-    pub(super) actors: FastSet<ActorId>,
+    pub(super) actors: IdSet<ActorId>,
     /// What calls of ended actors refer to, which may still run in it: until it says how they
     /// ended, although that counts for nothing.
     pub(super) cut_off: FastMap<(TaskId, u32), Vec<ObjectId>>,
@@ -79,11 +79,11 @@ impl LocalCore {
             role,
             phase: Phase::Starting { tries },
             resources: resources.clone(),
-            holds: FastSet::default(),
+            holds: IdSet::default(),
             waiting: Vec::new(),
             running: Vec::new(),
             ahead: Ahead::default(),
-            actors: FastSet::default(),
+            actors: IdSet::default(),
             cut_off: FastMap::default(),
             killed_for: None,
         };

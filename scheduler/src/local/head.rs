@@ -11,7 +11,7 @@
 use std::collections::BTreeMap;
 
 use super::{LocalAction, LocalCore, dispatch};
-use crate::hash::{FastMap, FastSet};
+use crate::hash::{IdMap, IdSet};
 use crate::id::{ActorId, ExecutorId, JobId, TaskId, WorkerId};
 use crate::message::{CancelMode, FromHead, Held, HeldTask, Load, PeerMessage, ToHead};
 use crate::outcome::{Cause, Outcome, TaskError};
@@ -35,7 +35,7 @@ pub(super) struct HeadLink {
     /// the last try, and the worker where that has ended, or was told to, if any. Kept for as
     /// long as the job, so that what is still said about such a try is never taken for news of
     /// another one.
-    unspilled: FastMap<TaskId, (u32, Option<WorkerId>)>,
+    unspilled: IdMap<TaskId, (u32, Option<WorkerId>)>,
     /// Drivers that have ended here, until the head ends their job.
     pub(super) drivers: BTreeMap<JobId, (u32, Outcome)>,
     /// Names that are looked up: who asked, and the number and name that it asked with.
@@ -46,7 +46,7 @@ pub(super) struct HeadLink {
     /// Assignments that came since the head was fresh.
     assignments: u64,
     /// Assigned tasks that may not have started yet.
-    assigned: FastSet<TaskId>,
+    assigned: IdSet<TaskId>,
     next_load: Timestamp,
     last_load: Option<Load>,
 }

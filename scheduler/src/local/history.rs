@@ -4,7 +4,7 @@
 
 use std::collections::VecDeque;
 
-use crate::hash::FastMap;
+use crate::hash::IdMap;
 use crate::id::{TaskId, WorkerId};
 use crate::outcome::Cause;
 use crate::time::Timestamp;
@@ -21,7 +21,7 @@ const ENDED: usize = 4_096;
 /// See the module's text.
 #[derive(Debug, Default)]
 pub(super) struct History {
-    troubles: FastMap<TaskId, Vec<Trouble>>,
+    troubles: IdMap<TaskId, Vec<Trouble>>,
     /// Those in `troubles`, the oldest first.
     order: VecDeque<TaskId>,
     /// A ring, once it is full.

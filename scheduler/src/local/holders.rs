@@ -4,7 +4,7 @@ use core::fmt;
 
 use super::LocalCore;
 use crate::actor::ActorState;
-use crate::hash::FastMap;
+use crate::hash::IdMap;
 use crate::id::{ActorId, ExecutorId, ObjectId, TaskId, WorkerId};
 
 /// Who keeps an object.
@@ -83,8 +83,8 @@ impl LocalCore {
     }
 
     /// Who keeps each object, in order.
-    pub(super) fn holders(&self) -> FastMap<ObjectId, Vec<Holder>> {
-        let mut all: FastMap<ObjectId, Vec<Holder>> = FastMap::default();
+    pub(super) fn holders(&self) -> IdMap<ObjectId, Vec<Holder>> {
+        let mut all: IdMap<ObjectId, Vec<Holder>> = IdMap::default();
         self.each_holder(|object, holder| all.entry(object).or_default().push(holder));
         all.values_mut().for_each(|holders| holders.sort_unstable());
         all

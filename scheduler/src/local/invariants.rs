@@ -5,7 +5,7 @@
 use super::LocalCore;
 use super::dispatch::frees_while_blocked;
 use crate::group::Slot;
-use crate::hash::FastMap;
+use crate::hash::IdMap;
 use crate::id::{ObjectId, TaskId};
 use crate::object::{Borrow, Value};
 use crate::resource::Resources;
@@ -164,7 +164,7 @@ impl LocalCore {
 
     /// Counts every holder again.
     fn check_references(&self) {
-        let mut held: FastMap<ObjectId, u32> = FastMap::default();
+        let mut held: IdMap<ObjectId, u32> = IdMap::default();
         self.each_holder(|object, _| *held.entry(object).or_default() += 1);
         for (object, entry) in &self.objects {
             let holders = held.remove(object).unwrap_or(0);
@@ -215,7 +215,7 @@ impl LocalCore {
     }
 
     fn check_lineage(&self) {
-        let mut uses: FastMap<TaskId, usize> = FastMap::default();
+        let mut uses: IdMap<TaskId, usize> = IdMap::default();
         for (object, _) in self.objects.iter().filter(|(_, entry)| entry.recorded) {
             *uses.entry(object.task).or_default() += 1;
         }

@@ -77,7 +77,7 @@ use std::sync::Arc;
 
 use crate::actor::{ActorEntry, Hosted};
 use crate::group::{Bundles, GroupEntry, GroupKey};
-use crate::hash::{FastMap, FastSet};
+use crate::hash::{FastMap, FastSet, IdMap, IdSet};
 use crate::id::{ActorId, ExecutorId, GroupId, JobId, ObjectId, TaskId, WorkerId};
 use crate::message::{PeerMessage, Taken};
 use crate::object::{Lineage, ObjectEntry};
@@ -162,16 +162,16 @@ pub struct LocalCore {
     /// What each job holds here.
     shares: Shares,
     quotas: Quotas,
-    objects: FastMap<ObjectId, ObjectEntry>,
+    objects: IdMap<ObjectId, ObjectEntry>,
     /// Own tasks that may run on one other worker alone, by that worker.
-    pinned: FastMap<WorkerId, FastSet<TaskId>>,
+    pinned: FastMap<WorkerId, IdSet<TaskId>>,
     /// Objects of this worker that another one owned before, which still counts this worker.
-    adopted: FastMap<ObjectId, WorkerId>,
+    adopted: IdMap<ObjectId, WorkerId>,
     /// Workers that get an object of this one at this moment, and from whom.
-    readings: FastMap<ObjectId, Vec<broadcast::Reading>>,
+    readings: IdMap<ObjectId, Vec<broadcast::Reading>>,
     lineage: Lineage,
     /// Streams of own tasks.
-    streams: FastMap<TaskId, Stream>,
+    streams: IdMap<TaskId, Stream>,
     /// Newer tries of other owners' tasks that wait here for the end of an older one.
     superseding: FastMap<(TaskId, WorkerId), Assignment>,
     unanswered: Unanswered,
@@ -187,8 +187,8 @@ pub struct LocalCore {
     /// For people; no decision looks at it.
     history: History,
     last_executor: u32,
-    actors: FastMap<ActorId, ActorEntry>,
-    hosted: FastMap<ActorId, Hosted>,
+    actors: IdMap<ActorId, ActorEntry>,
+    hosted: IdMap<ActorId, Hosted>,
     groups: FastMap<GroupKey, GroupEntry>,
     bundles: Bundles,
     /// Rounds of placing groups, counted over all of them.
@@ -246,12 +246,12 @@ impl LocalCore {
             ledger: Ledger::new(config.total.clone()),
             shares: Shares::default(),
             quotas: Quotas::default(),
-            objects: FastMap::default(),
+            objects: IdMap::default(),
             pinned: FastMap::default(),
-            adopted: FastMap::default(),
-            readings: FastMap::default(),
+            adopted: IdMap::default(),
+            readings: IdMap::default(),
             lineage: Lineage::new(config.lineage_records),
-            streams: FastMap::default(),
+            streams: IdMap::default(),
             superseding: FastMap::default(),
             unanswered: Unanswered::default(),
             executors: FastMap::default(),
@@ -262,8 +262,8 @@ impl LocalCore {
             timers: Timers::default(),
             history: History::default(),
             last_executor: 0,
-            actors: FastMap::default(),
-            hosted: FastMap::default(),
+            actors: IdMap::default(),
+            hosted: IdMap::default(),
             groups: FastMap::default(),
             bundles: Bundles::default(),
             last_round: 0,

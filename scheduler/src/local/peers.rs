@@ -9,7 +9,7 @@ use std::collections::VecDeque;
 use smallvec::SmallVec;
 
 use super::LocalCore;
-use crate::hash::{FastMap, FastSet};
+use crate::hash::{FastMap, FastSet, IdMap, IdSet};
 use crate::id::{ActorId, ObjectId, TaskId, WorkerId};
 use crate::message::PeerMessage;
 
@@ -17,17 +17,17 @@ use crate::message::PeerMessage;
 #[derive(Debug, Default)]
 pub(super) struct Peer {
     /// Objects owned here of which it has a copy (OB-1).
-    pub(super) copies: FastSet<ObjectId>,
+    pub(super) copies: IdSet<ObjectId>,
     /// Objects owned here that it borrows.
-    pub(super) borrows: FastSet<ObjectId>,
+    pub(super) borrows: IdSet<ObjectId>,
     /// Objects that it owns and that have an entry here.
-    pub(super) borrowed: FastSet<ObjectId>,
+    pub(super) borrowed: IdSet<ObjectId>,
     /// Tasks owned here that are there.
-    pub(super) placed: FastSet<TaskId>,
+    pub(super) placed: IdSet<TaskId>,
     /// Tasks and actors here that it owns.
-    pub(super) hosted: FastSet<TaskId>,
+    pub(super) hosted: IdSet<TaskId>,
     /// Actors that it supervises, or that live there; some of them did once.
-    pub(super) actors: FastSet<ActorId>,
+    pub(super) actors: IdSet<ActorId>,
     /// References inside results that it has not counted yet, by attempt and in the order in which
     /// the results were sent: a task that its owner forgot and submitted again has several.
     pub(super) settling: FastMap<(TaskId, u32), SmallVec<[Vec<ObjectId>; 1]>>,
@@ -51,7 +51,7 @@ pub(super) struct Outbox {
     pub(super) owing: FastSet<WorkerId>,
     pub(super) waiting: VecDeque<Deferred>,
     /// Inline values that messages carry which are not sent yet: they stay in the table.
-    pub(super) carried: FastMap<ObjectId, u32>,
+    pub(super) carried: IdMap<ObjectId, u32>,
 }
 
 impl Outbox {

@@ -14,7 +14,7 @@ use std::sync::Arc;
 
 use smallvec::SmallVec;
 
-use crate::hash::FastMap;
+use crate::hash::IdMap;
 use crate::id::{ObjectId, TaskId};
 use crate::spec::TaskSpec;
 
@@ -50,7 +50,7 @@ pub(crate) struct Record {
 /// All records of a worker.
 #[derive(Debug)]
 pub(crate) struct Lineage {
-    records: FastMap<TaskId, Record>,
+    records: IdMap<TaskId, Record>,
     /// Records in the order of their making, also of some that are gone.
     by_age: VecDeque<(u64, TaskId)>,
     made: u64,
@@ -59,7 +59,7 @@ pub(crate) struct Lineage {
 
 impl Lineage {
     pub(crate) fn new(most: usize) -> Self {
-        Self { records: FastMap::default(), by_age: VecDeque::new(), made: 0, most }
+        Self { records: IdMap::default(), by_age: VecDeque::new(), made: 0, most }
     }
 
     pub(crate) fn get(&self, task: TaskId) -> Option<&Record> {

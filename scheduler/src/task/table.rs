@@ -32,7 +32,7 @@
 use std::sync::Arc;
 
 use crate::group::Slot;
-use crate::hash::FastMap;
+use crate::hash::IdMap;
 use crate::id::{ExecutorId, TaskId, WorkerId};
 use crate::message::CancelMode;
 use crate::object::Tries;
@@ -191,12 +191,12 @@ impl TaskEntry {
 pub(crate) struct TaskTable {
     entries: Vec<Option<TaskEntry>>,
     free: Vec<u32>,
-    index: FastMap<TaskId, TaskKey>,
+    index: IdMap<TaskId, TaskKey>,
     /// Tasks whose name is in the index for another owner: when a parent runs again on another
     /// worker, it has the same children there.
-    twins: FastMap<TaskId, Vec<TaskKey>>,
+    twins: IdMap<TaskId, Vec<TaskKey>>,
     /// Tasks, with their stamps, that wait until another one of the same name is gone.
-    rivals: FastMap<TaskId, Vec<(TaskKey, u64)>>,
+    rivals: IdMap<TaskId, Vec<(TaskKey, u64)>>,
     stamps: u64,
 }
 

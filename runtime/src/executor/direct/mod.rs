@@ -32,18 +32,17 @@ mod link;
 mod reply;
 
 use std::collections::HashMap;
-use std::hash::BuildHasherDefault;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
 use dashmap::DashMap;
+use rdist_scheduler::hash::BuildIdHasher;
 use rdist_scheduler::id::{ActorId, ExecutorId, ObjectId};
 use rdist_scheduler::outcome::{Cause, Death, Outcome, Returned, TaskError};
 use rdist_scheduler::spec::{CallRules, Reference, Strategy, TaskKind, TaskSpec};
 
 use crate::api::value;
-use crate::executor::id_hasher::IdHasher;
 use crate::executor::objects::{Entry, Held};
 use crate::executor::outbox::{Draft, Outbox};
 use crate::executor::process::Process;
@@ -70,7 +69,7 @@ const MAX_BEHIND: usize = 256;
 /// All direct calls that this process makes.
 #[derive(Debug, Default)]
 pub(crate) struct Direct {
-    routes: DashMap<ActorId, Arc<Route>, BuildHasherDefault<IdHasher>>,
+    routes: DashMap<ActorId, Arc<Route>, BuildIdHasher>,
     links: Mutex<HashMap<ExecutorId, Arc<Link>>>,
     /// Calls without an answer.
     open: AtomicUsize,

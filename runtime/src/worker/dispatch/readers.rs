@@ -8,6 +8,7 @@
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 
+use rdist_scheduler::hash::IdMap;
 use rdist_scheduler::id::{ActorId, ExecutorId, ObjectId, TaskId, WorkerId};
 use rdist_scheduler::local::LocalEvent;
 use rdist_scheduler::outcome::{Cause, Outcome, TaskError};
@@ -33,7 +34,7 @@ pub(super) struct Readers {
     /// What the first of them holds already.
     first_holds: Vec<ObjectId>,
     /// Who waits for a value from disk.
-    waiting: HashMap<ObjectId, Waiting>,
+    waiting: IdMap<ObjectId, Waiting>,
 }
 
 struct DelayedRun {

@@ -21,10 +21,10 @@
 use std::collections::{HashMap, VecDeque};
 use std::time::{Duration, Instant};
 
+use rdist_scheduler::hash::IdMap;
 use rdist_scheduler::id::{ExecutorId, ObjectId, WorkerId};
 
 use super::Dispatch;
-use crate::store::table::IdMap;
 use crate::store::{ArenaFull, Incoming, SpillError, Stored};
 use crate::wire::executor::{Block, ToExecutor};
 use crate::worker::network::Command;
