@@ -40,6 +40,7 @@ pub(crate) mod registry;
 pub(crate) mod run;
 pub(crate) mod running;
 pub(crate) mod saving;
+mod seats;
 pub(crate) mod settled;
 pub(crate) mod slots;
 pub(crate) mod submission;

@@ -133,6 +133,8 @@ impl Process {
         let Ok([rings, worker_bell, own_bell]) = <[OwnedFd; 3]>::try_from(fds) else {
             return Err(ConnectError::NotWelcome("a welcome without its descriptors".to_owned()));
         };
+        let bell = Arc::new(Bell::from_fd(own_bell));
+        let watch = Watch::new(&bell, &socket)?;
         let worker_bell = Arc::new(Bell::from_fd(worker_bell));
         let (sender, receiver) = RingPair::attach(rings, ring_bytes)?.split(worker_bell);
         let outbox = Arc::new(Outbox::new(sender));
@@ -149,9 +151,9 @@ impl Process {
             outbox,
             inbound: Mutex::new(Inbound::new(receiver)),
             direct: Direct::default(),
-            bell: Arc::new(Bell::from_fd(own_bell)),
+            bell,
             socket,
-            watch: Watch::default(),
+            watch,
             objects: Objects::default(),
             segments,
             writer,

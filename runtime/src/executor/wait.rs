@@ -2,46 +2,41 @@
 //!
 //! A thread that waits (idle, inside `get`, the driver's `block_on`) first *spins*: it takes the
 //! receiver by `try_lock`, handles what came, and looks whether its own wait is over. When spinning
-//! has not paid it *sleeps*: up to [`MAX_POLLERS`] threads in `poll` on the worker's bell, the
-//! socket and an eventfd of their own, all others parked. A reply in a busy phase thus costs no
-//! system call and no hand-over between threads; after a sleep it costs one wake-up.
+//! has not paid it *sleeps*: where a [seat](Seats) is free there, and is woken by the worker's bell
+//! and the socket; all others are parked. A reply in a busy phase thus costs no system call and no
+//! hand-over between threads; after a sleep it costs one wake-up.
 //!
 //! **WA-1** While a thread waits, frames are noticed: some waiting thread is awake, or the sleep is
-//! announced to the worker and a thread is in `poll`. The last one that stops being awake
-//! announces (`Watch::awake`); who leaves `poll` or the wait wakes a parked thread when no poller
-//! is left (`Process::hand_over`). Both do: the thread that a poller wakes may be about to leave.
+//! announced to the worker and a thread sits. The last one that stops being awake announces
+//! (`Watch::awake`); who leaves a seat or the wait wakes a parked thread when nobody sits any more
+//! (`Process::hand_over`). Both do: the thread that is woken may be about to leave.
 //! **WA-2** No wake-up is lost: a parker's state changes from `AWAKE` to a sleeping state only by
 //! compare-exchange, so a notice that came before prevents the sleep.
 
 use std::cell::{Cell, RefCell};
-use std::os::fd::AsFd;
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::io;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Wake, Waker};
 use std::thread::Thread;
 use std::time::Instant;
 
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
-
 use super::process::Process;
+use super::seats::Seats;
 use crate::ring::{Bell, Rung, Spin};
+use crate::store::LocalSocket;
 
-/// Threads in `poll` at the same time where one waits for an answer: that one, and an idle one.
-/// Of idle ones there is one: each ring wakes all of them.
-const MAX_POLLERS: usize = 2;
-
-const AWAKE: u32 = 0;
-const NOTIFIED: u32 = 1;
-const PARKED: u32 = 2;
-const POLLING: u32 = 3;
+const AWAKE: usize = 0;
+const NOTIFIED: usize = 1;
+const PARKED: usize = 2;
+/// In the first seat; the next ones in those after it.
+const SITS: usize = 3;
 
 /// A thread that can be woken, in whichever way it sleeps.
 #[derive(Debug)]
 pub(crate) struct Parker {
-    state: AtomicU32,
+    state: AtomicUsize,
     thread: Thread,
-    /// Ends this thread's `poll`; made when it polls for the first time.
-    bell: OnceLock<Bell>,
     /// Whether work was promised to this idle thread; changes under the lock of the work queue.
     pub(super) claimed: AtomicBool,
 }
@@ -51,9 +46,8 @@ impl Parker {
     pub(crate) fn current() -> Arc<Self> {
         thread_local! {
             static PARKER: Arc<Parker> = Arc::new(Parker {
-                state: AtomicU32::new(AWAKE),
+                state: AtomicUsize::new(AWAKE),
                 thread: std::thread::current(),
-                bell: OnceLock::new(),
                 claimed: AtomicBool::new(false),
             });
         }
@@ -63,17 +57,18 @@ impl Parker {
     /// Ends the thread's sleep, or its next one.
     pub(crate) fn notify(&self) {
         match self.state.swap(NOTIFIED, Ordering::SeqCst) {
+            AWAKE | NOTIFIED => {}
             PARKED => self.thread.unpark(),
-            POLLING => {
-                if let Some(bell) = self.bell.get() {
-                    bell.ring();
+            sits => {
+                // Who sits does so in the process.
+                if let Ok(process) = Process::current() {
+                    process.watch.seats.call(sits - SITS);
                 }
             }
-            _ => {}
         }
     }
 
-    fn falls_asleep(&self, how: u32) -> bool {
+    fn falls_asleep(&self, how: usize) -> bool {
         self.state.compare_exchange(AWAKE, how, Ordering::SeqCst, Ordering::SeqCst).is_ok()
     }
 
@@ -93,12 +88,12 @@ impl Wake for Parker {
 }
 
 /// Who waits in this process, and how.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Watch {
     /// Threads that wait and do not sleep.
     awake: AtomicUsize,
-    /// Threads in `poll`, or about to be.
-    pollers: AtomicUsize,
+    /// Threads that hear the bell, or are about to.
+    seats: Seats,
     /// Threads that wait for a certain answer and spin for it; idle threads give way to them.
     pub(super) askers: AtomicUsize,
     /// An idle thread spins: one is enough.
@@ -187,25 +182,26 @@ impl Process {
     /// was that.
     fn sleep(&self, why: Why, parker: &Arc<Parker>, deadline: Option<Instant>) -> Option<Rung> {
         let watch = &self.watch;
-        let most = if why == Why::Work { 1 } else { MAX_POLLERS };
-        if watch.pollers.fetch_add(1, Ordering::SeqCst) < most {
+        if let Some(seat) = watch.seats.take(why) {
             let mut rung = None;
-            if parker.falls_asleep(POLLING) {
+            if parker.falls_asleep(SITS + seat) {
                 if self.falls_silent() {
-                    rung = self.poll(parker, deadline);
+                    let heard = watch.seats.listen(seat, &self.bell, deadline);
+                    if heard.socket {
+                        self.read_socket();
+                    }
+                    rung = heard.rung;
                     self.wakes();
                 }
                 parker.wakes_up();
             }
-            watch.pollers.fetch_sub(1, Ordering::SeqCst);
+            watch.seats.leave(seat);
             self.hand_over();
             return rung;
         }
         watch.lock_parked().push(parker.clone());
-        watch.pollers.fetch_sub(1, Ordering::SeqCst);
-        // Whoever leaves as the last poller sees this thread in the list, or is seen here.
-        let somebody_polls = watch.pollers.load(Ordering::SeqCst) > 0;
-        if somebody_polls && parker.falls_asleep(PARKED) {
+        // Whoever leaves the last seat sees this thread in the list, or is seen here.
+        if !watch.seats.are_empty() && parker.falls_asleep(PARKED) {
             if self.falls_silent() {
                 match deadline {
                     Some(at) => {
@@ -221,9 +217,9 @@ impl Process {
         None
     }
 
-    /// Where nobody polls, a parked thread is to do so (WA-1).
+    /// Where nobody sits, a parked thread is to do so (WA-1).
     fn hand_over(&self) {
-        if self.watch.pollers.load(Ordering::SeqCst) == 0
+        if self.watch.seats.are_empty()
             && let Some(next) = self.watch.lock_parked().pop()
         {
             next.notify();
@@ -259,41 +255,23 @@ impl Process {
             self.bell.ring();
         }
     }
-
-    fn poll(&self, parker: &Parker, deadline: Option<Instant>) -> Option<Rung> {
-        let own = parker.bell.get_or_init(|| match Bell::new() {
-            Ok(bell) => bell,
-            Err(error) => super::abandon(&format!("no descriptor for an eventfd: {error}")),
-        });
-        if parker.state.load(Ordering::SeqCst) == NOTIFIED {
-            return None;
-        }
-        let timeout = deadline.map(|at| {
-            let left = at.saturating_duration_since(Instant::now());
-            let tv_sec = i64::try_from(left.as_secs()).unwrap_or(i64::MAX);
-            Timespec { tv_sec, tv_nsec: i64::from(left.subsec_nanos()) }
-        });
-        let socket = self.socket.as_fd();
-        let mut fds = [
-            PollFd::new(&self.bell, PollFlags::IN),
-            PollFd::new(own, PollFlags::IN),
-            PollFd::from_borrowed_fd(socket, PollFlags::IN),
-        ];
-        // An interrupted poll is a wake-up for no reason.
-        let _ = poll(&mut fds, timeout.as_ref());
-        let [bell, own_bell, socket] = fds.map(|fd| !fd.revents().is_empty());
-        let rung = bell.then(|| self.bell.drain()).flatten();
-        if own_bell {
-            own.drain();
-        }
-        if socket {
-            self.read_socket();
-        }
-        rung
-    }
 }
 
 impl Watch {
+    /// For a process whose bell and socket those are.
+    ///
+    /// # Errors
+    /// When no descriptor is left.
+    pub(super) fn new(bell: &Bell, socket: &LocalSocket) -> io::Result<Self> {
+        Ok(Self {
+            awake: AtomicUsize::new(0),
+            seats: Seats::new(bell, socket)?,
+            askers: AtomicUsize::new(0),
+            idle_spins: AtomicBool::new(false),
+            parked: Mutex::default(),
+        })
+    }
+
     fn lock_parked(&self) -> std::sync::MutexGuard<'_, Vec<Arc<Parker>>> {
         self.parked.lock().unwrap_or_else(PoisonError::into_inner)
     }
