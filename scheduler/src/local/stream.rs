@@ -48,6 +48,11 @@ pub(super) struct Stream {
 }
 
 impl Stream {
+    /// Whether somebody waits for an item that was there.
+    fn awaits_lost(&self) -> bool {
+        self.awaited.first().is_some_and(|first| *first < self.produced)
+    }
+
     /// Items that the stream holds, if the consumer will not drop it (ST-1).
     pub(super) fn held(&self, task: TaskId) -> impl Iterator<Item = ObjectId> {
         let items = if self.is_open { self.consumed..self.produced } else { 0..0 };
@@ -134,6 +139,9 @@ impl LocalCore {
         }
         stream.awaited.insert(index);
         let is_lost = index < stream.produced;
+        if is_lost && let Some((worker, _)) = stream.asks.take() {
+            self.tell_credit(task, worker, u32::MAX);
+        }
         let Some(key) = self.tasks.find(task, self.me) else { return !is_lost };
         let entry = &mut self.tasks[key];
         let has_begun = matches!(
@@ -290,7 +298,9 @@ impl LocalCore {
             return;
         }
         match self.streams.get_mut(&task) {
-            Some(stream) if stream.is_open && stream.end.is_none() => {
+            // While an item is awaited that was lost, the consumer takes none: the try goes on to
+            // its end, which brings another one that begins there.
+            Some(stream) if stream.is_open && stream.end.is_none() && !stream.awaits_lost() => {
                 if stream.consumed < wanted {
                     stream.asks = Some((worker, wanted));
                     return;
