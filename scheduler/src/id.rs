@@ -158,7 +158,7 @@ impl Hash for TaskId {
 
 impl Hash for ObjectId {
     fn hash<H: Hasher>(&self, state: &mut H) {
-        // First values are neighbours as their tasks are; further ones are neighbours of each other.
+        // First values are neighbours as their tasks are, further ones of each other.
         let task = self.task.lo;
         state.write_u64(match self.index {
             0 => task,
