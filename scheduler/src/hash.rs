@@ -107,7 +107,7 @@ impl Hasher for IdHasher {
         // By these bits tables tell the ids of a block from each other.
         const TAG: u64 = 0x7f << 57;
         let mix = |word: u64| word.wrapping_mul(FastHasher::FACTOR).rotate_left(26);
-        let place = mix(self.state / BLOCK).wrapping_mul(BLOCK) | self.state % BLOCK;
+        let place = mix(self.state / BLOCK).wrapping_mul(BLOCK) | (self.state % BLOCK);
         place & !TAG | self.state.wrapping_mul(FastHasher::FACTOR) & TAG
     }
 }
