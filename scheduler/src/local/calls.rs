@@ -44,10 +44,12 @@ impl LocalCore {
     /// A call that may start out of order has its arguments.
     pub(super) fn joins(&mut self, key: TaskKey, stamp: u64) {
         let Some(entry) = self.tasks.current(key, stamp) else { return };
-        let TaskKind::ActorCall { actor, .. } = entry.spec.kind else { return };
+        let TaskKind::ActorCall { actor, actor_owner, .. } = entry.spec.kind else { return };
         let call = Call { order: entry.order, key, stamp };
         let (submitter, owner) = (entry.submitter, entry.owner);
         if matches!(entry.state, TaskState::Lane) {
+            // What was only known to be dead may have been forgotten with another job.
+            self.known_actor(actor, actor_owner);
             if let Some(entry) = self.actors.get_mut(&actor) {
                 entry.lanes.entry(submitter).or_default().push_back(call);
                 self.steps.push_back(super::Step::Lane(actor, submitter));
