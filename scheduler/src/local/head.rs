@@ -10,8 +10,9 @@
 
 use std::collections::BTreeMap;
 
+use super::assigned::Unstarted;
 use super::{LocalAction, LocalCore, dispatch};
-use crate::hash::{IdMap, IdSet};
+use crate::hash::IdMap;
 use crate::id::{ActorId, ExecutorId, JobId, TaskId, WorkerId};
 use crate::message::{CancelMode, FromHead, Held, HeldTask, Load, PeerMessage, ToHead};
 use crate::outcome::{Cause, Outcome, TaskError};
@@ -45,8 +46,7 @@ pub(super) struct HeadLink {
     pub(super) load_changed: bool,
     /// Assignments that came since the head was fresh.
     assignments: u64,
-    /// Assigned tasks that may not have started yet.
-    assigned: IdSet<TaskId>,
+    pub(super) unstarted: Unstarted,
     next_load: Timestamp,
     last_load: Option<Load>,
 }
@@ -54,7 +54,8 @@ pub(super) struct HeadLink {
 impl HeadLink {
     /// When a load report is due.
     pub(super) fn load_due(&self) -> Option<Timestamp> {
-        (self.present && self.load_changed).then_some(self.next_load)
+        let changed = self.load_changed.then_some(self.next_load);
+        changed.into_iter().chain(self.unstarted.due()).min().filter(|_| self.present)
     }
 
     /// The next report does not wait for its time.
@@ -137,7 +138,8 @@ impl LocalCore {
             FromHead::Assigned(assignments) => {
                 for assignment in assignments {
                     self.head.assignments += 1;
-                    self.head.assigned.insert(assignment.spec.id);
+                    let (task, owner) = (assignment.spec.id, assignment.owner);
+                    self.head.unstarted.insert(task, owner, self.now);
                     self.assigned(assignment);
                 }
                 self.head.load_changed = true;
@@ -222,6 +224,7 @@ impl LocalCore {
         self.head.met = self.peers.keys().copied().collect();
         self.head.met.sort_unstable();
         self.head.spills.clear();
+        self.head.unstarted.untold();
         self.report_all_blocked();
         self.spill_again();
         self.ask_for_groups_again();
@@ -313,6 +316,7 @@ impl LocalCore {
 
     /// Reports the load, if it changed and the last report is old enough.
     pub(super) fn report_load(&mut self) {
+        self.head.load_changed |= self.head.unstarted.is_due(self.now);
         if !self.head.load_changed || !self.head.present || self.now < self.head.next_load {
             return;
         }
@@ -325,23 +329,6 @@ impl LocalCore {
             self.head.last_load = Some(load.clone());
             self.send_head(ToHead::Load(load));
         }
-    }
-
-    /// What is free, less what assigned tasks that have not started yet will take.
-    fn available_to_head(&mut self) -> Resources {
-        let mut available = self.ledger.available.clone();
-        let tasks = &self.tasks;
-        self.head.assigned.retain(|task| {
-            let Some(entry) = tasks.by_id(*task).filter(|entry| entry.assigned) else {
-                return false;
-            };
-            let waits = matches!(entry.state, TaskState::Waiting { .. } | TaskState::Ready { .. });
-            if waits {
-                available.subtract(&entry.spec.request);
-            }
-            waits
-        });
-        available
     }
 
     /// What a head has to know of this worker when they meet.

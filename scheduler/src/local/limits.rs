@@ -2,6 +2,7 @@
 
 use super::LocalCore;
 use super::dispatch::frees_while_blocked;
+use crate::actor::Hosted;
 use crate::id::ActorId;
 use crate::message::ToHead;
 use crate::task::{TaskKey, TaskState};
@@ -25,27 +26,31 @@ impl LocalCore {
         }
     }
 
-    /// A fresh head knows of nothing that is blocked.
-    pub(super) fn report_all_blocked(&mut self) {
-        let blocked = |state: &TaskState| matches!(state, TaskState::Running { blocked: true, .. });
-        let tasks: Vec<TaskKey> = self
-            .tasks
-            .iter()
-            .filter(|(_, entry)| blocked(&entry.state) && !entry.is_call())
-            .map(|(key, _)| key)
-            .collect();
-        for key in tasks {
+    /// The head has assigned a task that is here already.
+    pub(super) fn report_if_blocked(&mut self, key: TaskKey) {
+        if matches!(self.tasks[key].state, TaskState::Running { blocked: true, .. }) {
             self.report_blocked(key, true);
         }
-        let mut actors: Vec<ActorId> = self
-            .hosted
-            .iter()
-            .filter(|(_, hosted)| hosted.blocked > 0 && frees_while_blocked(&hosted.spec))
-            .map(|(actor, _)| *actor)
-            .collect();
+    }
+
+    /// The head has assigned an actor that lives here already.
+    pub(super) fn report_if_blocked_actor(&mut self, actor: ActorId) {
+        let is_blocked = |hosted: &Hosted| hosted.blocked > 0 && frees_while_blocked(&hosted.spec);
+        if self.hosted.get(&actor).is_some_and(is_blocked) {
+            self.report_blocked_actor(actor, true);
+        }
+    }
+
+    /// A fresh head knows of nothing that is blocked.
+    pub(super) fn report_all_blocked(&mut self) {
+        let tasks = self.tasks.iter().filter(|(_, entry)| !entry.is_call());
+        for key in tasks.map(|(key, _)| key).collect::<Vec<_>>() {
+            self.report_if_blocked(key);
+        }
+        let mut actors: Vec<ActorId> = self.hosted.keys().copied().collect();
         actors.sort_unstable();
         for actor in actors {
-            self.report_blocked_actor(actor, true);
+            self.report_if_blocked_actor(actor);
         }
     }
 }

@@ -37,6 +37,7 @@
 mod action;
 mod actors;
 mod ahead;
+mod assigned;
 mod borrow;
 mod broadcast;
 mod bundles;

@@ -126,6 +126,10 @@ impl LocalCore {
             return;
         }
         self.stop_running(key);
+        let entry = &self.tasks[key];
+        if entry.assigned {
+            self.head.unstarted.insert(task, entry.owner, self.now);
+        }
         self.resolve(key, TaskState::Waiting { here: true });
     }
 

@@ -264,6 +264,10 @@ impl LocalCore {
             return;
         }
         let entry = &self.tasks[key];
+        if entry.assigned {
+            self.waits_no_longer(key);
+        }
+        let entry = &self.tasks[key];
         if entry.assigned || entry.owner != self.me || entry.bundle.is_some() {
             self.enqueue(key);
             return;
@@ -314,7 +318,7 @@ impl LocalCore {
         {
             if attempt == hosted.life {
                 hosted.assigned = true;
-                return;
+                return self.report_if_blocked_actor(crate::id::ActorId(id));
             }
             if attempt < hosted.life {
                 self.head.ended.push((id, attempt));
@@ -368,7 +372,7 @@ impl LocalCore {
             // A newer attempt takes over what the older one has done so far.
             entry.attempt = attempt;
             entry.assigned = true;
-            return;
+            return self.report_if_blocked(key);
         }
         match entry.state {
             _ if attempt != entry.attempt => self.head.ended.push((id, attempt)),
@@ -383,7 +387,10 @@ impl LocalCore {
                     self.resolve(key, TaskState::Waiting { here: true });
                 }
             }
-            _ => entry.assigned = true,
+            _ => {
+                entry.assigned = true;
+                self.report_if_blocked(key);
+            }
         }
     }
 

@@ -90,6 +90,8 @@ pub struct BundleView {
     pub group: GroupId,
     /// Which bundle.
     pub bundle: u32,
+    /// Which reservation of it.
+    pub round: u32,
     /// The worker that leads the group.
     pub owner: WorkerId,
     /// What it holds.
@@ -134,6 +136,7 @@ impl LocalCore {
         self.bundles.iter().map(|(_, bundle)| BundleView {
             group: bundle.group,
             bundle: bundle.number,
+            round: bundle.round,
             owner: bundle.owner,
             total: bundle.ledger.total.clone(),
             available: bundle.ledger.available.clone(),

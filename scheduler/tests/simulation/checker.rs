@@ -1,6 +1,6 @@
 //! What must hold, whatever the cores think: checked from what goes in and out of them.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use rdist_scheduler::hash::{FastMap, FastSet};
@@ -17,6 +17,8 @@ pub struct Harm {
     pub heads_died: bool,
     /// Workers that leave send their bundles away, and the actors in them with fresh state.
     pub drained: bool,
+    /// A worker stalled, or lost a connection: it may not hear the last words of one that leaves.
+    pub unheard: bool,
 }
 
 impl Harm {
@@ -31,7 +33,8 @@ impl Harm {
             Cause::WorkerDied { reason } if reason.starts_with("it may only run on") => {
                 self.workers_died || self.drained
             }
-            Cause::OwnerDied | Cause::ObjectLost | Cause::WorkerDied { .. } => self.workers_died,
+            Cause::WorkerDied { .. } => self.workers_died || (self.drained && self.unheard),
+            Cause::OwnerDied | Cause::ObjectLost => self.workers_died,
             Cause::Cancelled | Cause::TimedOut { .. } => self.workers_died,
             Cause::NameTaken { .. }
             | Cause::EndOfStream
@@ -52,6 +55,10 @@ pub struct Usage {
     used: BTreeMap<Pool, Resources>,
     /// Tasks that wait in executors for their turn.
     ahead: BTreeMap<ExecutorId, VecDeque<Arc<TaskSpec>>>,
+    /// The bundles of each group as something in it started last.
+    bundles: BTreeMap<Pool, BTreeSet<(u32, u32)>>,
+    /// Tries that were said to be blocked, running or not.
+    said_blocked: BTreeSet<(TaskId, u32)>,
 }
 
 /// A placement group that pays; `None`: the worker does.
@@ -68,11 +75,23 @@ struct Charge {
     blocked: bool,
     /// It was blocked and went on: it may overlap with what was started meanwhile.
     overlaps: bool,
+    /// It waited so long to start that its job had its CPUs back.
+    late: bool,
 }
 
 impl Usage {
     pub fn new(total: Resources) -> Self {
         Self { total, ..Self::default() }
+    }
+
+    /// The bundles that pay for what starts next. When one has been returned, what runs in it goes
+    /// on, on what the worker has.
+    pub fn pays_from(&mut self, pool: Pool, bundles: BTreeSet<(u32, u32)>) {
+        let before = self.bundles.insert(pool, bundles.clone());
+        if before.is_some_and(|before| !before.is_subset(&bundles)) {
+            let in_pool = self.charges.values_mut().filter(|charge| charge.pool == pool);
+            in_pool.for_each(|charge| charge.overlaps = true);
+        }
     }
 
     /// A task starts: it must fit, but for what unblocked tasks took back.
@@ -98,7 +117,7 @@ impl Usage {
         let (request, turns) = (spec.request.clone(), spec.takes_turns());
         let used = self.used.entry(pool).or_default();
         used.add(&request);
-        let charge = Charge { request, pool, turns, actor, blocked, overlaps };
+        let charge = Charge { request, pool, turns, actor, blocked, overlaps, late: false };
         assert!(self.charges.insert(who, charge).is_none(), "{who:?} runs twice at a time");
         let mut most = total.clone();
         let in_pool = self.charges.values().filter(|charge| charge.pool == pool);
@@ -127,6 +146,18 @@ impl Usage {
 
     pub fn is_actor(&self, who: (ExecutorId, TaskId)) -> bool {
         self.charges.get(&who).is_some_and(|charge| charge.actor)
+    }
+
+    /// The head is told that a task waits: one that runs, or one that is late to start.
+    pub fn said_blocked(&mut self, task: TaskId, attempt: u32) {
+        self.said_blocked.insert((task, attempt));
+    }
+
+    /// A try that starts may have been late.
+    pub fn started(&mut self, who: (ExecutorId, TaskId), attempt: u32) {
+        if let Some(charge) = self.charges.get_mut(&who) {
+            charge.late = self.said_blocked.contains(&(who.1, attempt));
+        }
     }
 
     pub fn block(&mut self, who: (ExecutorId, TaskId), blocked: bool) {
@@ -174,11 +205,11 @@ impl Usage {
         }
     }
 
-    /// CPUs that the job holds outside of groups, but for tasks that were ever blocked: those took
-    /// back what was given to others.
+    /// CPUs that the job holds outside of groups, but for tasks that were ever blocked, or late to
+    /// start: those took back what was given to others.
     pub fn of_job(&self, job: JobId) -> Amount {
         let of_job = self.charges.iter().filter(|((_, task), _)| task.job() == job);
-        let counts = |charge: &&Charge| !charge.blocked && !charge.overlaps;
+        let counts = |charge: &&Charge| !charge.blocked && !charge.overlaps && !charge.late;
         let charges = of_job.map(|(_, charge)| charge).filter(|charge| charge.pool.is_none());
         charges.filter(counts).map(|charge| charge.request.cpu).sum()
     }

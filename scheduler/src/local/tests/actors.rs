@@ -3,7 +3,7 @@
 use super::bench::*;
 use crate::id::{ActorId, ExecutorId, JobId, TaskId, WorkerId};
 use crate::local::{ExecutorRole, LocalAction, LocalEvent};
-use crate::message::{ActorPlace, FromHead, PeerMessage, ToHead};
+use crate::message::{ActorPlace, FromHead, PeerMessage, Place, ToHead};
 use crate::outcome::{Cause, Death, Outcome};
 use crate::spec::{ActorOptions, Reference};
 
@@ -323,4 +323,24 @@ fn calls_of_a_lost_life_wait_for_the_owner_to_tell_of_the_next() {
     assert_eq!(bench.claim_head(), ToHead::Ended(vec![(task(1), 0)]));
     bench.peer_says(PEER, located(OTHER, 1));
     bench.claim_send(OTHER, PeerMessage::Call(call().assignment(1, ME)));
+}
+
+#[test]
+fn a_call_out_of_order_ends_though_its_dead_actor_was_forgotten_with_another_job() {
+    let (mut bench, driver, _) = Bench::with_pool(2.0);
+    let caller = TaskId::driver(JobId(77));
+    let call = TaskBuilder::call(3, actor(), PEER).child_of(caller, 3).out_of_order();
+    let argument = Reference { object: caller.child(5).object(0), owner: OTHER };
+    bench.submit(driver, call.after(&[argument]));
+    bench.claim_send(OTHER, PeerMessage::Retain { object: argument.object });
+    bench.claim_send(PEER, PeerMessage::ActorLocate { actor: actor() });
+    bench.claim_send(OTHER, PeerMessage::Locate { object: argument.object, fetches: false });
+    bench.head_says(FromHead::WorkerDied { worker: PEER, reason: "gone".to_owned() });
+    bench.head_says(FromHead::JobEnded { job: JobId(78) });
+    let located = PeerMessage::Located { object: argument.object, place: Place::Inline };
+    bench.peer_says(OTHER, located);
+    assert!(!bench.core.tasks().any(|view| view.task == caller.child(3)), "it failed");
+    while bench.pending() > 0 {
+        bench.claim();
+    }
 }

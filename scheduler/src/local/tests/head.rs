@@ -3,7 +3,7 @@
 use super::bench::*;
 use crate::id::ActorId;
 use crate::local::{LocalAction, LocalEvent};
-use crate::message::{FromHead, PeerMessage, ToHead};
+use crate::message::{FromHead, PeerMessage, Place, ToHead};
 use crate::outcome::Cause;
 use crate::resource::Resources;
 use crate::spec::{ActorOptions, Strategy};
@@ -214,4 +214,42 @@ fn a_job_with_a_quota_asks_the_head_for_what_it_limits() {
     bench.handle(LocalEvent::HeadFound { fresh: true });
     assert_eq!(bench.claim_head(), blocked);
     bench.claim_load();
+}
+
+#[test]
+fn an_assigned_task_that_waits_for_long_gives_back_what_it_is_counted_for() {
+    let (mut bench, _, pool) = Bench::with_pool(4.0);
+    bench.handle(LocalEvent::JobLimited { job: JOB, quota: Resources::cpus(1.0) });
+    let argument = of_peer(5);
+    let assigned = vec![TaskBuilder::new(1).after(&[argument]).assignment(0, PEER)];
+    bench.head_says(FromHead::Assigned(assigned));
+    let object = argument.object;
+    bench.claim_send(PEER, PeerMessage::Retain { object });
+    bench.claim_send(PEER, PeerMessage::Locate { object, fetches: true });
+    let next_load = |bench: &mut Bench| {
+        let due = bench.core.poll_timeout().unwrap();
+        bench.now = due;
+        bench.core.handle_timeout(due);
+        let mut said = Vec::new();
+        while let Some(action) = bench.core.poll_action() {
+            let LocalAction::SendHead(message) = action else { panic!("{action:?}") };
+            said.push(message);
+        }
+        said
+    };
+    let start = bench.now;
+    let [ToHead::Load(load)] = &next_load(&mut bench)[..] else { panic!("no load report") };
+    assert_eq!(load.available, Resources::cpus(3.0));
+    // The argument was lost, and does not come.
+    let [ToHead::Blocked { task: late, blocked: true, .. }, ToHead::Load(load)] =
+        &next_load(&mut bench)[..]
+    else {
+        panic!("it is not late")
+    };
+    assert_eq!((*late, &load.available), (task(1), &Resources::cpus(4.0)));
+    assert_eq!(bench.now - start, core::time::Duration::from_millis(500));
+    bench.peer_says(PEER, PeerMessage::Located { object, place: Place::Inline });
+    let goes_on = ToHead::Blocked { task: task(1), attempt: 0, blocked: false };
+    assert_eq!(bench.claim_head(), goes_on);
+    assert_eq!(bench.claim_run(pool), (task(1), 0));
 }

@@ -53,10 +53,12 @@ impl Simulation {
                     && at.stalled_until < self.now
                 {
                     at.stalled_until = until | 1;
+                    self.harm.unheard = true;
                 }
             }
             7 if faults.breaks => {
                 // The connection is made again, and what was not acknowledged sent again.
+                self.harm.unheard = true;
                 let Some(other) = self.rng.pick(&living) else { return };
                 let late = (self.now + self.rng.below(300 * MILLISECOND)) & !1;
                 let link = match self.rng.one_in(3) {

@@ -1,25 +1,32 @@
 //! Workers: what their cores want done, and what they say to each other.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use rdist_scheduler::hash::{FastMap, FastSet};
 use rdist_scheduler::id::{ActorId, ExecutorId, GroupId, JobId, ObjectId, WorkerId};
 use rdist_scheduler::local::{LocalAction, LocalConfig, LocalCore, LocalEvent};
-use rdist_scheduler::message::{PeerMessage, Place};
+use rdist_scheduler::message::{PeerMessage, Place, ToHead};
 use rdist_scheduler::outcome::Outcome;
 use rdist_scheduler::resource::{Amount, Resources};
 use rdist_scheduler::spec::{Strategy, TaskKind};
 use rdist_scheduler::time::Timestamp;
 
 use super::{Event, MILLISECOND, Simulation, Worker};
-use crate::checker::Usage;
+use crate::checker::{Pool, Usage};
 use crate::executor::end::number;
 use crate::executor::{Command, Process, Stored};
 use crate::network::Address;
 
 impl Worker {
+    /// The bundles of a group here, each with its round.
+    fn bundles_of(&self, pool: Pool) -> BTreeSet<(u32, u32)> {
+        let bundles = self.core.bundles();
+        let of_pool = bundles.filter(|bundle| pool == Some((bundle.group, bundle.owner)));
+        of_pool.map(|bundle| (bundle.bundle, bundle.round)).collect()
+    }
+
     /// What the tasks of a group may hold here together, or those that are in none.
-    fn room_of(&self, pool: Option<(GroupId, WorkerId)>) -> Resources {
+    fn room_of(&self, pool: Pool) -> Resources {
         let mut inside = Resources::NONE;
         let mut outside = self.usage.total.clone();
         for bundle in self.core.bundles() {
@@ -163,8 +170,11 @@ impl Simulation {
                         Strategy::Group { group, owner, .. } => Some((group, owner)),
                         _ => None,
                     };
+                    let bundles = at.bundles_of(pool);
+                    at.usage.pays_from(pool, bundles);
                     let most = at.room_of(pool);
                     at.usage.start((&most, pool), (executor, spec.id), &spec, actor);
+                    at.usage.started((executor, spec.id), attempt);
                     if let Some((group, owner)) = pool {
                         self.check_whole(group, owner);
                     }
@@ -215,6 +225,9 @@ impl Simulation {
             LocalAction::Free { object } => self.freed(worker, object),
             LocalAction::Send { to, message } => self.send_peer(worker, to, message),
             LocalAction::SendHead(message) => {
+                if let ToHead::Blocked { task, attempt, blocked: true } = &message {
+                    at.usage.said_blocked(*task, *attempt);
+                }
                 if let Some(session) = at.session {
                     at.said += 1;
                     let message = (at.said, message);

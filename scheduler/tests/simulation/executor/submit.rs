@@ -31,8 +31,10 @@ impl Simulation {
         let mut request = Resources::cpus(child.cpus);
         let is_grouped = matches!(strategy, Strategy::Group { .. });
         if child.seed.is_multiple_of(6) && !is_grouped {
-            // It gets a process for itself.
-            request.memory = Amount::whole(1 << 20);
+            // It gets a process for itself. A task that waits gives back no memory, so that some
+            // has to be left over by all that may wait at a time.
+            let waits = child.depth > 0 || child.items > 0 || !child.borrowed.is_empty();
+            request.memory = Amount::whole(if waits { 1 << 10 } else { 1 << 20 });
         }
         let spec = TaskSpec {
             function: function_of(child.seed),
