@@ -296,7 +296,7 @@ impl Simulation {
                 let Some(at) = self.workers.get_mut(&worker) else { return };
                 let event = match value {
                     Some(value) => {
-                        at.table.insert(object, value);
+                        at.keep(object, value);
                         LocalEvent::Pulled { object, size }
                     }
                     None => LocalEvent::PullFailed { object, from },

@@ -18,6 +18,13 @@ use crate::executor::{Command, Process, Stored};
 use crate::network::Address;
 
 impl Worker {
+    /// A value that comes; what the core reads already stays, as in the runtime.
+    pub fn keep(&mut self, object: ObjectId, value: Stored) {
+        if !self.core.reads(object) {
+            self.table.insert(object, value);
+        }
+    }
+
     /// The bundles of a group here, each with its round.
     fn bundles_of(&self, pool: Pool) -> BTreeSet<(u32, u32)> {
         let bundles = self.core.bundles();
@@ -268,7 +275,7 @@ impl Simulation {
         values: Vec<(ObjectId, Stored)>,
     ) {
         let Some(at) = self.workers.get_mut(&worker) else { return };
-        at.table.extend(values);
+        values.into_iter().for_each(|(object, value)| at.keep(object, value));
         match &message {
             LocalEvent::Finished { task, outcome, .. } => {
                 let returned = matches!(outcome, Outcome::Returned(_));
@@ -335,7 +342,7 @@ impl Simulation {
         if at.closed.contains(&from) || !at.core.is_news(from, number) {
             return;
         }
-        at.table.extend(values);
+        values.into_iter().for_each(|(object, value)| at.keep(object, value));
         self.tell(to, LocalEvent::FromPeer { from, message });
     }
 
