@@ -83,6 +83,9 @@ impl Simulation {
     }
 
     pub(super) fn head_timer(&mut self) {
+        if self.head_timer.is_none_or(|timer| timer > self.now) {
+            return; // set anew since, for an earlier time, which has been
+        }
         self.head_timer = None;
         let Some(head) = &mut self.head else { return };
         if head.poll_timeout().is_some_and(|due| due.0 <= self.now) {

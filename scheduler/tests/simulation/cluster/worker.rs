@@ -141,6 +141,9 @@ impl Simulation {
 
     pub(super) fn worker_timer(&mut self, worker: WorkerId) {
         let Some(at) = self.workers.get_mut(&worker) else { return };
+        if at.timer.is_none_or(|timer| timer > self.now) {
+            return; // set anew since, for an earlier time, which has been
+        }
         at.timer = None;
         if at.core.poll_timeout().is_some_and(|due| due.0 <= self.now) {
             at.core.handle_timeout(Timestamp(self.now));
