@@ -36,10 +36,8 @@ use crate::resource::Amount;
 use crate::task::{Ready, TaskKey, TaskState};
 use crate::time::Timestamp;
 
-/// Runs of a function that are short enough, on the average, from start to word of the end.
-const SHORT: Duration = Duration::from_micros(200);
 /// Most work that is given ahead to an executor.
-const MOST_WORK: Duration = Duration::from_millis(2);
+const MOST_WORK: Duration = Duration::from_millis(6);
 /// Most tasks of it.
 const MOST_TASKS: u64 = 64;
 /// Without a turn for that long, what waits in an executor is taken back.
@@ -78,9 +76,9 @@ impl Paces {
     }
 
     /// How many runs may be given ahead.
-    fn most_ahead(&self, function: (JobId, u64)) -> u64 {
+    fn most_ahead(&self, function: (JobId, u64), short: Duration) -> u64 {
         match self.runs.get(&function) {
-            Some(&run) if u128::from(run) < SHORT.as_nanos() => {
+            Some(&run) if u128::from(run) < short.as_nanos() => {
                 (MOST_WORK.as_nanos() as u64 / run.max(1)).min(MOST_TASKS)
             }
             _ => 0,
@@ -111,7 +109,7 @@ impl LocalCore {
                 return;
             }
             let Some(&executor) = self.pools.get(&id.job()) else { return };
-            let most = self.paces.most_ahead((id.job(), function));
+            let most = self.paces.most_ahead((id.job(), function), self.config.short_runs);
             let Some(process) = self.executors.get_mut(&executor) else { return };
             let ahead = &mut process.ahead;
             if process.phase != super::executors::Phase::Up

@@ -89,10 +89,13 @@ fn what_waits_behind_a_task_that_became_long_is_taken_back() {
     bench.core.check_invariants();
     assert_eq!(bench.core.poll_action(), Some(LocalAction::Recall { executor: pool }));
     bench.submit(driver, TaskBuilder::new(3));
+    bench.claim_load();
     bench.claim_nothing();
     bench.handle(LocalEvent::Recalled { executor: pool });
+    bench.now = bench.now + Duration::from_millis(30);
     bench.finish(pool, 1, inline());
     assert_eq!(bench.claim_run(pool), (task(3), 0));
+    bench.claim_load();
     // The function counts as long now.
     bench.finish(pool, 3, inline());
     assert_eq!(bench.claim_run(pool), (task(2), 0));

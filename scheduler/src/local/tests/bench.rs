@@ -189,7 +189,7 @@ impl Bench {
         bench.handle(LocalEvent::ExecutorStarted { executor: pool });
         bench.claim_run(pool);
         // Not so short that others would be given ahead.
-        bench.now = bench.now + core::time::Duration::from_millis(2);
+        bench.now = bench.now + core::time::Duration::from_millis(5);
         bench.finish(pool, 1_000_000, inline());
         bench.release(driver, 1_000_000);
         bench.claim_free(1_000_000);

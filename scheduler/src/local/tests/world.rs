@@ -113,7 +113,9 @@ impl World {
         };
         for number in 1..=4 {
             let worker = WorkerId(number);
-            let core = LocalCore::new(LocalConfig::new(worker, Resources::cpus(2.0)));
+            let known = LocalConfig::new(worker, Resources::cpus(2.0));
+            let short_runs = core::time::Duration::from_micros(200); // none here is
+            let core = LocalCore::new(LocalConfig { short_runs, ..known });
             let (table, processes) = (BTreeMap::new(), BTreeMap::new());
             let pulls = VecDeque::new();
             world.workers.insert(worker, Worker { core, table, processes, pulls });

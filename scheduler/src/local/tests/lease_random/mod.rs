@@ -79,7 +79,9 @@ const BY_HOST: usize = 1;
 
 impl Model {
     fn new(seed: u64) -> Self {
-        let core = LocalCore::new(LocalConfig::new(ME, Resources::cpus(CPUS as f64)));
+        let known = LocalConfig::new(ME, Resources::cpus(CPUS as f64));
+        let short_runs = core::time::Duration::from_micros(200); // none here is
+        let core = LocalCore::new(LocalConfig { short_runs, ..known });
         let mut model = Self {
             seed: seed.wrapping_mul(0x9e37_79b9_7f4a_7c15),
             core,
