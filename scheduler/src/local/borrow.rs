@@ -140,9 +140,13 @@ impl LocalCore {
         self.drop_unheld(object);
     }
 
-    /// Drops a borrowed object that nobody holds, unless its owner counts on the copy here.
+    /// Drops a borrowed object that nobody holds, unless its owner counts on the copy here, or is
+    /// still to be told that nobody does.
     pub(super) fn drop_unheld(&mut self, object: ObjectId) {
         let Some(entry) = self.objects.get(&object) else { return };
+        if entry.borrow == Borrow::Releasing {
+            return;
+        }
         let owner_is_gone = entry.owner == WorkerId::HEAD || self.dead.contains(&entry.owner);
         let is_readable = entry.is_readable(self.me);
         let is_copy = matches!(entry.value, Value::Arena { .. }) && is_readable;

@@ -342,7 +342,7 @@ impl LocalCore {
         if entry.pull_is_stale {
             return self.stale_pull_ended(object, true);
         }
-        if entry.holders == 0 && !entry.is_readable(me) {
+        if entry.is_unreferenced() && !entry.is_readable(me) {
             self.forget_borrowed(object);
             return self.free_value(object);
         }

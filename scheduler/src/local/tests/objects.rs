@@ -156,6 +156,31 @@ fn an_outcome_waits_until_borrowed_references_are_counted() {
 }
 
 #[test]
+fn a_release_that_waits_is_sent_although_the_value_comes_meanwhile() {
+    let (mut bench, _) = Bench::with_driver(2.0);
+    let assignment = TaskBuilder::new(1).after(&[of_peer(7)]).assignment(0, PEER);
+    bench.head_says(FromHead::Assigned(vec![assignment]));
+    bench.claim_send(PEER, PeerMessage::Retain { object: object(7) });
+    bench.claim_send(PEER, PeerMessage::Locate { object: object(7), fetches: true });
+    let assignment = TaskBuilder::new(2).after(&[of_other(8)]).assignment(0, OTHER);
+    bench.head_says(FromHead::Assigned(vec![assignment]));
+    bench.claim_send(OTHER, PeerMessage::Retain { object: object(8) });
+    bench.claim_send(OTHER, PeerMessage::Locate { object: object(8), fetches: true });
+    let mode = asked(false);
+    let (task, attempt) = (task(1), 0);
+    bench.peer_says(PEER, PeerMessage::Cancel { task, attempt, mode });
+    while bench.pending() > 0 {
+        bench.claim();
+    }
+    bench.peer_says(PEER, PeerMessage::Located { object: object(7), place: Place::Inline });
+    bench.peer_says(OTHER, PeerMessage::Retained { object: object(8) });
+    let cause = Cause::Cancelled;
+    bench.claim_send(PEER, finished(1, 0, Outcome::Failed(TaskError { task, cause })));
+    bench.claim_send(PEER, PeerMessage::Release { object: object(7) });
+    bench.claim_free(7);
+}
+
+#[test]
 fn references_inside_a_result_live_until_the_owner_counts_them() {
     let (mut bench, driver, pool) = Bench::with_pool(2.0);
     let contains = Vec::new();
