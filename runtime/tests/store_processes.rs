@@ -51,7 +51,8 @@ fn put_values(count: u32, len: u64) {
         let mut draft = writer.create(len).unwrap();
         fill(&mut draft, number);
         let value = Value::Block(draft.seal());
-        let put = FromExecutor::Put { object: object(number), value, contains: Vec::new() };
+        let (object, contains) = (object(number), Vec::new());
+        let put = FromExecutor::Put { object, value, copies: 1, contains };
         send(&mut sender.lock().unwrap(), &bell, &encode(&put));
     }
 }

@@ -138,8 +138,15 @@ impl TaskId {
 
     /// The `index`-th value that the task puts.
     pub fn put(self, index: u32) -> ObjectId {
-        debug_assert!(index < ObjectId::PUT);
+        debug_assert!(index < ObjectId::REPLICATED);
         ObjectId { task: self, index: index | ObjectId::PUT }
+    }
+
+    /// The same of a value that is kept in several copies, which everybody has to know who refers
+    /// to it.
+    pub fn put_replicated(self, index: u32) -> ObjectId {
+        debug_assert!(index < ObjectId::REPLICATED);
+        ObjectId { task: self, index: index | ObjectId::PUT | ObjectId::REPLICATED }
     }
 
     fn mix(job: JobId, a: u64, b: u64) -> Self {
@@ -214,6 +221,8 @@ pub struct ObjectId {
 
 impl ObjectId {
     const PUT: u32 = 1 << 31;
+    /// Of puts alone.
+    const REPLICATED: u32 = 1 << 30;
     const STREAM: u32 = Self::PUT - 1;
     /// Most values that a task returns or yields.
     pub const MAX_RETURNS: u32 = Self::STREAM;
@@ -228,15 +237,32 @@ impl ObjectId {
         self.index & Self::PUT != 0
     }
 
+    /// Whether the value was put to be kept in several copies.
+    pub fn is_replicated(self) -> bool {
+        self.is_put() && self.index & Self::REPLICATED != 0
+    }
+
+    /// Workers with lower ranks are asked first to keep a copy, and whether they have one.
+    pub(crate) fn rank_of(self, worker: WorkerId) -> u64 {
+        splitmix(self.task.lo ^ splitmix(u64::from(self.index) << 32 ^ worker.0))
+    }
+
     /// Which return, or which put, of its task the value is.
     pub fn index(self) -> u32 {
-        self.index & !Self::PUT
+        match self.is_put() {
+            true => self.index & !(Self::PUT | Self::REPLICATED),
+            false => self.index,
+        }
     }
 }
 
 impl fmt::Display for ObjectId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let kind = if self.is_put() { "put" } else { "return" };
+        let kind = match self.is_put() {
+            true if self.is_replicated() => "replicated",
+            true => "put",
+            false => "return",
+        };
         if self.is_stream() {
             return write!(f, "{}/stream", self.task);
         }
@@ -255,7 +281,8 @@ impl FromStr for ObjectId {
         let index = index.parse().ok().filter(|index| *index < Self::PUT).ok_or_else(error)?;
         match kind {
             "return" => Ok(task.object(index)),
-            "put" => Ok(task.put(index)),
+            "put" if index < Self::REPLICATED => Ok(task.put(index)),
+            "replicated" if index < Self::REPLICATED => Ok(task.put_replicated(index)),
             _ => Err(error()),
         }
     }

@@ -36,7 +36,8 @@
 //! reference too early wait until a borrower is registered ([`local`], `peers`). A value whose last
 //! copy is lost is made again from the specification of its task, and so is what that needs. A
 //! task that runs again on another worker submits its children anew, owned by that worker; what
-//! it finds there of theirs is another owner's, and is made again too.
+//! it finds there of theirs is another owner's, and is made again too. A value that was put with
+//! replicas lies on several workers, which have it even when its owner is lost.
 //!
 //! # What holds at all times
 //!
@@ -49,6 +50,7 @@
 //! | RL-1 | `resource::ledger` | what is free and what is held make the worker's total |
 //! | RF-1 to RF-3 | `object::entry` | every holder is counted, on the right side |
 //! | OB-1 | `object::entry` | copies and the workers that have them agree |
+//! | RP-1 | `local::replicas` | keepers of replicated objects are listed once |
 //! | ST-1 | `local::stream` | a stream holds the items that its consumer has not taken |
 //! | TM-1 | `local::retry` | timers of limits and pauses belong to tasks |
 //! | LN-1 | `object::lineage` | specifications are kept while, and only while, they are needed |

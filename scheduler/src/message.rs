@@ -88,14 +88,15 @@ pub enum PeerMessage {
     /// A call, from the caller's worker to the worker where the actor lives; the sender owns its
     /// results.
     Call(Assignment),
-    /// The receiver owns `object`: say where it is as soon as it exists.
+    /// The receiver owns `object`: say where it is as soon as it exists. Or its owner is dead, and
+    /// the receiver may keep a copy: say at once whether it does.
     Locate {
         /// The object.
         object: ObjectId,
         /// The sender fetches a copy as soon as it knows, and hands it on to others meanwhile.
         fetches: bool,
     },
-    /// Answer of an owner. An inline value is attached.
+    /// Answer of an owner, or of a keeper. An inline value is attached.
     Located {
         /// The object.
         object: ObjectId,
@@ -131,6 +132,21 @@ pub enum PeerMessage {
     },
     /// The owner needs the receiver's copy no longer.
     Free {
+        /// The object.
+        object: ObjectId,
+    },
+    /// The sender owns the object: get a copy, and keep it until it is freed; answered by
+    /// `CopyMade` or `NotKept`.
+    Replicate {
+        /// The object.
+        object: ObjectId,
+        /// Bytes.
+        size: u64,
+        /// Workers with a copy; the first, where to fetch it, may be receiving it still.
+        copies: Vec<WorkerId>,
+    },
+    /// The sender was to keep a copy of an object of the receiver, and has none any longer.
+    NotKept {
         /// The object.
         object: ObjectId,
     },
@@ -357,6 +373,8 @@ pub enum ToHead {
     GroupWanted(GroupRequest),
     /// It does so no longer.
     GroupUnwanted(GroupId),
+    /// The sender wants to know all workers, now and whenever some come or go.
+    MembersWanted,
 }
 
 /// What a worker has free, and what waits there.
@@ -439,6 +457,8 @@ pub enum FromHead {
         /// One worker for each bundle of the request, in its order.
         workers: Vec<WorkerId>,
     },
+    /// To who wants to know: all workers that do not leave.
+    Members(Vec<WorkerId>),
     /// To a group's leader: why it waits.
     GroupWaiting {
         /// The group.

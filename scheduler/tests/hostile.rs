@@ -59,8 +59,9 @@ impl Liar {
 
     fn object(&mut self) -> ObjectId {
         let task = self.task();
-        match self.below(6) {
+        match self.below(7) {
             0 => task.put(self.below(3) as u32),
+            6 => task.put_replicated(self.below(3) as u32),
             1 => task.stream(),
             _ => task.object(self.below(3) as u32),
         }
@@ -225,7 +226,8 @@ impl Liar {
             10 => LocalEvent::Consumed { task, owner: self.worker(), count: self.attempt() },
             11 => {
                 let (object, contains) = (self.object(), self.references());
-                LocalEvent::Put { by, object, size: 9, inline: self.one_in(2), contains }
+                let (inline, copies) = (self.one_in(2), self.below(4) as u32);
+                LocalEvent::Put { by, object, size: 9, inline, copies, contains }
             }
             12 => LocalEvent::Wanted { by, reference: self.reference() },
             13 => LocalEvent::Retained { by, reference: self.reference() },
@@ -255,7 +257,7 @@ impl Liar {
         let (task, attempt, object, actor) =
             (self.task(), self.attempt(), self.object(), self.actor());
         let life = attempt;
-        match self.below(26) {
+        match self.below(28) {
             0 | 1 => PeerMessage::Finished { task, attempt, outcome: self.outcome() },
             2 => {
                 let (index, value) = (self.below(4) as u32, self.returned());
@@ -313,6 +315,11 @@ impl Liar {
                 PeerMessage::CallsSettled { actor, calls }
             }
             24 => PeerMessage::ActorKill { actor },
+            25 => {
+                let copies = (0..self.below(3)).map(|_| self.worker()).collect();
+                PeerMessage::Replicate { object, size: 9, copies }
+            }
+            26 => PeerMessage::NotKept { object },
             _ => PeerMessage::Cancel { task, attempt, mode: self.mode() },
         }
     }

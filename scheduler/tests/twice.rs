@@ -78,7 +78,8 @@ fn after_to_head(message: &ToHead) -> Option<ToHead> {
         ToHead::ActorUnnamed { .. } => ToHead::ActorLookup { request: 5, name },
         ToHead::ActorLookup { .. } => ToHead::GroupWanted(wanted(7, 1.0)),
         ToHead::GroupWanted(_) => ToHead::GroupUnwanted(group()),
-        ToHead::GroupUnwanted(_) => return None,
+        ToHead::GroupUnwanted(_) => ToHead::MembersWanted,
+        ToHead::MembersWanted => return None,
     })
 }
 
@@ -173,7 +174,8 @@ fn after_from_head(message: &FromHead) -> Option<FromHead> {
             FromHead::GroupPlaced { group: group(), round: 1, workers: vec![PEER] }
         }
         FromHead::GroupPlaced { .. } => FromHead::GroupWaiting { group: group(), reason },
-        FromHead::GroupWaiting { .. } => return None,
+        FromHead::GroupWaiting { .. } => FromHead::Members(vec![ME, PEER]),
+        FromHead::Members(_) => return None,
     })
 }
 
@@ -196,7 +198,11 @@ fn after_of_peer(message: &PeerMessage) -> Option<PeerMessage> {
         PeerMessage::Release { .. } => PeerMessage::CopyMade { object },
         PeerMessage::CopyMade { .. } => PeerMessage::CopyLost { object, at: PEER },
         PeerMessage::CopyLost { .. } => PeerMessage::Free { object },
-        PeerMessage::Free { .. } => PeerMessage::ActorLocate { actor },
+        PeerMessage::Free { .. } => {
+            PeerMessage::Replicate { object, size: 1 << 20, copies: vec![PEER] }
+        }
+        PeerMessage::Replicate { .. } => PeerMessage::NotKept { object },
+        PeerMessage::NotKept { .. } => PeerMessage::ActorLocate { actor },
         PeerMessage::ActorLocate { .. } => {
             PeerMessage::ActorLocated { actor, place: ActorPlace::Pending }
         }

@@ -215,6 +215,29 @@ fn a_lost_value_is_made_again_from_its_grandparents() {
 }
 
 #[test]
+fn a_replicated_value_outlives_its_owner() {
+    let cluster = Cluster::with_workers(&[1, 1]);
+    let go = cluster.home().join("go");
+    let running = cluster.start(&["submit", &program(), "--", "replicated", go.to_str().unwrap()]);
+    running.wait_for("that the driver runs", |line| line.ends_with("here").then_some(()));
+    let third = cluster.join(&["--cpus", "1", "--resource", "spot=1"]);
+    running.wait_for("that all are made", |line| line.ends_with("made").then_some(()));
+    wait_until("there are two copies of each", || {
+        let listed = cluster.run(&["--json", "list", "objects"]);
+        let rows = listed.json_lines();
+        let twice = |row: &&serde_json::Value| {
+            row["owner"] == third["worker"] && row["copies"].as_array().unwrap().len() == 2
+        };
+        if rows.iter().filter(twice).count() == 8 { Ok(()) } else { Err(format!("{listed}")) }
+    });
+    kill(number(&third, "pid"));
+    fs::write(&go, "").unwrap();
+    let finished = running.finish();
+    finished.assert_success();
+    assert!(finished.stdout.iter().any(|line| line.ends_with("outlive their owner")), "{finished}");
+}
+
+#[test]
 fn a_worker_that_drains_leaves_its_values_behind() {
     let cluster = Cluster::with_workers(&[1]);
     let go = cluster.home().join("go");

@@ -200,6 +200,27 @@ async fn evacuated(cx: &Driver, file: &str) -> Result<()> {
     Ok(())
 }
 
+/// Puts values where it runs, each in two copies.
+#[rdist::task]
+fn put_replicated(cx: &Context, sizes: Vec<u64>) -> Result<Vec<ObjectRef<Vec<u8>>>> {
+    (0..).zip(sizes).map(|(index, bytes)| cx.put_replicated(&value(index, bytes), 2)).collect()
+}
+
+/// Values whose owner is gone before they are read.
+async fn replicated(cx: &Driver, file: &str) -> Result<()> {
+    const SIZES: [u64; 8] = [3, 100, 1_000, 300_000, 300_000, 300_000, 300_000, 300_000];
+    println!("here");
+    let made = put_replicated.with().retries(0).resource("spot", 1.0).submit(cx, SIZES.to_vec());
+    let all = made.await?;
+    println!("made");
+    wait_for(file);
+    for ((index, object), bytes) in (0..).zip(&all).zip(SIZES) {
+        same("replicated", index, bytes, &object.get()?);
+    }
+    println!("all outlive their owner");
+    Ok(())
+}
+
 fn wait_for(file: &str) {
     while !std::path::Path::new(file).exists() {
         std::thread::sleep(std::time::Duration::from_millis(10));
@@ -297,6 +318,7 @@ async fn main(cx: Driver) -> Result<()> {
         }
         ["generations", file] => generations(&cx, file).await?,
         ["evacuated", file] => evacuated(&cx, file).await?,
+        ["replicated", file] => replicated(&cx, file).await?,
         ["borrowed", file] => borrowed(&cx, file).await?,
         ["broadcast", workers, bytes] => broadcast(&cx, number(workers), number(bytes)).await?,
         ["eaters"] => eaters(&cx).await?,

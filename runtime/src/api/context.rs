@@ -26,7 +26,7 @@ use crate::executor::output::set_writer;
 use crate::executor::process::{Encoded, Process};
 use crate::executor::running::Running;
 use crate::executor::wait::{Parker, WAITS_NEXT, thread_waker};
-use crate::wire::executor::{FromExecutor, MAX_RETURNS};
+use crate::wire::executor::{FromExecutor, MAX_RETURNS, Value as Encoding};
 
 /// The running task. Tasks submitted through it are its children: their ids follow from its own
 /// and from their order, so that a repeated run finds them again.
@@ -111,6 +111,36 @@ impl Context {
     pub fn put<T: Value>(&self, value: &T) -> Result<ObjectRef<T>, Error> {
         let encoded = self.process().encode(value)?;
         Ok(ObjectRef::of(self.put_encoded(encoded)))
+    }
+
+    /// As [`put`](Self::put), and keeps the value on `replicas` workers, this one among them, or
+    /// on as many as there are until more join: it survives the loss of all but one of them, its
+    /// own included. When one of them is lost or leaves, another gets a copy. Once this worker
+    /// itself is lost, the copies that are left stay until the job ends, and are not made more;
+    /// references inside the value may be lost with it. The copies are made after this returns.
+    ///
+    /// ```no_run
+    /// # fn main() -> Result<(), rdist::Error> {
+    /// let cx = rdist::Context::current()?;
+    /// let weights = cx.put_replicated(&vec![0.5_f32; 1_000_000], 3)?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// Those of [`put`](Self::put).
+    pub fn put_replicated<T: Value>(
+        &self,
+        value: &T,
+        replicas: u32,
+    ) -> Result<ObjectRef<T>, Error> {
+        if replicas < 2 {
+            return self.put(value);
+        }
+        let process = self.process();
+        let encoded = in_block(process, process.encode(value)?)?;
+        let object = self.0.next_put(replicas);
+        Ok(ObjectRef::of(process.put(object, replicas, encoded)))
     }
 
     /// Room for `len` bytes in the object store, to be written in place and sealed.
@@ -264,7 +294,7 @@ impl Context {
     }
 
     pub(crate) fn put_encoded(&self, encoded: Encoded) -> Held {
-        self.process().put(self.0.next_put(), encoded)
+        self.process().put(self.0.next_put(1), 1, encoded)
     }
 
     /// Submits a task; a request that cannot be sent comes back as an object that has failed.
@@ -371,6 +401,18 @@ impl Context {
     fn want_all<T>(&self, objects: &[ObjectRef<T>]) {
         objects.iter().for_each(|object| self.process().want(object.held()));
     }
+}
+
+/// The same value in shared memory, from where it can be copied. Before a tiny one is room: an
+/// archive is found from its end.
+fn in_block(process: &'static Process, encoded: Encoded) -> Result<Encoded, Error> {
+    const ROOM: usize = 64;
+    let Encoding::Inline(bytes) = &encoded.value else { return Ok(encoded) };
+    let mut draft = process.create(ROOM + bytes.len())?;
+    let (before, value) = draft.0.split_at_mut(ROOM);
+    before.fill(0);
+    value.copy_from_slice(bytes);
+    Ok(Encoded { value: Encoding::Block(draft.0.seal()), ..encoded })
 }
 
 /// Where the first `count` settled ones are.

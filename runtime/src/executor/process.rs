@@ -331,8 +331,8 @@ impl Process {
         Ok(Encoded { value: Value::Block(draft.0.seal()), ..encoded })
     }
 
-    /// Puts an archived value as `object`.
-    pub(crate) fn put(&'static self, object: ObjectId, encoded: Encoded) -> Held {
+    /// Puts an archived value as `object`, to be kept in so many copies.
+    pub(crate) fn put(&'static self, object: ObjectId, copies: u32, encoded: Encoded) -> Held {
         let reference = Reference { object, owner: self.worker };
         let entry = self.objects.made(reference);
         let settled = match &encoded.value {
@@ -345,7 +345,7 @@ impl Process {
             entry.has_no_references();
         }
         let contains = encoded.references(self);
-        self.send(&FromExecutor::Put { object, value: encoded.value, contains });
+        self.send(&FromExecutor::Put { object, value: encoded.value, copies, contains });
         entry
     }
 

@@ -113,9 +113,10 @@ impl Running {
         self.root.child(self.children.fetch_add(1, Ordering::Relaxed))
     }
 
-    /// The id of the next object that it puts.
-    pub(crate) fn next_put(&self) -> ObjectId {
-        self.root.put(self.puts.fetch_add(1, Ordering::Relaxed))
+    /// The id of the next object that it puts, in so many copies.
+    pub(crate) fn next_put(&self, copies: u32) -> ObjectId {
+        let index = self.puts.fetch_add(1, Ordering::Relaxed);
+        if copies > 1 { self.root.put_replicated(index) } else { self.root.put(index) }
     }
 
     pub(crate) fn is_cancelled(&self) -> bool {

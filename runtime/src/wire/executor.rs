@@ -158,6 +158,8 @@ pub enum FromExecutor {
         object: ObjectId,
         /// The value.
         value: Value,
+        /// In how many copies it is to be kept, one on each worker.
+        copies: u32,
         /// References inside it.
         contains: Vec<Reference>,
     },

@@ -248,7 +248,7 @@ impl FakeWorker {
                     self.finished(by, task, outcome, values);
                 }
             }
-            FromExecutor::Put { object, value, contains } => {
+            FromExecutor::Put { object, value, contains, .. } => {
                 assert!(self.held.insert((by, object)), "{object} put twice");
                 let contains: Vec<_> = contains;
                 self.check_alive(by, &contains);

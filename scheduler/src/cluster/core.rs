@@ -187,6 +187,7 @@ impl ClusterCore {
             ToHead::GroupWanted(request) => self.group_wanted(from, request),
             ToHead::GroupUnwanted(group) => self.gangs.remove(&(group, from)),
             ToHead::ActorLookup { request, name } => self.looked_up(from, request, &name),
+            ToHead::MembersWanted => self.members_wanted(from),
         }
     }
 

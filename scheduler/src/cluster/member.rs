@@ -46,6 +46,8 @@ pub(super) struct Member {
     /// What waits there and may run elsewhere, by its last report.
     pub(super) backlog: Vec<(Resources, u32)>,
     pub(super) draining: bool,
+    /// It hears of every change of membership.
+    pub(super) wants_members: bool,
     /// The task that stands in its line although it has no room.
     pub(super) pressed: Option<PlacedKey>,
     /// It has reported: whatever it had to tell again came before.

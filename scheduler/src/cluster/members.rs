@@ -107,6 +107,33 @@ impl ClusterCore {
         }
     }
 
+    /// A worker wants to know who there is, from now on.
+    pub(super) fn members_wanted(&mut self, from: WorkerId) {
+        if let Some(member) = self.members.get_mut(&from) {
+            member.wants_members = true;
+            let message = FromHead::Members(self.staying());
+            self.send(from, message);
+        }
+    }
+
+    /// Members that do not leave.
+    fn staying(&self) -> Vec<WorkerId> {
+        let staying = self.members.iter().filter(|(_, member)| !member.draining);
+        staying.map(|(worker, _)| *worker).collect()
+    }
+
+    fn tell_members(&mut self) {
+        let wanting = self.members.iter().filter(|(_, member)| member.wants_members);
+        let wanting: Vec<WorkerId> = wanting.map(|(worker, _)| *worker).collect();
+        if wanting.is_empty() {
+            return;
+        }
+        let staying = self.staying();
+        for worker in wanting {
+            self.send(worker, FromHead::Members(staying.clone()));
+        }
+    }
+
     /// Jobs that ended while the worker was away.
     fn end_unknown_jobs(&mut self, worker: WorkerId, held: &Held) {
         let mut jobs: Vec<JobId> = held.assigned.iter().map(|held| held.task.job()).collect();
@@ -123,6 +150,7 @@ impl ClusterCore {
     /// Shapes that named the worker are bound or set free; shapes for which it decides whether
     /// there is hope are looked at again.
     fn membership_changed(&mut self, worker: WorkerId) {
+        self.tell_members();
         self.reasons.clear();
         self.fresh.extend(self.queue.rebind(worker, &self.field));
         let spot = self.field.spot(worker).filter(|spot| !spot.closed);

@@ -58,6 +58,10 @@ impl LocalCore {
             PeerMessage::CopyMade { object } => self.copy_made(from, object),
             PeerMessage::CopyLost { object, at } => self.copy_lost(from, object, at),
             PeerMessage::Free { object } => self.freed_by_owner(from, object),
+            PeerMessage::Replicate { object, size, copies } => {
+                self.keep_copy(from, object, size, copies);
+            }
+            PeerMessage::NotKept { object } => self.not_kept(from, object),
             PeerMessage::ActorLocate { actor } => self.actor_locate(from, actor),
             PeerMessage::ActorLocated { actor, place } => self.actor_located(from, actor, place),
             PeerMessage::ActorLost { actor, life, death } => self.actor_lost(actor, life, death),
@@ -97,7 +101,7 @@ impl LocalCore {
         let Some(entry) = self.objects.get_mut(&object) else { return };
         let owner = entry.owner;
         if owner == WorkerId::HEAD || self.dead.contains(&owner) {
-            if matches!(entry.value, Value::Absent) {
+            if matches!(entry.value, Value::Absent) && !object.is_replicated() {
                 let error = TaskError { task: object.task, cause: Cause::OwnerDied };
                 entry.value = Value::Failed(Arc::new(error));
             }
@@ -153,6 +157,9 @@ impl LocalCore {
         if !owner_is_gone && (entry.pull.is_some() || (is_copy && !entry.freed)) {
             return;
         }
+        if entry.keeps && is_copy && !entry.freed {
+            return;
+        }
         self.forget_borrowed(object);
         if is_readable {
             self.free_value(object);
@@ -166,14 +173,19 @@ impl LocalCore {
     pub(super) fn adopt(&mut self, object: ObjectId) {
         let Some(entry) = self.objects.get_mut(&object) else { return };
         let (owner, borrow) = (entry.owner, entry.borrow);
+        let kept = core::mem::take(&mut entry.keeps);
         entry.leftover = entry.is_readable(self.me);
         entry.owner = self.me;
         entry.borrow = Borrow::Owned;
         entry.asked = false;
         entry.freed = false;
         entry.value = Value::Absent;
+        self.replicas.end_search(object);
         if let Some(peer) = self.peers.get_mut(&owner) {
             peer.borrowed.remove(&object);
+        }
+        if kept {
+            self.send(owner, PeerMessage::NotKept { object });
         }
         if matches!(borrow, Borrow::Registered | Borrow::Releasing) {
             self.adopted.insert(object, owner);
@@ -198,10 +210,13 @@ impl LocalCore {
     }
 
     pub(super) fn forget_borrowed(&mut self, object: ObjectId) {
-        if let Some(entry) = self.objects.remove(&object)
-            && let Some(peer) = self.peers.get_mut(&entry.owner)
-        {
+        let Some(entry) = self.objects.remove(&object) else { return };
+        self.replicas.end_search(object);
+        if let Some(peer) = self.peers.get_mut(&entry.owner) {
             peer.borrowed.remove(&object);
+        }
+        if entry.keeps && !entry.freed {
+            self.send(entry.owner, PeerMessage::NotKept { object });
         }
     }
 
@@ -229,6 +244,9 @@ impl LocalCore {
 
     fn locate(&mut self, from: WorkerId, object: ObjectId, fetches: bool) {
         match self.objects.get_mut(&object) {
+            Some(entry) if object.is_replicated() && !entry.is_owned() => {
+                self.tell_of_copy(object, from);
+            }
             None => {
                 let error = TaskError { task: object.task, cause: Cause::ObjectLost };
                 let place = Place::Failed(error);
@@ -245,6 +263,9 @@ impl LocalCore {
     }
 
     fn located(&mut self, from: WorkerId, object: ObjectId, place: Place) {
+        if object.is_replicated() && self.is_found(object, from, &place) {
+            return;
+        }
         let me = self.me;
         let Some(entry) = self.objects.get_mut(&object) else {
             if place == Place::Inline {
@@ -270,11 +291,15 @@ impl LocalCore {
             }
             Place::Failed(error) => Value::Failed(Arc::new(error)),
         };
-        if entry.holders == 0 && entry.pull.is_none() {
+        let keeps = entry.keeps && matches!(entry.value, Value::Arena { .. });
+        if entry.holders == 0 && entry.pull.is_none() && !keeps {
             // Nobody waits any longer.
             return self.drop_unheld(object);
         }
         self.announce(object);
+        if keeps {
+            self.pull(object);
+        }
     }
 
     /// Tells the owner that a copy cannot be read, and waits for another place.

@@ -34,6 +34,7 @@ impl LocalCore {
         if !self.leaving.insert(worker) {
             return;
         }
+        self.keeper_gone(worker);
         let mut copies: Vec<ObjectId> = self.peer(worker).copies.iter().copied().collect();
         copies.sort_unstable();
         for object in copies {

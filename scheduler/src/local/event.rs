@@ -95,6 +95,8 @@ pub enum LocalEvent {
         size: u64,
         /// Whether it lies inline in the table instead of in the arena.
         inline: bool,
+        /// In how many workers' arenas it is to be kept.
+        copies: u32,
         /// References inside the value.
         contains: Vec<Reference>,
     },

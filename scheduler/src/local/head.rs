@@ -175,6 +175,7 @@ impl LocalCore {
             FromHead::GroupPlaced { group, round, workers } => {
                 self.group_placed(group, round, &workers);
             }
+            FromHead::Members(members) => self.members_are(members),
             FromHead::GroupWaiting { group, reason } => self.group_waits(group, reason),
             FromHead::ActorFound { request, actor } => {
                 if let Some((executor, request, _)) = self.head.lookups.remove(&request)
@@ -228,6 +229,9 @@ impl LocalCore {
         self.report_all_blocked();
         self.spill_again();
         self.ask_for_groups_again();
+        if self.replicas.is_subscribed() {
+            self.send_head(ToHead::MembersWanted);
+        }
         let mut names: Vec<(ActorId, String)> = self
             .actors
             .iter()

@@ -212,6 +212,7 @@ impl LocalCore {
             }
         }
         self.check_lineage();
+        self.replicas.check();
     }
 
     fn check_lineage(&self) {

@@ -50,6 +50,7 @@ impl LocalCore {
         self.head.forget_job(job);
         self.unanswered.forget_job(job);
         self.forget_leases(job);
+        self.replicas.forget_job(job);
         self.shares.forget(job);
         self.quotas.forget(job);
         self.outbox.waiting.retain(|deferred| match &deferred.what {

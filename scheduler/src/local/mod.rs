@@ -30,6 +30,7 @@
 //! | `checkpoint` | actors that save their state, whose calls count once |
 //! | `head` | spilling, load, names, a head that comes and goes |
 //! | `limits` | jobs with a quota |
+//! | `replicas` | values that are kept in several copies |
 //! | `evacuation` | values on workers that leave are copied |
 //! | `job` | the end of a job |
 //! | `views`, `explain`, `invariants` | what people and tests read |
@@ -64,6 +65,7 @@ mod objects;
 mod outcome;
 mod peers;
 mod recover;
+mod replicas;
 mod retry;
 mod stream;
 mod submit;
@@ -106,6 +108,7 @@ use head::HeadLink;
 use history::History;
 use lease::Leases;
 use peers::{Outbox, Peer};
+use replicas::Replicas;
 use retry::Timers;
 use stream::Stream;
 
@@ -176,6 +179,7 @@ pub struct LocalCore {
     /// Workers that get an object of this one at this moment, and from whom.
     readings: IdMap<ObjectId, Vec<broadcast::Reading>>,
     lineage: Lineage,
+    replicas: Replicas,
     /// Streams of own tasks.
     streams: IdMap<TaskId, Stream>,
     /// Newer tries of other owners' tasks that wait here for the end of an older one.
@@ -257,6 +261,7 @@ impl LocalCore {
             adopted: IdMap::default(),
             readings: IdMap::default(),
             lineage: Lineage::new(config.lineage_records),
+            replicas: Replicas::default(),
             streams: IdMap::default(),
             superseding: FastMap::default(),
             unanswered: Unanswered::default(),
@@ -319,8 +324,8 @@ impl LocalCore {
             LocalEvent::Wanted { by, reference } => self.wanted(by, reference),
             LocalEvent::Retained { by, reference } => self.retained(by, reference),
             LocalEvent::Released { by, object } => self.released(by, object),
-            LocalEvent::Put { by, object, size, inline, contains } => {
-                self.put(by, object, size, inline, contains);
+            LocalEvent::Put { by, object, size, inline, copies, contains } => {
+                self.put(by, object, (size, inline), copies, contains);
             }
             LocalEvent::Blocked { executor, task } => self.blocked(executor, task),
             LocalEvent::Unblocked { executor, task } => self.unblocked(executor, task),

@@ -16,8 +16,8 @@ impl LocalCore {
         &mut self,
         by: ExecutorId,
         object: ObjectId,
-        size: u64,
-        inline: bool,
+        (size, inline): (u64, bool),
+        copies: u32,
         contains: Vec<Reference>,
     ) {
         if !self.listens(by) {
@@ -36,6 +36,9 @@ impl LocalCore {
         let value =
             if inline { Value::Inline } else { Value::Arena { size, copies: smallvec![me] } };
         self.set_value(object, value, &contains);
+        if copies > 1 && object.is_replicated() {
+            self.replicate(object, copies);
+        }
     }
 
     pub(super) fn wanted(&mut self, by: ExecutorId, reference: Reference) {
@@ -122,6 +125,7 @@ impl LocalCore {
         entry.value = Value::Absent;
         entry.asked = false;
         entry.pull_is_stale = entry.pull.is_some();
+        self.replicas.end_search(object);
         if let Some(peer) = self.peers.get_mut(&former) {
             peer.borrowed.remove(&object);
         }
@@ -168,6 +172,7 @@ impl LocalCore {
     fn free_owned(&mut self, object: ObjectId) {
         let Some(entry) = self.objects.remove(&object) else { return };
         self.readings.remove(&object);
+        self.replicas.forget(object);
         if entry.is_in_table(self.me) {
             self.free_value(object);
         }
@@ -312,6 +317,9 @@ impl LocalCore {
             Value::Absent if !entry.is_owned() && !entry.asked => {
                 entry.asked = true;
                 let owner = entry.owner;
+                if object.is_replicated() && self.is_dead(owner) {
+                    return self.search(object);
+                }
                 self.send(owner, PeerMessage::Locate { object, fetches: here });
             }
             Value::Arena { .. } if here => self.pull(object),
@@ -342,7 +350,7 @@ impl LocalCore {
         if entry.pull_is_stale {
             return self.stale_pull_ended(object, true);
         }
-        if entry.is_unreferenced() && !entry.is_readable(me) {
+        if entry.is_unreferenced() && !entry.keeps && !entry.is_readable(me) {
             self.forget_borrowed(object);
             return self.free_value(object);
         }

@@ -91,6 +91,7 @@ impl LocalCore {
     /// This worker's own copy is gone: another one is found, or the value is made again.
     pub(super) fn copy_unreadable(&mut self, object: ObjectId) {
         let me = self.me;
+        let is_replicated = self.replicas.is_owned(object);
         let Some(entry) = self.objects.get_mut(&object) else { return };
         entry.leftover = false;
         let Value::Arena { copies, .. } = &mut entry.value else { return };
@@ -99,11 +100,15 @@ impl LocalCore {
         }
         copies.retain(|copy| *copy != me);
         let (owner, is_held) = (entry.owner, entry.holders > 0);
+        // Its owner finds another keeper, or this one again.
+        entry.keeps = false;
         if entry.is_owned() {
             if matches!(&entry.value, Value::Arena { copies, .. } if copies.is_empty()) {
                 entry.value = Value::Absent;
                 self.readings.remove(&object);
                 self.steps.push_back(Step::Recover(object));
+            } else if is_replicated {
+                self.pull(object);
             }
             return;
         }
@@ -152,6 +157,7 @@ impl LocalCore {
                 self.steps.push_back(Step::Recover(object));
             }
         }
+        self.keeper_lost(object, at);
     }
 
     /// Makes an owned value again by running its task, and whatever that needs.
@@ -195,6 +201,8 @@ impl LocalCore {
         if let Some(mut peer) = self.peers.remove(&worker) {
             self.peer_died(worker, &mut peer, reason);
         }
+        self.keeper_gone(worker);
+        self.asked_died(worker);
         self.return_bundles_of(worker);
         self.group_worker_died(worker);
         for task in sorted(self.pinned.remove(&worker).into_iter().flatten()) {
@@ -267,7 +275,7 @@ impl LocalCore {
         entry.borrow = Borrow::Unregistered;
         let is_readable = entry.is_readable(me);
         if entry.holders == 0 {
-            if entry.pull.is_none() {
+            if entry.pull.is_none() && !(entry.keeps && is_readable && !entry.freed) {
                 self.objects.remove(&object);
                 if is_readable {
                     self.free_value(object);
@@ -276,6 +284,14 @@ impl LocalCore {
             return;
         }
         if !is_readable && entry.pull.is_none() && !matches!(entry.value, Value::Failed(_)) {
+            if object.is_replicated() {
+                entry.value = Value::Absent;
+                entry.asked = false;
+                if !entry.waiters.is_empty() {
+                    self.seek(object, true);
+                }
+                return;
+            }
             let error = TaskError { task: object.task, cause: Cause::OwnerDied };
             entry.value = Value::Failed(Arc::new(error));
             self.announce(object);

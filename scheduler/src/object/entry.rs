@@ -44,6 +44,8 @@ pub(crate) struct ObjectEntry {
     /// The worker's table has a value that a task of another owner made: it may be in use, but
     /// the references inside it are not counted here, so that it is not this object's value.
     pub(crate) leftover: bool,
+    /// The owner of a replicated value counts on the copy here, or on the one that is fetched.
+    pub(crate) keeps: bool,
     /// The record of its task counts it (LN-1).
     pub(crate) recorded: bool,
     /// A pull from there is under way.
@@ -112,6 +114,7 @@ impl ObjectEntry {
             asked: false,
             freed: false,
             leftover: false,
+            keeps: false,
             recorded: false,
             pull: None,
             pull_is_stale: false,

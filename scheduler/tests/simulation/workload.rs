@@ -7,6 +7,7 @@
 mod oracle;
 mod trouble;
 
+use rdist_scheduler::id::{ObjectId, TaskId};
 use rdist_scheduler::spec::GroupStrategy;
 
 use super::network::Rng;
@@ -137,6 +138,14 @@ const SHORT: u64 = 1;
 /// Which function a task runs.
 pub fn function_of(seed: u64) -> u64 {
     seed >> 7 & 1
+}
+
+/// The object that a task puts; some are kept in several copies.
+pub fn put_id(task: TaskId, index: u32, seed: u64, inline: bool) -> ObjectId {
+    match !inline && seed.is_multiple_of(3) {
+        true => task.put_replicated(index),
+        false => task.put(index),
+    }
 }
 
 /// A task's own program: borrowed references are its first slots.

@@ -367,7 +367,7 @@ impl Process {
         match held.bytes() {
             Some(Ok(bytes)) => self.objects.adopt(held, || {
                 let (value, contains) = (Value::Inline(bytes.to_vec()), Vec::new());
-                self.outbox.send(&FromExecutor::Put { object, value, contains });
+                self.outbox.send(&FromExecutor::Put { object, value, copies: 1, contains });
             }),
             Some(Err(error)) => self.objects.adopt(held, || {
                 self.outbox.send(&FromExecutor::PutFailed { object, error });

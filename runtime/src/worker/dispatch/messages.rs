@@ -73,11 +73,11 @@ impl Dispatch {
                 self.check_job(by, task.stream())?;
                 self.tell(LocalEvent::Consumed { task, owner, count });
             }
-            FromExecutor::Put { object, value, contains } => {
+            FromExecutor::Put { object, value, copies, contains } => {
                 self.check_job(by, object)?;
                 let (size, inline) = size_of(&value);
                 self.store(by, object, value)?;
-                self.tell(LocalEvent::Put { by, object, size, inline, contains });
+                self.tell(LocalEvent::Put { by, object, size, inline, copies, contains });
             }
             FromExecutor::PutFailed { object, error } => {
                 self.check_job(by, object)?;

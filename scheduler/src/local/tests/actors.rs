@@ -248,6 +248,7 @@ fn a_call_that_is_cut_off_keeps_its_arguments_until_its_executor_says_that_it_en
         object: object(9),
         size: 1 << 20,
         inline: false,
+        copies: 1,
         contains: Vec::new(),
     });
     bench.submit(driver, call(2).after(&[mine(9)]));

@@ -14,5 +14,6 @@ mod objects;
 mod plain;
 mod policy;
 mod random;
+mod replicas;
 mod scale;
 mod stream;

@@ -185,7 +185,14 @@ fn references_inside_a_result_live_until_the_owner_counts_them() {
     let (mut bench, driver, pool) = Bench::with_pool(2.0);
     let contains = Vec::new();
     let put = task(3).put(0);
-    bench.handle(LocalEvent::Put { by: pool, object: put, size: 4, inline: true, contains });
+    bench.handle(LocalEvent::Put {
+        by: pool,
+        object: put,
+        size: 4,
+        inline: true,
+        copies: 1,
+        contains,
+    });
     bench.head_says(FromHead::Assigned(vec![TaskBuilder::new(1).assignment(0, PEER)]));
     bench.claim_run(pool);
     let reference = crate::spec::Reference { object: put, owner: ME };
@@ -267,7 +274,14 @@ fn a_value_made_for_another_owner_is_made_again_for_this_one() {
     let reference = crate::spec::Reference { object: put, owner: ME };
     bench.head_says(FromHead::Assigned(vec![TaskBuilder::new(1).assignment(0, PEER)]));
     bench.claim_run(pool);
-    bench.handle(LocalEvent::Put { by: pool, object: put, size: 4, inline: true, contains });
+    bench.handle(LocalEvent::Put {
+        by: pool,
+        object: put,
+        size: 4,
+        inline: true,
+        copies: 1,
+        contains,
+    });
     bench.finish(pool, 1, in_arena(&[reference]));
     bench.claim_send(PEER, finished(1, 0, in_arena(&[reference])));
     assert_eq!(bench.claim_head(), ToHead::Ended(vec![(task(1), 0)]));
@@ -352,7 +366,14 @@ fn each_result_of_a_task_that_is_submitted_anew_is_settled_by_itself() {
         bench.head_says(FromHead::Assigned(vec![TaskBuilder::new(1).assignment(0, PEER)]));
         bench.claim_run(pool);
         let contains = Vec::new();
-        bench.handle(LocalEvent::Put { by: pool, object: put, size: 4, inline: true, contains });
+        bench.handle(LocalEvent::Put {
+            by: pool,
+            object: put,
+            size: 4,
+            inline: true,
+            copies: 1,
+            contains,
+        });
         bench.finish(pool, 1, in_arena(&[reference]));
         bench.claim_send(PEER, finished(1, 0, in_arena(&[reference])));
         assert_eq!(bench.claim_head(), ToHead::Ended(vec![(task(1), 0)]));

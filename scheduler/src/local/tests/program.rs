@@ -247,13 +247,18 @@ impl World {
     fn put(&mut self, w: WorkerId, executor: ExecutorId, which: usize, refs: &[Reference]) {
         let running = &mut self.process(w, executor).running[which];
         running.puts += 1;
-        let object = running.spec.id.put(running.puts);
-        let inline = self.chance(2);
+        let (id, number) = (running.spec.id, running.puts);
+        // Which puts are replicated follows from the task: one that runs again repeats it.
+        let replicated = (self.calls_of(id) + u64::from(number)).is_multiple_of(4);
+        let object = if replicated { id.put_replicated(number) } else { id.put(number) };
+        let copies = if replicated { 2 + self.below(3) as u32 } else { 1 };
+        let inline = !replicated && self.chance(2);
         let contains = self.some_older(refs, object);
         let value = Stored { contains: contains.clone() };
         self.worker(w).table.insert(object, value);
         self.process(w, executor).refs.insert(Reference { object, owner: w });
-        self.handle(w, LocalEvent::Put { by: executor, object, size: 1, inline, contains });
+        let put = LocalEvent::Put { by: executor, object, size: 1, inline, copies, contains };
+        self.handle(w, put);
     }
 
     fn finish(&mut self, w: WorkerId, executor: ExecutorId, which: usize, refs: &[Reference]) {

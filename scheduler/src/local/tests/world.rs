@@ -1,5 +1,7 @@
 //! The world around several cores: links, a head, runtimes with tables of values, and programs.
 
+#[path = "ending.rs"]
+mod ending;
 #[path = "program.rs"]
 mod program;
 
@@ -74,6 +76,8 @@ pub(super) struct World {
     /// Objects in the order of their first mention: a value contains older ones only, since
     /// references in a circle would count each other for ever.
     ages: BTreeMap<ObjectId, usize>,
+    /// Who wants to know the workers.
+    subscribed: BTreeSet<WorkerId>,
     /// Programs submit nothing more and let go of what they have.
     ending: bool,
 }
@@ -109,6 +113,7 @@ impl World {
             actors: Vec::new(),
             started: BTreeMap::new(),
             ages: BTreeMap::new(),
+            subscribed: BTreeSet::new(),
             ending: false,
         };
         for number in 1..=4 {
@@ -423,8 +428,17 @@ impl World {
                     self.head_says(from, FromHead::SpillRequested { request, count: 2 });
                 }
             }
+            ToHead::MembersWanted => {
+                self.subscribed.insert(from);
+                self.tell_members(from);
+            }
             _ => {}
         }
+    }
+
+    fn tell_members(&mut self, to: WorkerId) {
+        let members = self.workers.keys().copied().collect();
+        self.head_says(to, FromHead::Members(members));
     }
 
     fn kill_worker(&mut self, doomed: WorkerId) {
@@ -435,58 +449,9 @@ impl World {
         for worker in self.workers.keys().copied().collect::<Vec<_>>() {
             let reason = "its power failed".to_owned();
             self.head_says(worker, FromHead::WorkerDied { worker: doomed, reason });
-        }
-    }
-
-    /// Nothing is under way, and programs are done but for the drivers.
-    fn is_quiet(&self) -> bool {
-        self.links.values().all(VecDeque::is_empty)
-            && self.workers.values().all(|worker| {
-                worker.pulls.is_empty()
-                    && worker.core.tasks().all(|task| task.task == TaskId::driver(task.task.job()))
-                    && worker.processes.values().all(|process| process.refs.is_empty())
-            })
-    }
-
-    fn stuck(&self) -> Vec<String> {
-        let mut lines = Vec::new();
-        for (id, worker) in &self.workers {
-            for task in worker.core.tasks() {
-                let why = worker.core.explain(task.task);
-                lines.push(format!("{id} {:?} {} {why:?}", task.task, task.state));
+            if self.subscribed.contains(&worker) {
+                self.tell_members(worker);
             }
-            for (executor, process) in &worker.processes {
-                for running in &process.running {
-                    let waits = running
-                        .waits_for
-                        .map(|object| worker.core.objects().find(|view| view.object == object));
-                    lines.push(format!("{id} {executor} {:?} {waits:?}", running.spec.id));
-                }
-            }
-        }
-        lines
-    }
-
-    /// Everybody has let go of everything: only actors' arguments may still be held.
-    fn check_end(&mut self) {
-        for (job, _) in DRIVERS {
-            let owned: Vec<(ActorId, WorkerId)> =
-                self.actors.iter().copied().filter(|actor| actor.0.0.job() == job).collect();
-            for (actor, owner) in owned {
-                if self.workers.contains_key(&owner) {
-                    self.handle(owner, LocalEvent::ActorKillRequested { actor, owner });
-                }
-            }
-        }
-        for _ in 0..10_000 {
-            self.step();
-        }
-        assert!(self.is_quiet(), "{:#?}", self.stuck());
-        for (id, worker) in &self.workers {
-            let objects: Vec<_> = worker.core.objects().collect();
-            assert!(objects.is_empty(), "{id} keeps {objects:#?}");
-            let held: Vec<_> = worker.table.keys().collect();
-            assert!(held.is_empty(), "the table of {id} keeps {held:?}");
         }
     }
 }

@@ -16,7 +16,7 @@ use rdist_scheduler::spec::{
 use super::{At, Stored};
 use crate::cluster::Simulation;
 use crate::network::mix;
-use crate::workload::{Child, Placing, Trouble, function_of};
+use crate::workload::{Child, Placing, Trouble, function_of, put_id};
 
 impl Simulation {
     pub(super) fn submit_task(&mut self, at: At, child: &Child) {
@@ -201,7 +201,7 @@ impl Simulation {
 
     pub(super) fn put(&mut self, at: At, seed: u64, inline: bool, contains: &[usize]) {
         let Some(run) = self.running(at) else { return };
-        let object = run.root().put(run.puts);
+        let object = put_id(run.root(), run.puts, seed, inline);
         run.puts += 1;
         let contains: Vec<Reference> = contains.iter().map(|slot| run.slots[*slot]).collect();
         let reference = Reference { object, owner: at.worker };
@@ -210,7 +210,8 @@ impl Simulation {
         self.hold(at, reference, false);
         let value = Stored { value: mix(seed, 1), contains: contains.clone() };
         let size = if inline { 100 } else { 1 << 20 };
-        let event = LocalEvent::Put { by: at.executor, object, size, inline, contains };
+        let copies = if object.is_replicated() { 2 + (seed >> 9 & 1) as u32 } else { 1 };
+        let event = LocalEvent::Put { by: at.executor, object, size, inline, copies, contains };
         self.say(at.worker, at.executor, event, vec![(object, value)]);
     }
 }

@@ -3,7 +3,7 @@
 use rdist_scheduler::hash::FastMap;
 use rdist_scheduler::id::{ObjectId, TaskId};
 
-use super::{Child, Op, Slot, stream_program, task_program};
+use super::{Child, Op, Slot, put_id, stream_program, task_program};
 use crate::network::mix;
 
 /// What a value must be.
@@ -40,8 +40,8 @@ impl Oracle {
         let (mut puts, mut own, mut index) = (0, Vec::new(), 0);
         for op in stream_program(child.seed, child.items).ops {
             match op {
-                Op::Put { seed, .. } => {
-                    let id = task.put(puts);
+                Op::Put { seed, inline, .. } => {
+                    let id = put_id(task, puts, seed, inline);
                     puts += 1;
                     self.put(id, seed, Vec::new());
                     own.push(id);
@@ -79,8 +79,8 @@ impl Oracle {
                     self.submit(id, grandchild, &(|n: Slot| own[n]) as &dyn Fn(Slot) -> ObjectId);
                     own.push(id.object(0));
                 }
-                Op::Put { seed, contains, .. } => {
-                    let id = task.put(puts);
+                Op::Put { seed, inline, contains } => {
+                    let id = put_id(task, puts, *seed, *inline);
                     puts += 1;
                     self.put(id, *seed, contains.iter().map(|slot| own[*slot]).collect());
                     own.push(id);
