@@ -283,6 +283,10 @@ impl LocalCore {
             self.peer(owner).actors.insert(actor);
             self.send(owner, PeerMessage::ActorLocate { actor });
         }
+        if let Some(former) = self.actors.get_mut(&actor) {
+            // Calls that still wait for their arguments.
+            entry.lanes = core::mem::take(&mut former.lanes);
+        }
         self.actors.insert(actor, entry);
     }
 }
