@@ -34,10 +34,12 @@
 //! workers and supervised actors hold it; when the last lets go, every copy is freed. A borrowing
 //! worker registers once, whatever happens inside it, and messages that could let an owner drop a
 //! reference too early wait until a borrower is registered ([`local`], `peers`). A value whose last
-//! copy is lost is made again from the specification of its task, and so is what that needs. A
-//! task that runs again on another worker submits its children anew, owned by that worker; what
-//! it finds there of theirs is another owner's, and is made again too. A value that was put with
-//! replicas lies on several workers, which have it even when its owner is lost.
+//! copy is lost is made again from the specification of its task, and so is what that needs. A task
+//! that runs again on another worker submits its children anew, owned by that worker; what it finds
+//! there of theirs is another owner's, and is made again too. What a task put is owned where it
+//! ran; when that worker is lost, the task's owner runs it again as soon as somebody needs the
+//! value, and who knew the former owner follows the new one (`local::remake`). A value that was put
+//! with replicas lies on several workers, which have it even when its owner is lost.
 //!
 //! # What holds at all times
 //!
@@ -54,6 +56,7 @@
 //! | ST-1 | `local::stream` | a stream holds the items that its consumer has not taken |
 //! | TM-1 | `local::retry` | timers of limits and pauses belong to tasks |
 //! | LN-1 | `object::lineage` | specifications are kept while, and only while, they are needed |
+//! | LN-2 | `local::remake` | what may be made again for a dead owner is borrowed |
 //! | AC-1, AC-2 | `actor` | actors are where their executor says; calls keep their order |
 //! | PG-1 to PG-3 | `group` | bundles pay for what is in them; groups are whole or being placed |
 //! | CK-1, CK-2 | `checkpoint` | saved states are kept while they are of use |

@@ -16,11 +16,13 @@
 #![allow(missing_docs, reason = "rkyv derives archived fields without docs")]
 
 mod group;
+mod held;
 mod taken;
 
 use rkyv::{Archive, Deserialize, Serialize};
 
 pub use group::{BundlePlace, GroupMessage, GroupPlace, GroupRequest};
+pub use held::{Held, HeldTask};
 
 use crate::checkpoint::Applied;
 use crate::id::{ActorId, GroupId, JobId, ObjectId, TaskId, WorkerId};
@@ -149,6 +151,18 @@ pub enum PeerMessage {
     NotKept {
         /// The object.
         object: ObjectId,
+    },
+    /// The sender needs an object whose owner is dead, and runs tasks of the receiver.
+    OwnerWanted {
+        /// The object.
+        object: ObjectId,
+    },
+    /// Answer; `Located` is another, where the sender has a copy.
+    OwnerIs {
+        /// The object.
+        object: ObjectId,
+        /// Who owns it now that it is made again; `None`: it is not.
+        owner: Option<WorkerId>,
     },
     /// The receiver supervises `actor`: say where it lives, now and whenever that changes.
     ActorLocate {
@@ -466,32 +480,6 @@ pub enum FromHead {
         /// One line for people.
         reason: String,
     },
-}
-
-/// What a worker still has when it meets a head again: the head rebuilds its view from these.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Archive, Serialize, Deserialize)]
-pub struct Held {
-    /// Tasks and actors that a head assigned, running or waiting there.
-    pub assigned: Vec<HeldTask>,
-    /// Names of actors that it supervises.
-    pub names: Vec<(String, ActorId)>,
-    /// References that it holds as an owner's borrower are between workers and not listed.
-    pub jobs: Vec<JobId>,
-}
-
-/// A task that a head had assigned.
-#[derive(Debug, Clone, PartialEq, Eq, Archive, Serialize, Deserialize)]
-pub struct HeldTask {
-    /// The task.
-    pub task: TaskId,
-    /// Which try.
-    pub attempt: u32,
-    /// Who gets the result.
-    pub owner: WorkerId,
-    /// What it holds.
-    pub request: Resources,
-    /// Whether it is a job's driver.
-    pub driver: bool,
 }
 
 /// References for the wire, where a small vector would not help.

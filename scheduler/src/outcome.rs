@@ -204,7 +204,9 @@ impl fmt::Display for Cause {
                 "ran longer than its time limit of {limit:?} and was ended; allow more with \
                  `timeout`, or let it be tried again with `retry_timeouts`"
             ),
-            Self::OwnerDied => f.write_str("is lost: the worker that owned it died"),
+            Self::OwnerDied => f.write_str(
+                "is lost: the worker that owned it died, and no task can be run again to make it",
+            ),
             Self::ObjectLost => f.write_str("is lost: no copy is left and it cannot be re-run"),
             Self::NameTaken { name, by } => write!(
                 f,

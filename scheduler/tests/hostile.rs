@@ -257,7 +257,7 @@ impl Liar {
         let (task, attempt, object, actor) =
             (self.task(), self.attempt(), self.object(), self.actor());
         let life = attempt;
-        match self.below(28) {
+        match self.below(30) {
             0 | 1 => PeerMessage::Finished { task, attempt, outcome: self.outcome() },
             2 => {
                 let (index, value) = (self.below(4) as u32, self.returned());
@@ -320,6 +320,8 @@ impl Liar {
                 PeerMessage::Replicate { object, size: 9, copies }
             }
             26 => PeerMessage::NotKept { object },
+            27 => PeerMessage::OwnerWanted { object },
+            28 => PeerMessage::OwnerIs { object, owner: Some(self.worker()) },
             _ => PeerMessage::Cancel { task, attempt, mode: self.mode() },
         }
     }

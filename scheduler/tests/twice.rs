@@ -202,7 +202,9 @@ fn after_of_peer(message: &PeerMessage) -> Option<PeerMessage> {
             PeerMessage::Replicate { object, size: 1 << 20, copies: vec![PEER] }
         }
         PeerMessage::Replicate { .. } => PeerMessage::NotKept { object },
-        PeerMessage::NotKept { .. } => PeerMessage::ActorLocate { actor },
+        PeerMessage::NotKept { .. } => PeerMessage::OwnerWanted { object },
+        PeerMessage::OwnerWanted { .. } => PeerMessage::OwnerIs { object, owner: Some(PEER) },
+        PeerMessage::OwnerIs { .. } => PeerMessage::ActorLocate { actor },
         PeerMessage::ActorLocate { .. } => {
             PeerMessage::ActorLocated { actor, place: ActorPlace::Pending }
         }

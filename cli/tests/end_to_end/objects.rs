@@ -215,6 +215,22 @@ fn a_lost_value_is_made_again_from_its_grandparents() {
 }
 
 #[test]
+fn what_a_task_put_is_put_again_where_its_worker_is_lost() {
+    let cluster = Cluster::with_workers(&[1]);
+    let go = cluster.home().join("go");
+    let running = cluster.start(&["submit", &program(), "--", "put-again", go.to_str().unwrap()]);
+    running.wait_for("that the driver runs", |line| line.ends_with("here").then_some(()));
+    let second = cluster.join(&["--cpus", "1", "--resource", "spot=1"]);
+    running.wait_for("that all are made", |line| line.ends_with("made").then_some(()));
+    kill(number(&second, "pid"));
+    cluster.join(&["--cpus", "1", "--resource", "spot=1"]);
+    fs::write(&go, "").unwrap();
+    let finished = running.finish();
+    finished.assert_success();
+    assert!(finished.stdout.iter().any(|line| line.ends_with("after 2 runs")), "{finished}");
+}
+
+#[test]
 fn a_replicated_value_outlives_its_owner() {
     let cluster = Cluster::with_workers(&[1, 1]);
     let go = cluster.home().join("go");

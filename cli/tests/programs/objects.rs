@@ -221,6 +221,34 @@ async fn replicated(cx: &Driver, file: &str) -> Result<()> {
     Ok(())
 }
 
+/// Puts values where it runs, and leaves a line in a file each time.
+#[rdist::task]
+fn put_noted(cx: &Context, log: String, bytes: u64) -> Result<Vec<ObjectRef<Vec<u8>>>> {
+    let mut log = std::fs::OpenOptions::new().append(true).create(true).open(log).unwrap();
+    std::io::Write::write_all(&mut log, b"put\n").unwrap();
+    (0..3).map(|index| cx.put(&value(index, bytes))).collect()
+}
+
+/// Values that a task put on a worker which dies before they are read, here and by tasks.
+async fn put_again(cx: &Driver, file: &str) -> Result<()> {
+    const BYTES: u64 = 300_000;
+    println!("here");
+    let log = format!("{file}.log");
+    let all = put_noted.with().resource("spot", 1.0).submit(cx, log.clone(), BYTES).await?;
+    println!("made");
+    wait_for(file);
+    let right = holds.with().resource("spot", 1.0).submit(cx, &all[0], 0);
+    let both = check.with().resource("spot", 1.0).submit(cx, &all[1], &all[2], 1);
+    assert!(right.await?);
+    assert_eq!(both.await?, 1);
+    for (index, object) in (0..).zip(&all) {
+        same("put", index, BYTES, &object.get()?);
+    }
+    let runs = std::fs::read_to_string(&log).unwrap().lines().count();
+    println!("all are right after {runs} runs");
+    Ok(())
+}
+
 fn wait_for(file: &str) {
     while !std::path::Path::new(file).exists() {
         std::thread::sleep(std::time::Duration::from_millis(10));
@@ -318,6 +346,7 @@ async fn main(cx: Driver) -> Result<()> {
         }
         ["generations", file] => generations(&cx, file).await?,
         ["evacuated", file] => evacuated(&cx, file).await?,
+        ["put-again", file] => put_again(&cx, file).await?,
         ["replicated", file] => replicated(&cx, file).await?,
         ["borrowed", file] => borrowed(&cx, file).await?,
         ["broadcast", workers, bytes] => broadcast(&cx, number(workers), number(bytes)).await?,

@@ -106,6 +106,11 @@ impl Context {
 
     /// Puts a value into the object store, for tasks to read. Small ones travel inside messages.
     ///
+    /// The value belongs to this worker. If that is lost and the reference had been returned by
+    /// the task that put it, the task runs again, up to its retries, when somebody needs the value.
+    /// What a driver or an actor put is lost with its worker; see
+    /// [`put_replicated`](Self::put_replicated).
+    ///
     /// # Errors
     /// [`Error::StoreFull`], [`Error::Encode`].
     pub fn put<T: Value>(&self, value: &T) -> Result<ObjectRef<T>, Error> {

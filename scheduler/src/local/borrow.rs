@@ -61,6 +61,8 @@ impl LocalCore {
             PeerMessage::Replicate { object, size, copies } => {
                 self.keep_copy(from, object, size, copies);
             }
+            PeerMessage::OwnerWanted { object } => self.owner_wanted(from, object),
+            PeerMessage::OwnerIs { object, owner } => self.owner_is(from, object, owner),
             PeerMessage::NotKept { object } => self.not_kept(from, object),
             PeerMessage::ActorLocate { actor } => self.actor_locate(from, actor),
             PeerMessage::ActorLocated { actor, place } => self.actor_located(from, actor, place),
@@ -101,10 +103,6 @@ impl LocalCore {
         let Some(entry) = self.objects.get_mut(&object) else { return };
         let owner = entry.owner;
         if owner == WorkerId::HEAD || self.dead.contains(&owner) {
-            if matches!(entry.value, Value::Absent) && !object.is_replicated() {
-                let error = TaskError { task: object.task, cause: Cause::OwnerDied };
-                entry.value = Value::Failed(Arc::new(error));
-            }
             return;
         }
         entry.borrow = Borrow::Registered;
@@ -151,6 +149,9 @@ impl LocalCore {
         if entry.borrow == Borrow::Releasing {
             return;
         }
+        // Whatever copy stays here, nobody needs it to be made again.
+        self.forget_maker(object);
+        let Some(entry) = self.objects.get(&object) else { return };
         let owner_is_gone = entry.owner == WorkerId::HEAD || self.dead.contains(&entry.owner);
         let is_readable = entry.is_readable(self.me);
         let is_copy = matches!(entry.value, Value::Arena { .. }) && is_readable;
@@ -181,6 +182,8 @@ impl LocalCore {
         entry.freed = false;
         entry.value = Value::Absent;
         self.replicas.end_search(object);
+        self.tell_askers(object, Some(self.me));
+        self.forget_maker(object);
         if let Some(peer) = self.peers.get_mut(&owner) {
             peer.borrowed.remove(&object);
         }
@@ -212,6 +215,7 @@ impl LocalCore {
     pub(super) fn forget_borrowed(&mut self, object: ObjectId) {
         let Some(entry) = self.objects.remove(&object) else { return };
         self.replicas.end_search(object);
+        self.forget_maker(object);
         if let Some(peer) = self.peers.get_mut(&entry.owner) {
             peer.borrowed.remove(&object);
         }
@@ -263,7 +267,7 @@ impl LocalCore {
     }
 
     fn located(&mut self, from: WorkerId, object: ObjectId, place: Place) {
-        if object.is_replicated() && self.is_found(object, from, &place) {
+        if self.is_searched(object) && self.is_found(object, from, &place) {
             return;
         }
         let me = self.me;

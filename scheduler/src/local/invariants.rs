@@ -220,6 +220,10 @@ impl LocalCore {
         for (object, _) in self.objects.iter().filter(|(_, entry)| entry.recorded) {
             *uses.entry(object.task).or_default() += 1;
         }
+        for (_, task) in self.makers.iter() {
+            *uses.entry(*task).or_default() += 1;
+        }
+        self.check_makers();
         for (task, number) in self.lineage.iter().flat_map(|record| &record.needs) {
             if self.lineage.get(*task).is_some_and(|record| record.number == *number) {
                 *uses.entry(*task).or_default() += 1;

@@ -51,6 +51,7 @@ impl LocalCore {
         self.unanswered.forget_job(job);
         self.forget_leases(job);
         self.replicas.forget_job(job);
+        self.makers.forget_job(job);
         self.shares.forget(job);
         self.quotas.forget(job);
         self.outbox.waiting.retain(|deferred| match &deferred.what {
@@ -127,7 +128,9 @@ impl LocalCore {
         self.drop_job_groups(job);
         self.checkpoints.forget_job(job, |_| false);
         self.steps.retain(|step| match step {
-            Step::LetGo(object) | Step::Recover(object) => object.task.job() != job,
+            Step::LetGo(object) | Step::Recover(object) | Step::LookFor(object) => {
+                object.task.job() != job
+            }
             _ => true,
         });
     }

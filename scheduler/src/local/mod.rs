@@ -30,6 +30,7 @@
 //! | `checkpoint` | actors that save their state, whose calls count once |
 //! | `head` | spilling, load, names, a head that comes and goes |
 //! | `limits` | jobs with a quota |
+//! | `remake` | values of dead owners are made again |
 //! | `replicas` | values that are kept in several copies |
 //! | `evacuation` | values on workers that leave are copied |
 //! | `job` | the end of a job |
@@ -65,6 +66,7 @@ mod objects;
 mod outcome;
 mod peers;
 mod recover;
+mod remake;
 mod replicas;
 mod retry;
 mod stream;
@@ -108,6 +110,7 @@ use head::HeadLink;
 use history::History;
 use lease::Leases;
 use peers::{Outbox, Peer};
+use remake::Makers;
 use replicas::Replicas;
 use retry::Timers;
 use stream::Stream;
@@ -179,6 +182,7 @@ pub struct LocalCore {
     /// Workers that get an object of this one at this moment, and from whom.
     readings: IdMap<ObjectId, Vec<broadcast::Reading>>,
     lineage: Lineage,
+    makers: Makers,
     replicas: Replicas,
     /// Streams of own tasks.
     streams: IdMap<TaskId, Stream>,
@@ -230,6 +234,8 @@ enum Step {
     LetGo(ObjectId),
     /// A value has to be made again, if that can be.
     Recover(ObjectId),
+    /// A value whose owner is dead is needed.
+    LookFor(ObjectId),
     /// A call that need not keep its place in order has its arguments.
     Joins(TaskKey, u64),
     /// A newer try may begin: the older one has ended.
@@ -261,6 +267,7 @@ impl LocalCore {
             adopted: IdMap::default(),
             readings: IdMap::default(),
             lineage: Lineage::new(config.lineage_records),
+            makers: Makers::default(),
             replicas: Replicas::default(),
             streams: IdMap::default(),
             superseding: FastMap::default(),
@@ -434,6 +441,7 @@ impl LocalCore {
                     }
                     Step::LetGo(object) => self.let_go(object),
                     Step::Recover(object) => self.recover(object),
+                    Step::LookFor(object) => self.look_for(object),
                     Step::Joins(key, stamp) => self.joins(key, stamp),
                     Step::Supersede(task, owner) => {
                         if let Some(assignment) = self.superseding.remove(&(task, owner)) {

@@ -89,6 +89,7 @@ impl LocalCore {
     /// One holder more.
     pub(super) fn hold(&mut self, reference: Reference) {
         let object = reference.object;
+        self.follow_from_dead(reference);
         self.follow_owner(reference);
         if let Some(entry) = self.objects.get_mut(&object) {
             entry.holders += 1;
@@ -317,8 +318,8 @@ impl LocalCore {
             Value::Absent if !entry.is_owned() && !entry.asked => {
                 entry.asked = true;
                 let owner = entry.owner;
-                if object.is_replicated() && self.is_dead(owner) {
-                    return self.search(object);
+                if self.is_dead(owner) {
+                    return self.steps.push_back(Step::LookFor(object));
                 }
                 self.send(owner, PeerMessage::Locate { object, fetches: here });
             }

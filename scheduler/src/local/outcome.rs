@@ -170,6 +170,7 @@ impl LocalCore {
             }
         }
         self.call_settled(&spec);
+        self.remade(spec.id);
         // A program may have put a group, or an actor, into what ends with it: it is gone by now.
         if !has_failed || self.tasks.find(spec.id, self.me) == Some(key) {
             self.drop_task(key);
@@ -185,6 +186,7 @@ impl LocalCore {
         runner: WorkerId,
     ) {
         let count = values.len() as u32;
+        let mut inside = self.made_with(spec, &values, runner);
         let mut in_arena: SmallVec<[ObjectId; 2]> = SmallVec::new();
         for (index, value) in (0..).zip(values) {
             let object = spec.id.object(index);
@@ -209,13 +211,20 @@ impl LocalCore {
                 self.set_failed(spec.id.object(index), &error);
             }
         }
-        if !in_arena.is_empty() && matches!(spec.kind, TaskKind::Plain) {
-            self.record(spec, tries, &in_arena);
+        inside.retain(|object| self.is_borrowed_from(*object, runner));
+        if !(in_arena.is_empty() && inside.is_empty()) && matches!(spec.kind, TaskKind::Plain) {
+            self.record(spec, tries, &in_arena, &inside);
         }
     }
 
-    /// Keeps what is needed to make these values again, if that is allowed.
-    pub(super) fn record(&mut self, spec: &Arc<TaskSpec>, tries: Tries, in_arena: &[ObjectId]) {
+    /// Keeps what is needed to make these values again, and what they refer to, if that is allowed.
+    pub(super) fn record(
+        &mut self,
+        spec: &Arc<TaskSpec>,
+        tries: Tries,
+        in_arena: &[ObjectId],
+        inside: &[ObjectId],
+    ) {
         let mut fresh = 0;
         let is_known = self.lineage.contains(spec.id);
         if !is_known && tries.losses() >= spec.max_retries {
@@ -228,8 +237,17 @@ impl LocalCore {
                 fresh += 1;
             }
         }
+        if !is_known {
+            self.makers.forget_task(spec.id);
+        }
+        for object in inside {
+            fresh += u32::from(self.makers.insert(*object, spec.id));
+        }
         if is_known {
             self.lineage.ran_again(spec.id, tries, fresh);
+            return;
+        }
+        if fresh == 0 {
             return;
         }
         let mut holds: SmallVec<[ObjectId; 2]> = SmallVec::new();

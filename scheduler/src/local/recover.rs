@@ -173,20 +173,24 @@ impl LocalCore {
         if !object.is_put() && self.tasks.find(task, self.me).is_some() {
             return;
         }
-        let again = self
-            .lineage
-            .get(task)
-            .filter(|record| !object.is_put() && record.tries.losses() < record.spec.max_retries);
-        let Some(record) = again else {
+        if object.is_put() || !self.run_again(task) {
             let error = Arc::new(TaskError { task, cause: Cause::ObjectLost });
-            return self.set_failed(object, &error);
-        };
+            self.set_failed(object, &error);
+        }
+    }
+
+    /// Runs an own task once more by its record; false: there is none, or no try is left.
+    pub(super) fn run_again(&mut self, task: TaskId) -> bool {
+        let record = self.lineage.get(task);
+        let again = record.filter(|record| record.tries.losses() < record.spec.max_retries);
+        let Some(record) = again else { return false };
         let (spec, tries) = (Arc::clone(&record.spec), record.tries);
         let key = self.insert_task(spec, self.me, tries.attempt.saturating_add(1), ExecutorId(0));
         if tries.spared > 0 {
             self.tasks[key].extra().spared = tries.spared;
         }
         self.begin(key);
+        true
     }
 
     /// A worker is gone for good, with everything that it had.
@@ -281,20 +285,15 @@ impl LocalCore {
                     self.free_value(object);
                 }
             }
+            self.forget_maker(object);
             return;
         }
         if !is_readable && entry.pull.is_none() && !matches!(entry.value, Value::Failed(_)) {
-            if object.is_replicated() {
-                entry.value = Value::Absent;
-                entry.asked = false;
-                if !entry.waiters.is_empty() {
-                    self.seek(object, true);
-                }
-                return;
+            entry.value = Value::Absent;
+            entry.asked = false;
+            if !entry.waiters.is_empty() {
+                self.seek(object, true);
             }
-            let error = TaskError { task: object.task, cause: Cause::OwnerDied };
-            entry.value = Value::Failed(Arc::new(error));
-            self.announce(object);
         }
     }
 

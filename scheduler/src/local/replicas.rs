@@ -46,6 +46,8 @@ struct Kept {
 #[derive(Debug, Default)]
 struct Search {
     asked: Option<WorkerId>,
+    /// Those are asked who may let it be made again, and no longer those who may have it.
+    owners: bool,
     /// Who is asked next, once the members are known.
     left: Option<VecDeque<WorkerId>>,
 }
@@ -257,22 +259,53 @@ impl LocalCore {
         self.search_on(object);
     }
 
+    pub(super) fn is_searched(&self, object: ObjectId) -> bool {
+        self.replicas.searches.contains_key(&object)
+    }
+
+    /// Owners of tasks that run here are asked whether they let it be made again.
+    pub(super) fn ask_owners(&mut self, object: ObjectId) {
+        let left = Some(self.owners_of_hosted(object.task.job()).into());
+        self.replicas.searches.insert(object, Search { asked: None, owners: true, left });
+        self.search_on(object);
+    }
+
     /// Asks the next member, when the members are known.
     fn search_on(&mut self, object: ObjectId) {
-        if !self.replicas.is_answered {
+        let owners = self.replicas.searches.get(&object).is_some_and(|search| search.owners);
+        if !owners && !self.replicas.is_answered {
             return;
         }
         let Some(mut search) = self.replicas.searches.remove(&object) else { return };
         let mut left =
             search.left.take().unwrap_or_else(|| self.replicas.ranked(object, self.me).into());
         left.retain(|member| !self.is_dead(*member));
-        let Some(member) = left.pop_front() else { return self.not_found(object) };
-        self.replicas.searches.insert(object, Search { asked: Some(member), left: Some(left) });
+        let Some(member) = left.pop_front() else {
+            return if owners { self.not_found(object) } else { self.remake_or_ask(object) };
+        };
+        let (asked, left) = (Some(member), Some(left));
+        self.replicas.searches.insert(object, Search { asked, owners, left });
         self.peer(member);
-        self.send(member, PeerMessage::Locate { object, fetches: true });
+        let message = match owners {
+            true => PeerMessage::OwnerWanted { object },
+            false => PeerMessage::Locate { object, fetches: true },
+        };
+        self.send(member, message);
     }
 
-    /// No member has it.
+    /// Answer to a question for the owner.
+    pub(super) fn owner_is(&mut self, from: WorkerId, object: ObjectId, owner: Option<WorkerId>) {
+        let search = self.replicas.searches.get(&object);
+        if !search.is_some_and(|search| search.owners && search.asked == Some(from)) {
+            return;
+        }
+        let living = owner.filter(|owner| *owner != self.me && !self.is_dead(*owner));
+        if !living.is_some_and(|owner| self.follow(object, owner)) {
+            self.search_on(object);
+        }
+    }
+
+    /// Nobody has it.
     fn not_found(&mut self, object: ObjectId) {
         if let Some(entry) = self.objects.get_mut(&object)
             && !entry.is_owned()
@@ -283,6 +316,7 @@ impl LocalCore {
             entry.value = Value::Failed(Arc::new(error));
             self.announce(object);
         }
+        self.tell_askers(object, None);
     }
 
     /// Whether a member that is no owner answered; that is dealt with here.
@@ -303,8 +337,17 @@ impl LocalCore {
                     self.announce(object);
                 }
             }
-            // Its task ran again there, and did something else.
-            Place::Inline => return false,
+            Place::Inline => {
+                self.replicas.searches.remove(&object);
+                match self.objects.get_mut(&object) {
+                    Some(entry) if matches!(entry.value, Value::Absent) => {
+                        entry.asked = false;
+                        entry.value = Value::Inline;
+                        self.announce(object);
+                    }
+                    _ => self.free_value(object),
+                }
+            }
             _ => self.search_on(object),
         }
         true

@@ -381,7 +381,7 @@ impl LocalCore {
         let items: Vec<ObjectId> =
             (0..count).filter(in_arena).map(|index| spec.id.object(index)).collect();
         if !items.is_empty() {
-            self.record(spec, tries, &items);
+            self.record(spec, tries, &items, &[]);
         }
     }
 

@@ -1,13 +1,15 @@
 //! How lost values could be made again: specifications of tasks that have ended.
 //!
-//! A record is kept while a value of its task lies in an arena (inline values are never lost), or
+//! A record is kept while a value of its task lies in an arena (inline values are never lost),
+//! while something is used here that its values refer to and that is owned where the task ran, or
 //! while another record would need it to run its own task again. It keeps inline dependencies
 //! alive, since their tasks' records may be gone. Values that were put, and values of other owners,
 //! are not kept: a task that needs them again finds them, or fails. The number of records is
 //! bounded: when it is reached the oldest go, and what only they could make is then lost for good
 //! if its copies are.
 //!
-//! LN-1: a record's `uses` is the number of its live arena values and of records that need it.
+//! LN-1: a record's `uses` is the number of its live arena values, of objects whose maker it is
+//! (see `local::remake`), and of records that need it.
 
 use std::collections::VecDeque;
 use std::sync::Arc;

@@ -14,6 +14,7 @@ mod objects;
 mod plain;
 mod policy;
 mod random;
+mod remake;
 mod replicas;
 mod scale;
 mod stream;
