@@ -34,8 +34,8 @@ pub struct Spin {
     idle_since: Option<Instant>,
     /// How long to poll before sleeping.
     limit: Duration,
-    /// How often, one after the other, there was a crowd when it looked.
-    crowds: u32,
+    /// There was a crowd when it looked last.
+    crowded: bool,
     /// Whoever rang is likely to wait for this core.
     is_in_the_way: bool,
     /// When it last went to another core.
@@ -46,9 +46,6 @@ pub struct Spin {
 const POLLS_PER_YIELD: u32 = 64;
 /// Polls between two looks for a crowd.
 const POLLS_PER_LOOK: u32 = 2 * POLLS_PER_YIELD;
-/// After so many crowds it polls without a look: it may be its own sleep that makes them, as the
-/// ring that ends it may wake another thread of its process too.
-const CROWDS_PER_TRY: u32 = 32;
 /// It moves no more often: that takes tens of microseconds.
 const MOVE_EVERY: Duration = Duration::from_millis(1);
 /// Polls this long when waits are long.
@@ -63,7 +60,7 @@ impl Spin {
             idle_polls: 0,
             idle_since: None,
             limit: MAX_LIMIT / 4,
-            crowds: 0,
+            crowded: false,
             is_in_the_way: false,
             moved: None,
         }
@@ -88,7 +85,6 @@ impl Spin {
         let since = *self.idle_since.get_or_insert(now);
         if now - since >= self.limit {
             self.idle_polls = 0;
-            self.crowds += u32::from(self.tries());
             return false;
         }
         rustix::thread::sched_yield();
@@ -106,19 +102,13 @@ impl Spin {
     /// Whether a poll here would keep somebody from a core; looks now and then.
     fn is_unwelcome(&mut self) -> bool {
         let is_in_the_way = std::mem::take(&mut self.is_in_the_way);
-        let is_first = self.crowds > 0 && self.idle_polls == 1;
+        let is_first = self.crowded && self.idle_polls == 1;
         let is_time = is_first || self.idle_polls.is_multiple_of(POLLS_PER_LOOK);
-        if !is_in_the_way && (!is_time || self.tries()) {
+        if !is_in_the_way && !is_time {
             return false;
         }
-        let is_crowded = crowd::is_here();
-        self.crowds = if is_crowded { self.crowds.saturating_add(1) } else { 0 };
-        is_crowded || (is_in_the_way && !self.moves_away())
-    }
-
-    /// Whether it polls without a look, in this wait and those after it until one lasts too long.
-    fn tries(&self) -> bool {
-        self.crowds > 0 && self.crowds.is_multiple_of(CROWDS_PER_TRY)
+        self.crowded = crowd::is_here();
+        self.crowded || (is_in_the_way && !self.moves_away())
     }
 
     /// Goes to another core; whether it did.
