@@ -35,7 +35,10 @@ use crate::task::{TaskKey, TaskState};
 pub(super) struct Stream {
     /// Items that were there, whatever became of them.
     produced: u32,
-    /// Items that the consumer has taken.
+    /// Items that the consumer has read: some of them, it may be, from what a try of the same task
+    /// has left here for another owner, before they came.
+    read: u32,
+    /// Items that the consumer has taken, of those that came.
     consumed: u32,
     /// Whether a consumer refers to it.
     is_open: bool,
@@ -239,6 +242,7 @@ impl LocalCore {
                 self.own(object);
             }
         }
+        self.count_read(task);
         let is_wanted = self
             .objects
             .get(&object)
@@ -260,8 +264,16 @@ impl LocalCore {
         if owner != self.me {
             return self.send(owner, PeerMessage::Consumed { task, count });
         }
+        if let Some(stream) = self.streams.get_mut(&task) {
+            stream.read = stream.read.max(count);
+            self.count_read(task);
+        }
+    }
+
+    /// What the consumer has read counts as taken once it has come.
+    fn count_read(&mut self, task: TaskId) {
         let Some(stream) = self.streams.get_mut(&task) else { return };
-        let count = count.min(stream.produced);
+        let count = stream.read.min(stream.produced);
         if !stream.is_open || count <= stream.consumed {
             return;
         }
@@ -360,7 +372,7 @@ impl LocalCore {
             self.streams.insert(task, stream);
         }
         if !has_failed {
-            self.record_items(spec, tries, count);
+            self.record_items(spec, tries, count, &awaited);
         }
         for index in awaited {
             if has_failed || index >= produced {
@@ -371,15 +383,24 @@ impl LocalCore {
         }
     }
 
-    /// Keeps what is needed to make items again that lie in arenas.
-    fn record_items(&mut self, spec: &Arc<TaskSpec>, tries: Tries, count: u32) {
-        let in_arena = |index: &u32| {
+    /// Keeps what is needed to make items again that lie in arenas, or did until they were lost.
+    fn record_items(
+        &mut self,
+        spec: &Arc<TaskSpec>,
+        tries: Tries,
+        count: u32,
+        awaited: &BTreeSet<u32>,
+    ) {
+        let is_worth_it = |index: &u32| {
             let entry = self.objects.get(&spec.id.object(*index));
-            entry
-                .is_some_and(|entry| entry.is_owned() && matches!(entry.value, Value::Arena { .. }))
+            entry.filter(|entry| entry.is_owned()).is_some_and(|entry| match entry.value {
+                Value::Arena { .. } => true,
+                Value::Absent => awaited.contains(index),
+                Value::Inline | Value::Failed(_) => false,
+            })
         };
         let items: Vec<ObjectId> =
-            (0..count).filter(in_arena).map(|index| spec.id.object(index)).collect();
+            (0..count).filter(is_worth_it).map(|index| spec.id.object(index)).collect();
         if !items.is_empty() {
             self.record(spec, tries, &items, &[]);
         }

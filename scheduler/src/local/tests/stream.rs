@@ -125,9 +125,21 @@ fn the_producer_waits_for_its_consumer() {
     // Asked too late, it is told at once.
     bench.handle(asks);
     bench.claim_exactly(LocalAction::Credit { executor: pool, task: task(1), consumed: 1 });
-    // A consumer cannot take what is not there.
-    bench.take(7);
+}
+
+#[test]
+fn items_that_were_read_before_they_came_are_taken_when_they_come() {
+    let (mut bench, driver, pool) = Bench::with_pool(2.0);
+    bench.submit(driver, yields(1));
+    bench.claim_start_of_stream(pool, 0);
+    bench.yield_item(pool, 0, 0);
+    // The consumer found the first two where a try for another owner had left them.
+    bench.take(2);
+    bench.claim_free_of(0);
+    bench.yield_item(pool, 0, 1);
     bench.claim_free_of(1);
+    bench.handle(LocalEvent::CreditWanted { executor: pool, task: task(1), wanted: 2 });
+    bench.claim_exactly(LocalAction::Credit { executor: pool, task: task(1), consumed: 2 });
     bench.yield_item(pool, 0, 2);
     bench.want(driver, item(2));
     assert_eq!(bench.claim_item(driver, 2), None);
@@ -187,6 +199,29 @@ fn a_further_try_goes_on_with_the_first_item_that_is_missing() {
     bench.peer_says(OTHER, PeerMessage::Finished { task: task(1), attempt: 1, outcome });
     assert_eq!(bench.claim_spilled(), [(task(1), 2)]);
     let _ = pool;
+}
+
+#[test]
+fn an_item_that_was_lost_and_is_not_yielded_again_is_made_by_another_run() {
+    let (mut bench, driver, _) = Bench::with_pool(2.0);
+    bench.submit(driver, yields(1).cpus(9.0));
+    bench.claim_spilled();
+    bench.head_says(FromHead::Placed(vec![(task(1), 0, PEER)]));
+    for (index, inline) in [(0, true), (1, false)] {
+        let (task, attempt, value) = (task(1), 0, value(inline));
+        bench.peer_says(PEER, PeerMessage::Yielded { task, attempt, index, value });
+    }
+    bench.want(driver, item(1));
+    let object = item(1).object;
+    bench.claim_exactly(LocalAction::Pull { object, size: 8, from: PEER });
+    let reason = "its power failed".to_owned();
+    bench.head_says(FromHead::WorkerDied { worker: PEER, reason });
+    assert_eq!(bench.claim_spilled(), [(task(1), 1)]);
+    bench.head_says(FromHead::Placed(vec![(task(1), 1, OTHER)]));
+    // That try knows only that two items are here; none of them lies in an arena any longer.
+    let outcome = Outcome::Streamed(2);
+    bench.peer_says(OTHER, PeerMessage::Finished { task: task(1), attempt: 1, outcome });
+    assert_eq!(bench.claim_spilled(), [(task(1), 2)]);
 }
 
 #[test]
