@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::LocalCore;
-use crate::actor::ActorState;
+use crate::actor::{ActorEntry, ActorState};
 use crate::group::{GroupEntry, Pending};
 use crate::id::{ActorId, GroupId, JobId, ObjectId, TaskId, WorkerId};
 use crate::object::Value;
@@ -210,8 +210,10 @@ impl LocalCore {
             return self.explain_waiting(entry);
         }
         let TaskKind::ActorCall { actor, .. } = entry.spec.kind else { return String::new() };
-        match self.actors.get(&actor).map(|entry| &entry.place) {
-            Some(ActorState::At { .. }) => "waits for earlier calls of the same caller".to_owned(),
+        match self.actors.get(&actor) {
+            Some(ActorEntry { place: ActorState::At { life, .. }, floor, .. }) if life >= floor => {
+                "waits for earlier calls of the same caller".to_owned()
+            }
             _ => format!("waits for {actor} to be made"),
         }
     }

@@ -144,7 +144,9 @@ impl LocalCore {
     pub(super) fn past_life(&mut self, actor: ActorId, life: u32) {
         if let Some(entry) = self.actors.get_mut(&actor) {
             entry.floor = entry.floor.max(life.saturating_add(1));
-            if matches!(entry.place, ActorState::At { life: at, .. } if at <= life) {
+            // Its supervisor makes it again when it hears that it is lost, from where it is now.
+            let is_over = matches!(entry.place, ActorState::At { life: at, .. } if at <= life);
+            if is_over && entry.supervised.is_none() {
                 entry.place = ActorState::Pending;
             }
         }

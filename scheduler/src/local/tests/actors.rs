@@ -4,7 +4,7 @@ use super::bench::*;
 use crate::id::{ActorId, ExecutorId, JobId, TaskId, WorkerId};
 use crate::local::{ExecutorRole, LocalAction, LocalEvent};
 use crate::message::{ActorPlace, FromHead, PeerMessage, Place, ToHead};
-use crate::outcome::{Cause, Death, Outcome};
+use crate::outcome::{Cause, Death, Outcome, TaskError};
 use crate::spec::{ActorOptions, Reference};
 
 fn actor() -> ActorId {
@@ -172,10 +172,32 @@ fn an_actor_without_room_goes_to_the_head() {
     let LocalAction::Send { to: OTHER, message } = bench.claim() else { panic!("a notice") };
     assert!(matches!(message, PeerMessage::ActorLocated { place: ActorPlace::Dead(_), .. }));
     let cause = Cause::ActorDied(killed());
-    let error = crate::outcome::TaskError { task: task(2), cause };
+    let error = TaskError { task: task(2), cause };
     let outcome = Outcome::Failed(error.clone());
     bench.peer_says(PEER, PeerMessage::Finished { task: task(2), attempt: 0, outcome });
     assert_eq!(*bench.claim_delivery(driver, 2).unwrap(), error);
+}
+
+#[test]
+fn an_actor_is_made_again_though_its_call_is_known_to_be_lost_before() {
+    let (mut bench, driver, pool) = Bench::with_pool(1.0);
+    bench.submit(driver, TaskBuilder::new(9));
+    bench.claim_run(pool);
+    let options = ActorOptions { max_restarts: 1, ..ActorOptions::default() };
+    bench.submit(driver, TaskBuilder::new(1).cpus(1.0).actor(options));
+    assert_eq!(bench.claim_spilled(), [(task(1), 0)]);
+    bench.head_says(FromHead::Placed(vec![(task(1), 0, PEER)]));
+    let finished = PeerMessage::Finished { task: task(1), attempt: 0, outcome: inline() };
+    bench.peer_says(PEER, finished);
+    bench.submit(driver, call(2).retries(1));
+    bench.claim_send(PEER, PeerMessage::Call(call(2).retries(1).assignment(0, ME)));
+    let cause = Cause::ActorDied(Death::WorkerLost);
+    let outcome = Outcome::Failed(TaskError { task: task(2), cause });
+    bench.peer_says(PEER, PeerMessage::Finished { task: task(2), attempt: 0, outcome });
+    bench.claim_nothing();
+    let death = Death::WorkerLost;
+    bench.peer_says(PEER, PeerMessage::ActorLost { actor: actor(), life: 0, death });
+    assert_eq!(bench.claim_spilled(), [(task(1), 1)]);
 }
 
 #[test]
