@@ -36,6 +36,9 @@ impl ClusterCore {
             self.field.add(worker, total, labels);
             self.roomier.insert(worker);
         }
+        if held.draining {
+            self.close(worker);
+        }
         if let Some(recovery) = &mut self.recovery {
             recovery.expected.remove(&worker);
         }
@@ -51,10 +54,17 @@ impl ClusterCore {
     }
 
     pub(super) fn worker_draining(&mut self, worker: WorkerId) {
-        let Some(member) = self.members.get_mut(&worker) else { return };
+        if self.close(worker) {
+            self.membership_changed(worker);
+        }
+    }
+
+    /// A worker gets no more tasks; false: there is no such worker.
+    fn close(&mut self, worker: WorkerId) -> bool {
+        let Some(member) = self.members.get_mut(&worker) else { return false };
         member.draining = true;
         self.field.close(worker);
-        self.membership_changed(worker);
+        true
     }
 
     pub(super) fn worker_lost(&mut self, worker: WorkerId, reason: &str) {

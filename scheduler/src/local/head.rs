@@ -396,6 +396,6 @@ impl LocalCore {
         jobs.extend(self.bundles.iter().map(|(_, bundle)| bundle.group.0.job()));
         jobs.sort_unstable();
         jobs.dedup();
-        Held { assigned, names, jobs }
+        Held { assigned, names, jobs, draining: self.draining }
     }
 }

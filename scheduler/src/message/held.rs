@@ -13,8 +13,11 @@ pub struct Held {
     pub assigned: Vec<HeldTask>,
     /// Names of actors that it supervises.
     pub names: Vec<(String, ActorId)>,
-    /// References that it holds as an owner's borrower are between workers and not listed.
+    /// Jobs of which it has anything. References that it holds as an owner's borrower are between
+    /// workers and not listed.
     pub jobs: Vec<JobId>,
+    /// It is to leave once it has nothing to do: it gets no more tasks.
+    pub draining: bool,
 }
 
 /// A task that a head had assigned.

@@ -159,7 +159,7 @@ fn holding(tasks: &[(TaskId, u32, u64)]) -> Held {
         request: Resources::cpus(if *owner == 0 { 0.0 } else { 1.0 }),
         driver: *owner == 0,
     });
-    Held { assigned: assigned.collect(), names: Vec::new(), jobs: vec![JOB] }
+    Held { assigned: assigned.collect(), jobs: vec![JOB], ..Held::default() }
 }
 
 fn waiting(task: TaskId, reason: &str) -> FromHead {

@@ -125,6 +125,15 @@ fn a_draining_worker_gets_nothing_and_a_lost_one_is_announced() {
 }
 
 #[test]
+fn a_head_that_comes_anew_hears_which_workers_are_draining() {
+    let mut bench = Bench::with(&[1.0]);
+    bench.join_holding(2, 4.0, Held { draining: true, ..Held::default() });
+    bench.spill(1, vec![task(1, 0, 2.0)]);
+    assert_eq!(bench.assigned(), []);
+    assert!(bench.take_sent(1, waiting(id(0), "needs 2 CPU; largest worker has 1")));
+}
+
+#[test]
 fn waiting_tasks_of_a_lost_owner_are_forgotten() {
     let mut bench = Bench::with(&[4.0, 1.0]);
     bench.spill(2, vec![task(2, 0, 8.0)]);
