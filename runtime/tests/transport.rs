@@ -7,11 +7,12 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use rdist::scheduler::id::WorkerId;
+use rdist::transport::Tuning;
 use rdist::transport::discover::Target;
 use rdist::transport::identity::{Authority, Peer};
 use rdist::transport::join::{self, JoinError};
 use rdist::transport::link::{self, LinkEvent, LinkHandle, LinkServer, Opening};
-use rdist::transport::quic::{Arrival, ConnectError, Connection, Endpoint, Tuning, close};
+use rdist::transport::quic::{Arrival, ConnectError, Connection, Endpoint, close};
 use rdist::transport::{Identity, Token};
 use rdist::wire::join::{JoinRefusal, Role};
 use tokio::sync::mpsc;

@@ -9,8 +9,8 @@ use serde::{Deserialize, Serialize};
 
 use super::identity::{Identity, IdentityError, write_private};
 use super::join::{self, JoinError};
-use super::quic::Tuning;
 use super::token::{Token, TokenTextError};
+use super::tuning::Tuning;
 use crate::config::Home;
 
 /// What `head.json` holds.

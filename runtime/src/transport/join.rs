@@ -7,8 +7,9 @@ use rustls::pki_types::CertificateDer;
 
 use super::frame;
 use super::identity::{Authority, Fingerprint, Identity, IdentityError, Peer, new_request};
-use super::quic::{BindError, ConnectError, Connection, Endpoint, Tuning, close};
+use super::quic::{BindError, ConnectError, Connection, Endpoint, close};
 use super::token::Token;
+use super::tuning::Tuning;
 use crate::wire::PROTOCOL_VERSION;
 use crate::wire::join::{JoinRefusal, JoinReply, JoinRequest, MAX_JOIN_BYTES, Role};
 

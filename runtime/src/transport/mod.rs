@@ -19,8 +19,10 @@ pub mod quic;
 mod reset;
 mod tls;
 pub mod token;
+mod tuning;
 
 pub use discover::{Entrance, HeadFile, Target};
 pub use identity::{Authority, Fingerprint, Identity, Peer};
-pub use quic::{Arrival, ConnectError, Connection, Endpoint, Tuning, event_loop};
+pub use quic::{Arrival, ConnectError, Connection, Endpoint};
 pub use token::{Token, TokenRecord, TokenTerms};
+pub use tuning::{Tuning, event_loop};

@@ -2,25 +2,24 @@
 //! members and joiners.
 //!
 //! Everything here runs on the caller's tokio runtime; one current-thread runtime for each
-//! endpoint measures best (design note in this module's `Tuning`). Not here: what members say.
+//! endpoint measures best ([`super::event_loop`]). Not here: what members say.
 
 use core::fmt;
 use std::io;
 use std::net::{SocketAddr, UdpSocket};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use quinn::crypto::rustls::{HandshakeData, QuicClientConfig};
-use quinn::{ConnectionError, TransportConfig, VarInt};
+use quinn::ConnectionError;
+use quinn::crypto::rustls::{HandshakeData, QuicClientConfig, QuicServerConfig};
 use rustls::pki_types::CertificateDer;
 use tokio::runtime::{Handle, RuntimeFlavor};
 
-use super::congestion::TolerantConfig;
 pub use super::error::{AcceptError, BindError, ConnectError};
 use super::identity::{Fingerprint, Identity, Peer};
 use super::reset::{RandomIds, ResetKey};
 use super::tls;
-use crate::wire::PROTOCOL_VERSION;
+use super::tuning::{DATAGRAM_BYTES, Transports, Tuning, is_loopback};
 
 /// Reasons for which a connection is closed on purpose.
 pub mod close {
@@ -36,74 +35,12 @@ pub mod close {
     pub const REPLACED: u32 = 4;
 }
 
-/// How an endpoint behaves.
-#[derive(Debug, Clone)]
-pub struct Tuning {
-    /// A peer that is silent for so long is gone. Idle connections are kept alive well within it.
-    pub dead_after: Duration,
-    /// The protocol's version; tests set others.
-    pub version: u32,
-}
-
-impl Default for Tuning {
-    fn default() -> Self {
-        Self { dead_after: Duration::from_secs(3), version: PROTOCOL_VERSION }
-    }
-}
-
-/// Most bytes in flight on one stream, and on a connection.
-const STREAM_WINDOW_BYTES: u32 = 16 << 20;
-const CONNECTION_WINDOW_BYTES: u32 = 64 << 20;
-/// Largest datagram. quinn hands ten of them to the system at once, and that takes 65,507 bytes:
-/// 6,500 move a fifth more over loopback than 4,000, which move twice as much as 1,452; of 8,000
-/// and more fewer fit, and a third is moved. Paths that carry less are found out.
-const DATAGRAM_BYTES: u16 = 6_500;
 /// Socket buffers that are asked for; the system may grant less.
 const SOCKET_BUFFER_BYTES: usize = 8 << 20;
-/// Round trip that is assumed before one was measured: a lost first packet is repeated after about
-/// three of these.
-const INITIAL_RTT: Duration = Duration::from_millis(100);
 /// The last packets of a process get so long.
 const FAREWELL: Duration = Duration::from_millis(2);
 /// Turns of the event loop in which a client's last packets go out.
 const LAST_TURNS: u32 = 8;
-/// How many tasks run before the event loop looks at its main future and at sockets again. tokio's
-/// own 61 let the packets by which a new connection finds out the largest datagram of its path go
-/// before the requests that it was made for.
-const EVENT_INTERVAL: u32 = 8;
-/// Streams that a peer may have open at once.
-const STREAMS: u32 = 1_024;
-
-impl Tuning {
-    fn transport(&self) -> Arc<TransportConfig> {
-        let mut config = TransportConfig::default();
-        let idle = self.dead_after.try_into().unwrap_or_else(|_| VarInt::MAX.into());
-        let mut discovery = quinn::MtuDiscoveryConfig::default();
-        discovery.upper_bound(DATAGRAM_BYTES);
-        config
-            .initial_rtt(INITIAL_RTT)
-            .max_idle_timeout(Some(idle))
-            .keep_alive_interval(Some(self.dead_after / 4))
-            .stream_receive_window(STREAM_WINDOW_BYTES.into())
-            .receive_window(CONNECTION_WINDOW_BYTES.into())
-            .send_window(CONNECTION_WINDOW_BYTES.into())
-            .max_concurrent_bidi_streams(STREAMS.into())
-            .max_concurrent_uni_streams(0_u32.into())
-            .datagram_receive_buffer_size(None)
-            .congestion_controller_factory(Arc::new(TolerantConfig))
-            .mtu_discovery_config(Some(discovery));
-        Arc::new(config)
-    }
-}
-
-/// An event loop of one thread, for who talks over an [`Endpoint`].
-///
-/// # Errors
-/// Where the system has no descriptors for it.
-pub fn event_loop() -> io::Result<tokio::runtime::Runtime> {
-    let mut builder = tokio::runtime::Builder::new_current_thread();
-    builder.enable_all().event_interval(EVENT_INTERVAL).build()
-}
 
 /// A UDP port with the identity that it shows.
 #[derive(Clone)]
@@ -111,7 +48,9 @@ pub struct Endpoint {
     inner: quinn::Endpoint,
     /// What it shows where it dials; `None`: nothing yet.
     member: Arc<Mutex<Option<Arc<QuicClientConfig>>>>,
-    transport: Arc<TransportConfig>,
+    /// How it answers callers on this machine; `None`: nobody.
+    loopback: Arc<Mutex<Option<Arc<quinn::ServerConfig>>>>,
+    transports: Transports,
     tuning: Tuning,
 }
 
@@ -154,34 +93,40 @@ impl Endpoint {
         tuning: Tuning,
         config: quinn::EndpointConfig,
     ) -> Result<Self, BindError> {
-        let transport = tuning.transport();
-        let server = server_config(identity, &tuning, &transport)?;
-        let inner = open(listen, Some(server), config)?;
-        let member = shown(Some(tls::member(identity, tuning.version)?));
-        Ok(Self { inner, member, transport, tuning })
+        let transports = Transports::new(&tuning);
+        let server = tls::server(identity, tuning.version)?;
+        let member = shared(Some(tls::member(identity, tuning.version)?));
+        let [network, loopback] = server_configs(server, &transports);
+        let inner = open(listen, Some(network), config)?;
+        Ok(Self { inner, member, loopback: shared(Some(loopback)), transports, tuning })
     }
 
     /// Shows another identity from now on, to whoever calls and to whoever is dialled. Connections
     /// that there are go on as they are.
     pub fn rotate(&self, identity: &Identity) -> Result<(), BindError> {
-        let server = server_config(identity, &self.tuning, &self.transport)?;
+        let server = tls::server(identity, self.tuning.version)?;
         let member = tls::member(identity, self.tuning.version)?;
-        self.inner.set_server_config(Some(server));
-        *self.member.lock().unwrap_or_else(PoisonError::into_inner) = Some(Arc::new(member));
+        let [network, loopback] = server_configs(server, &self.transports);
+        self.inner.set_server_config(Some(network));
+        *lock(&self.loopback) = Some(Arc::new(loopback));
+        *lock(&self.member) = Some(Arc::new(member));
         Ok(())
     }
 
     /// One that only dials, for a client.
     pub fn dialer(identity: &Identity, tuning: Tuning) -> Result<Self, BindError> {
-        let member = shown(Some(tls::member(identity, tuning.version)?));
-        let inner = open(unspecified(), None, quinn::EndpointConfig::default())?;
-        Ok(Self { inner, member, transport: tuning.transport(), tuning })
+        Self::silent(Some(tls::member(identity, tuning.version)?), tuning)
     }
 
     /// One that only asks for a certificate.
     pub fn stranger(tuning: Tuning) -> Result<Self, BindError> {
+        Self::silent(None, tuning)
+    }
+
+    fn silent(member: Option<QuicClientConfig>, tuning: Tuning) -> Result<Self, BindError> {
         let inner = open(unspecified(), None, quinn::EndpointConfig::default())?;
-        Ok(Self { inner, member: shown(None), transport: tuning.transport(), tuning })
+        let transports = Transports::new(&tuning);
+        Ok(Self { inner, member: shared(member), loopback: shared(None), transports, tuning })
     }
 
     /// Where it listens.
@@ -196,7 +141,7 @@ impl Endpoint {
 
     /// Dials a member at `HOST:PORT`, and checks that it is `expected`.
     pub async fn connect(&self, address: &str, expected: Peer) -> Result<Connection, ConnectError> {
-        let member = self.member.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let member = lock(&self.member).clone();
         let Some(crypto) = member else {
             return Err(ConnectError::Tls("a stranger dials nobody but to join".to_owned()));
         };
@@ -265,7 +210,7 @@ impl Endpoint {
             ConnectError::of(address, expected, self.tuning.version, error)
         };
         let mut config = quinn::ClientConfig::new(crypto);
-        config.transport_config(self.transport.clone());
+        config.transport_config(self.transports.of(target));
         let connecting =
             self.inner.connect_with(config, target, &expected.dns_name()).map_err(|error| {
                 ConnectError::Address { address: address.to_owned(), reason: error.to_string() }
@@ -282,7 +227,9 @@ impl Endpoint {
     /// own, so that a slow caller delays nobody.
     pub async fn accept(&self) -> Option<Incoming> {
         let inner = self.inner.accept().await?;
-        Some(Incoming { inner, version: self.tuning.version })
+        let is_here = is_loopback(inner.remote_address());
+        let loopback = if is_here { lock(&self.loopback).clone() } else { None };
+        Some(Incoming { inner, loopback, version: self.tuning.version })
     }
 
     /// Ends all connections and takes no new ones.
@@ -313,19 +260,22 @@ impl Endpoint {
     }
 }
 
-fn shown(config: Option<QuicClientConfig>) -> Arc<Mutex<Option<Arc<QuicClientConfig>>>> {
-    Arc::new(Mutex::new(config.map(Arc::new)))
+fn shared<T>(value: Option<T>) -> Arc<Mutex<Option<Arc<T>>>> {
+    Arc::new(Mutex::new(value.map(Arc::new)))
 }
 
-fn server_config(
-    identity: &Identity,
-    tuning: &Tuning,
-    transport: &Arc<TransportConfig>,
-) -> Result<quinn::ServerConfig, BindError> {
-    let crypto = Arc::new(tls::server(identity, tuning.version)?);
-    let mut server = quinn::ServerConfig::with_crypto(crypto);
-    server.transport_config(transport.clone());
-    Ok(server)
+fn lock<T>(shared: &Mutex<T>) -> MutexGuard<'_, T> {
+    shared.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// How callers are answered: those from the network, and those on this machine.
+fn server_configs(crypto: QuicServerConfig, transports: &Transports) -> [quinn::ServerConfig; 2] {
+    let crypto = Arc::new(crypto);
+    [&transports.network, &transports.loopback].map(|transport| {
+        let mut server = quinn::ServerConfig::with_crypto(crypto.clone());
+        server.transport_config(transport.clone());
+        server
+    })
 }
 
 fn unspecified() -> SocketAddr {
@@ -356,6 +306,8 @@ fn alpn(connection: &quinn::Connection) -> Option<Vec<u8>> {
 #[derive(Debug)]
 pub struct Incoming {
     inner: quinn::Incoming,
+    /// How it is answered, if it comes from this machine.
+    loopback: Option<Arc<quinn::ServerConfig>>,
     version: u32,
 }
 
@@ -378,7 +330,11 @@ impl Incoming {
     pub async fn establish(self) -> Result<Arrival, AcceptError> {
         let address = self.inner.remote_address();
         let failed = |source| AcceptError::Handshake { address, source };
-        let connection = self.inner.accept().map_err(failed)?.await.map_err(failed)?;
+        let accepted = match self.loopback {
+            Some(config) => self.inner.accept_with(config),
+            None => self.inner.accept(),
+        };
+        let connection = accepted.map_err(failed)?.await.map_err(failed)?;
         let name = alpn(&connection).unwrap_or_default();
         let peer = certified(&connection);
         if name == tls::join_alpn(self.version) {
