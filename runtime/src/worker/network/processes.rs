@@ -19,6 +19,11 @@ use crate::worker::inbox::{Inbox, Note};
 use crate::worker::launch::{self, Launch, Prepared, Processes};
 use crate::worker::limits::Limits;
 
+/// So many bytes of files are written while another thread would be woken.
+const FEW_BYTES: u64 = 64 << 10;
+/// To make and to name a file takes as long as to write so many bytes.
+const ENTRY_BYTES: u64 = 4 << 10;
+
 /// See the module's text.
 pub(super) struct Launcher {
     blobs: PathBuf,
@@ -103,19 +108,20 @@ impl Launcher {
         }
         let failed = |what: &dyn std::fmt::Display| format!("the job's files: {what}");
         let list = self.fetch(version, "the list of the job's files", uplink).await?;
-        let reading = tokio::task::spawn_blocking(move || read_manifest(&list)).await;
-        let manifest = reading.map_err(|error| failed(&error))?.map_err(|error| failed(&error))?;
+        let bytes = list.metadata().map_err(|error| failed(&error))?.len();
+        let reading = wherever(bytes, move || read_manifest(&list, bytes)).await;
+        let manifest = reading.map_err(|error| failed(&error))?;
         for entry in &manifest.entries {
             if let wire::files::Content::File { blob, .. } = entry.content {
                 self.fetch(blob, &entry.path, uplink).await?;
             }
         }
+        let entries = manifest.entries.len() as u64;
+        let bytes = manifest.files().fold(entries * ENTRY_BYTES, |sum, (_, bytes)| sum + bytes);
         let unpacking = self.folders.borrow().unpacking(version, manifest);
-        match tokio::task::spawn_blocking(unpacking).await {
-            Ok(Ok(())) => Ok(Some(path)),
-            Ok(Err(error)) => Err(failed(&format!("{}: {error}", path.display()))),
-            Err(error) => Err(failed(&error)),
-        }
+        let unpacked = wherever(bytes, unpacking).await;
+        unpacked.map_err(|error| failed(&format!("{}: {error}", path.display())))?;
+        Ok(Some(path))
     }
 
     /// A blob's file. `what` is for people.
@@ -133,10 +139,28 @@ impl Launcher {
     }
 }
 
-fn read_manifest(path: &Path) -> Result<Manifest, String> {
-    let len = path.metadata().map_err(|error| error.to_string())?.len();
-    if len > MAX_MANIFEST_BYTES {
-        return Err(format!("a list of {len} bytes"));
+/// Work with so many bytes of files: at once if they are few, which takes less time than to hand
+/// them to another thread; or else in a thread that may wait for the disk.
+async fn wherever<T, E>(
+    bytes: u64,
+    work: impl FnOnce() -> Result<T, E> + Send + 'static,
+) -> Result<T, String>
+where
+    T: Send + 'static,
+    E: std::fmt::Display + Send + 'static,
+{
+    if bytes <= FEW_BYTES {
+        return work().map_err(|error| error.to_string());
+    }
+    match tokio::task::spawn_blocking(work).await {
+        Ok(done) => done.map_err(|error| error.to_string()),
+        Err(error) => Err(error.to_string()),
+    }
+}
+
+fn read_manifest(path: &Path, bytes: u64) -> Result<Manifest, String> {
+    if bytes > MAX_MANIFEST_BYTES {
+        return Err(format!("a list of {bytes} bytes"));
     }
     let bytes = std::fs::read(path).map_err(|error| error.to_string())?;
     let manifest: Manifest = wire::decode(&bytes).map_err(|error| error.to_string())?;
