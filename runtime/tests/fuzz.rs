@@ -60,6 +60,7 @@ fn samples() -> Vec<Vec<u8>> {
         files: rdist::wire::files::JobFiles { working: Some([3; 32]), driver: None },
         weight: 3,
         quota: Resources::cpus(2.0),
+        eager_pool: true,
     };
     let status = JobStatus {
         job,

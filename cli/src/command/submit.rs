@@ -161,6 +161,7 @@ fn commands(plan: Plan, folder: &Path) -> anyhow::Result<JobRequest> {
         working_directory: folder.to_string_lossy().into_owned(),
         driver_files: Some(files),
         quota,
+        eager_pool: true,
         ..Default::default()
     })
 }

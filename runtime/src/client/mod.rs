@@ -112,6 +112,9 @@ pub struct JobRequest {
     /// The most that its tasks, actors and placement groups may hold at a time, over the whole
     /// cluster; what is zero is not limited. What is limited is placed by the head.
     pub quota: Resources,
+    /// Its driver submits tasks as soon as it runs: a process for them is started beside it, where
+    /// a CPU is free. For programs that start quickly.
+    pub eager_pool: bool,
 }
 
 /// A connection to a head. Needs a tokio runtime with time and I/O.
@@ -175,6 +178,7 @@ impl Client {
             files,
             weight: request.weight.max(1),
             quota: request.quota,
+            eager_pool: request.eager_pool,
         };
         match self.ask(ClientRequest::Submit(submission)).await? {
             ClientReply::Submitted(job) => Ok(job),

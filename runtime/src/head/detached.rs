@@ -53,7 +53,8 @@ impl Daemon {
         let job = JobId(number);
         tracing::info!(%job, name, by = %task.job(), "a detached actor becomes a job");
         self.detaching.insert(job, (from, task));
-        self.begin_job(JobInfo { job, name: format!("actor {name}"), ..info }, Some(spec.into()));
+        let name = format!("actor {name}");
+        self.begin_job(JobInfo { job, name, eager_pool: false, ..info }, Some(spec.into()));
         None
     }
 

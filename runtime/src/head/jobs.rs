@@ -42,6 +42,7 @@ impl Daemon {
             files: submission.files,
             weight: submission.weight.max(1),
             quota: submission.quota,
+            eager_pool: submission.eager_pool,
         };
         self.begin_job(info, None);
         ClientReply::Submitted(job)

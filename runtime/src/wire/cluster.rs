@@ -193,6 +193,8 @@ pub struct JobInfo {
     pub weight: u32,
     /// The most that it may hold at a time, over the whole cluster; zero is no limit.
     pub quota: Resources,
+    /// Its driver submits tasks as soon as it runs: a process for them is started beside it.
+    pub eager_pool: bool,
 }
 
 /// What a person can ask about a worker.

@@ -299,6 +299,12 @@ pub enum LocalEvent {
         /// The most.
         quota: Resources,
     },
+    /// The driver of a job, which starts here, submits tasks as soon as it runs: the pooled process
+    /// for them is started beside it where a CPU is free, instead of one after the other.
+    PoolExpected {
+        /// The job.
+        job: JobId,
+    },
     /// A job's executors here are to end, as after [`FromHead::JobEnded`].
     JobEnded {
         /// The job.

@@ -112,6 +112,25 @@ impl LocalCore {
         }
     }
 
+    /// The process that a job's tasks share.
+    pub(super) fn pool_of(&mut self, job: JobId) -> ExecutorId {
+        if let Some(&executor) = self.pools.get(&job) {
+            return executor;
+        }
+        let executor = self.start_executor(job, ExecutorRole::Pool, self.config.total.clone(), 0);
+        self.pools.insert(job, executor);
+        executor
+    }
+
+    /// Tasks of a job come soon: its driver starts here.
+    pub(super) fn pool_expected(&mut self, job: JobId) {
+        let is_driver =
+            |process: &Executor| process.job == job && process.role == ExecutorRole::Driver;
+        if self.executors.values().any(is_driver) && self.ledger.fits(&Resources::cpus(1.0)) {
+            self.pool_of(job);
+        }
+    }
+
     /// A process without work that may use as much memory as the request says; else a new one.
     pub(super) fn executor_alone(&mut self, job: JobId, request: &Resources) -> ExecutorId {
         let idle = self.idle.get_mut(&job).and_then(|idle| {

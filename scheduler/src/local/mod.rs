@@ -363,6 +363,7 @@ impl LocalCore {
             LocalEvent::JobEnded { job } => self.job_ended(job),
             LocalEvent::JobWeighed { job, weight } => self.shares.set_weight(job, weight),
             LocalEvent::JobLimited { job, quota } => self.quotas.set(job, quota),
+            LocalEvent::PoolExpected { job } => self.pool_expected(job),
         }
         self.settle();
         self.report_load();

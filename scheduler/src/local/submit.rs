@@ -407,15 +407,10 @@ impl LocalCore {
             }
             _ => ExecutorRole::Pool,
         };
-        if role == ExecutorRole::Pool {
-            if let Some(&executor) = self.pools.get(&job) {
-                return executor;
-            }
-            let executor = self.start_executor(job, role, self.config.total.clone(), 0);
-            self.pools.insert(job, executor);
-            return executor;
+        match role {
+            ExecutorRole::Pool => self.pool_of(job),
+            role => self.start_executor(job, role, spec.request.clone(), 0),
         }
-        self.start_executor(job, role, spec.request.clone(), 0)
     }
 }
 

@@ -1,5 +1,7 @@
 //! What the core wants done.
 
+use std::sync::Arc;
+
 use rdist_scheduler::id::{ExecutorId, JobId, ObjectId, WorkerId};
 use rdist_scheduler::local::{ExecutorRole, LocalAction, LocalEvent};
 use rdist_scheduler::message::{PeerMessage, Place, ToHead};
@@ -9,7 +11,7 @@ use rdist_scheduler::spec::TaskSpec;
 
 use super::{Dispatch, Launches};
 use crate::store::Stored;
-use crate::wire::cluster::{PeerFrame, WorkerToHead};
+use crate::wire::cluster::{JobInfo, PeerFrame, WorkerToHead};
 use crate::wire::executor::ToExecutor;
 use crate::worker::executor::Executor;
 use crate::worker::launch::{self, Launch};
@@ -174,12 +176,20 @@ impl Dispatch {
         let memory = (!resources.memory.is_zero()).then(|| resources.memory.as_f64() as u64);
         let limit = Limit { memory, cpus: resources.cpu.as_f64() };
         let launch = Launch { executor: id, worker: self.worker, job, socket, limit, source };
-        match self.jobs.get(&job) {
-            Some(info) => self.network.command(Command::Launch(launch, info.clone())),
+        match self.jobs.get(&job).cloned() {
+            Some(info) => self.launch(launch, info),
             None => {
                 self.network.to_head(&WorkerToHead::JobWanted(job));
                 self.launches.waiting.push(launch);
             }
+        }
+    }
+
+    pub(super) fn launch(&mut self, launch: Launch, info: Arc<JobInfo>) {
+        let (job, wants_pool) = (info.job, info.eager_pool && launch.is_driver());
+        self.network.command(Command::Launch(launch, info));
+        if wants_pool {
+            self.tell(LocalEvent::PoolExpected { job });
         }
     }
 

@@ -113,10 +113,11 @@ impl Dispatch {
                     self.tell(LocalEvent::JobLimited { job, quota });
                 }
                 let info = std::sync::Arc::new(info);
-                for launch in self.launches.take(info.job) {
-                    self.network.command(Command::Launch(launch, info.clone()));
+                let job = info.job;
+                self.jobs.insert(job, info.clone());
+                for launch in self.launches.take(job) {
+                    self.launch(launch, info.clone());
                 }
-                self.jobs.insert(info.job, info);
             }
             HeadToWorker::Detached { task, answer } => {
                 if let Some((executor, _)) = self.launches.detaching.remove(&task) {

@@ -1,6 +1,7 @@
 //! Plain tasks on one worker.
 
 use super::bench::*;
+use crate::id::JobId;
 use crate::local::{ExecutorRole, LocalAction, LocalEvent};
 use crate::message::{FromHead, ToHead};
 use crate::outcome::{Cause, Death, Outcome, TaskError};
@@ -192,6 +193,25 @@ fn a_repeated_submit_is_a_no_op_that_refers_again() {
     bench.submit(pool, TaskBuilder::new(1));
     bench.release(pool, 1);
     bench.claim_free(1);
+}
+
+#[test]
+fn a_pool_that_is_expected_starts_beside_the_driver_where_a_cpu_is_free() {
+    let (mut bench, driver) = Bench::with_driver(1.0);
+    bench.handle(LocalEvent::PoolExpected { job: JobId(9) });
+    bench.claim_nothing();
+    bench.handle(LocalEvent::PoolExpected { job: JOB });
+    let pool = bench.claim_start(ExecutorRole::Pool);
+    bench.handle(LocalEvent::PoolExpected { job: JOB });
+    bench.claim_nothing();
+    bench.submit(driver, TaskBuilder::new(1));
+    bench.claim_nothing();
+    bench.handle(LocalEvent::ExecutorStarted { executor: pool });
+    assert_eq!(bench.claim_run(pool), (task(1), 0));
+
+    let (mut bench, _) = Bench::with_driver(0.5);
+    bench.handle(LocalEvent::PoolExpected { job: JOB });
+    bench.claim_nothing();
 }
 
 #[test]

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use rdist_scheduler::hash::{FastMap, FastSet};
 use rdist_scheduler::id::{ActorId, ExecutorId, GroupId, JobId, ObjectId, WorkerId};
-use rdist_scheduler::local::{LocalAction, LocalConfig, LocalCore, LocalEvent};
+use rdist_scheduler::local::{ExecutorRole, LocalAction, LocalConfig, LocalCore, LocalEvent};
 use rdist_scheduler::message::{PeerMessage, Place, ToHead};
 use rdist_scheduler::outcome::Outcome;
 use rdist_scheduler::resource::{Amount, Resources};
@@ -158,6 +158,10 @@ impl Simulation {
                 at.processes.insert(executor, Process::new(job, role));
                 let up = self.now + MILLISECOND + self.rng.below(20 * MILLISECOND);
                 self.agenda.at(up & !1, Event::ProcessUp(worker, executor));
+                // Some programs say beforehand that they submit tasks.
+                if role == ExecutorRole::Driver && job.0 % 2 == 1 {
+                    self.tell(worker, LocalEvent::PoolExpected { job });
+                }
             }
             LocalAction::StopExecutor { executor, force } => {
                 // One that will not end takes along what runs beside it.
