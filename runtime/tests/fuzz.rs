@@ -18,7 +18,7 @@ use rdist::wire::cluster::{
 use rdist::wire::direct::{DirectCall, DirectReply};
 use rdist::wire::encode;
 use rdist::wire::executor::{Block, FromExecutor, SocketMessage, ToExecutor, Value};
-use rdist::wire::files::Manifest;
+use rdist::wire::files::{JobFiles, Manifest, SmallFile};
 use rdist::wire::join::{JoinReply, JoinRequest, Role};
 
 /// So many inputs for each target, and as many again until the time is over.
@@ -51,13 +51,15 @@ fn samples() -> Vec<Vec<u8>> {
         stderr: false,
         text: "line\n".repeat(20),
     };
+    let small_file = SmallFile { name: "plan.json".to_owned(), bytes: b"{}".to_vec() };
     let submission = Submission {
         name: "a job".to_owned(),
         program: [7; 32],
         arguments: vec!["--one".to_owned(), "two and more than that".to_owned()],
         environment: vec![("KEY".to_owned(), "value".to_owned())],
         working_directory: "/somewhere/else".to_owned(),
-        files: rdist::wire::files::JobFiles { working: Some([3; 32]), driver: None },
+        files: JobFiles { working: Some([3; 32]), driver: None },
+        small_files: vec![small_file],
         weight: 3,
         quota: Resources::cpus(2.0),
         eager_pool: true,

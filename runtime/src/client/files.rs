@@ -11,7 +11,9 @@ use ignore::WalkBuilder;
 
 use super::upload::{Blob, Bytes, hash};
 use crate::wire;
-use crate::wire::files::{Content, Entry, MAX_ENTRIES, Manifest, ManifestError};
+use crate::wire::files::{
+    Content, Entry, MAX_ENTRIES, MAX_SMALL_BYTES, Manifest, ManifestError, SmallFile,
+};
 
 /// A folder's files that its owner does not want to travel, in the syntax of `.gitignore`.
 const IGNORE_FILE: &str = ".rdistignore";
@@ -146,6 +148,18 @@ impl Files {
     /// The paths, in order.
     pub fn paths(&self) -> impl Iterator<Item = &str> {
         self.0.keys().map(String::as_str)
+    }
+
+    /// All of them, if they are so few and small that they need no blobs.
+    pub(super) fn small(&self) -> Option<Vec<SmallFile>> {
+        let small = |(name, source): (&String, &Source)| match source {
+            Source::Bytes(bytes) if bytes.len() <= MAX_SMALL_BYTES => {
+                Some(SmallFile { name: name.clone(), bytes: bytes.to_vec() })
+            }
+            _ => None,
+        };
+        let files: Vec<SmallFile> = self.0.iter().map(small).collect::<Option<_>>()?;
+        SmallFile::check(&files).is_ok().then_some(files)
     }
 
     /// All blobs, that of the manifest last.

@@ -167,7 +167,9 @@ impl Client {
             blobs.extend(files.seal()?);
             Ok(blobs.last().map(|manifest| manifest.hash))
         };
-        let files = JobFiles { working: seal(request.files)?, driver: seal(request.driver_files)? };
+        let small_files = request.driver_files.as_ref().and_then(Files::small);
+        let driver = request.driver_files.filter(|_| small_files.is_none());
+        let files = JobFiles { working: seal(request.files)?, driver: seal(driver)? };
         self.send_lacking(blobs).await?;
         let submission = Submission {
             name: request.name,
@@ -176,6 +178,7 @@ impl Client {
             environment: request.environment,
             working_directory: request.working_directory,
             files,
+            small_files: small_files.unwrap_or_default(),
             weight: request.weight.max(1),
             quota: request.quota,
             eager_pool: request.eager_pool,

@@ -10,6 +10,7 @@ use super::record::JobRecord;
 use super::updates::{Origin, UpdateFile, Watcher, path_of};
 use crate::wire::client::{ClientRefusal, ClientReply, JobProgress, JobUpdate, Submission};
 use crate::wire::cluster::{JobInfo, Output, Said};
+use crate::wire::files::SmallFile;
 
 /// Longest event of a driver; longer ones are dropped.
 const MAX_EVENT_BYTES: usize = 4 << 20;
@@ -21,6 +22,9 @@ impl Daemon {
     pub(super) fn submit(&mut self, submission: Submission) -> ClientReply {
         if let Err(refusal) = self.blobs.check(&submission.program, &submission.files) {
             return ClientReply::Refused(refusal);
+        }
+        if let Err(error) = SmallFile::check(&submission.small_files) {
+            return ClientReply::Refused(ClientRefusal::Files(error.to_string()));
         }
         let Ok(number) = u32::try_from(self.books.count("job")) else {
             let reason = "it has used up all numbers for jobs".to_owned();
@@ -40,6 +44,7 @@ impl Daemon {
             environment: submission.environment,
             working_directory: submission.working_directory,
             files: submission.files,
+            small_files: submission.small_files,
             weight: submission.weight.max(1),
             quota: submission.quota,
             eager_pool: submission.eager_pool,

@@ -16,7 +16,7 @@ use rdist_scheduler::id::{JobId, WorkerId};
 use rdist_scheduler::resource::Resources;
 use rkyv::{Archive, Deserialize, Serialize};
 
-use super::files::{BlobHash, JobFiles};
+use super::files::{BlobHash, JobFiles, SmallFile};
 use super::join::Role;
 
 /// Largest request.
@@ -113,6 +113,8 @@ pub struct Submission {
     pub working_directory: String,
     /// Folders that travel with the job.
     pub files: JobFiles,
+    /// The driver's files instead of such a folder, where they are few and small; ordered by name.
+    pub small_files: Vec<SmallFile>,
     /// It gets this many times what a job of weight 1 gets, where both want more.
     pub weight: u32,
     /// The most that it may hold at a time, over the whole cluster; zero is no limit.

@@ -13,7 +13,7 @@ use rdist_scheduler::spec::TaskSpec;
 use rkyv::{Archive, Deserialize, Serialize};
 
 use super::executor::Detached;
-use super::files::{BlobHash, JobFiles};
+use super::files::{BlobHash, JobFiles, SmallFile};
 
 /// Largest link frame.
 pub const MAX_LINK_FRAME_BYTES: usize = 16 << 20;
@@ -189,6 +189,8 @@ pub struct JobInfo {
     pub working_directory: String,
     /// Folders that travel with the job.
     pub files: JobFiles,
+    /// The driver's files instead of such a folder, where they are few and small; ordered by name.
+    pub small_files: Vec<SmallFile>,
     /// It gets this many times what a job of weight 1 gets, where both want more.
     pub weight: u32,
     /// The most that it may hold at a time, over the whole cluster; zero is no limit.

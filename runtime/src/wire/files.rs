@@ -5,7 +5,8 @@
 //! ```
 //! A blob is bytes named by their BLAKE3 hash. The client sends those that the head lacks, a worker
 //! fetches those that it lacks, so of a folder that changed only the changed files travel. The
-//! manifest's hash names the version of the folder.
+//! manifest's hash names the version of the folder. A few small files for the driver alone ride in
+//! the messages themselves ([`SmallFile`]): to ask for them would take longer than to send them.
 #![allow(missing_docs, reason = "rkyv derives archived fields without docs")]
 
 use std::path::{Component, Path};
@@ -21,6 +22,36 @@ pub const MAX_ENTRIES: usize = 20_000;
 pub const MAX_MANIFEST_BYTES: u64 = 16 << 20;
 /// Most bytes of all files of a manifest.
 pub const MAX_FOLDER_BYTES: u64 = 64 << 30;
+
+/// Most bytes of all small files of a job, with their names.
+pub const MAX_SMALL_BYTES: usize = 8 << 10;
+
+/// A file that rides in a message.
+#[derive(Debug, Clone, PartialEq, Eq, Archive, Serialize, Deserialize)]
+pub struct SmallFile {
+    /// A name without `/`.
+    pub name: String,
+    /// All of it.
+    pub bytes: Vec<u8>,
+}
+
+impl SmallFile {
+    /// Whether these can be written side by side into a folder: plain names, each once, in order.
+    pub fn check(files: &[Self]) -> Result<(), ManifestError> {
+        let bytes: usize = files.iter().map(|file| file.name.len() + file.bytes.len()).sum();
+        if bytes > MAX_SMALL_BYTES {
+            return Err(ManifestError::NotSmall);
+        }
+        let is_name = |name: &str| !matches!(name, "" | "." | "..") && !name.contains(['/', '\0']);
+        if let Some(file) = files.iter().find(|file| !is_name(&file.name)) {
+            return Err(ManifestError::Outside(file.name.clone()));
+        }
+        match files.windows(2).find(|pair| pair[0].name >= pair[1].name) {
+            Some(pair) => Err(ManifestError::Misplaced(pair[1].name.clone())),
+            None => Ok(()),
+        }
+    }
+}
 
 /// The folders of a job, each by the hash of its manifest.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Archive, Serialize, Deserialize)]
@@ -82,6 +113,9 @@ pub enum ManifestError {
     /// More than [`MAX_FOLDER_BYTES`].
     #[error("its files have more than {MAX_FOLDER_BYTES} bytes")]
     TooLarge,
+    /// More than [`MAX_SMALL_BYTES`].
+    #[error("its small files have more than {MAX_SMALL_BYTES} bytes")]
+    NotSmall,
     /// A path that is not relative, leads out, or is no path.
     #[error("{0:?} is no path inside of a folder")]
     Outside(String),
@@ -152,6 +186,20 @@ mod tests {
             let error = manifest(&misplaced).check().unwrap_err();
             assert_eq!(error, ManifestError::Misplaced(misplaced[1].to_owned()));
         }
+    }
+
+    #[test]
+    fn small_files_have_plain_names_and_are_small() {
+        let file = |name: &str, len| SmallFile { name: name.to_owned(), bytes: vec![0; len] };
+        assert_eq!(SmallFile::check(&[file("a", 0), file("b", MAX_SMALL_BYTES - 2)]), Ok(()));
+        let large = [file("a", 0), file("b", MAX_SMALL_BYTES - 1)];
+        assert_eq!(SmallFile::check(&large), Err(ManifestError::NotSmall));
+        for outside in ["", ".", "..", "a/b", "/a", "a\0"] {
+            let error = ManifestError::Outside(outside.to_owned());
+            assert_eq!(SmallFile::check(&[file(outside, 1)]), Err(error));
+        }
+        let error = ManifestError::Misplaced("a".to_owned());
+        assert_eq!(SmallFile::check(&[file("a", 1), file("a", 1)]), Err(error));
     }
 
     #[test]

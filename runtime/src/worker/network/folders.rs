@@ -5,6 +5,7 @@
 //! workers/ID/lock            held while the worker lives
 //! workers/ID/files/HASH/     a version of a folder that travelled with a job
 //! workers/ID/scratch/JOB/    a job's own place, for its tasks to work in
+//! workers/ID/driver/JOB/     the driver's files, where they came in the job's message
 //! ```
 //! A worker that was killed cleans nothing up: the next one of this machine does.
 
@@ -18,7 +19,7 @@ use rdist_scheduler::id::{JobId, WorkerId};
 use rustix::fs::FlockOperation;
 
 use crate::config::Home;
-use crate::wire::files::{BlobHash, Content, Manifest};
+use crate::wire::files::{BlobHash, Content, Manifest, SmallFile};
 
 /// See the module's text.
 #[derive(Debug)]
@@ -51,6 +52,17 @@ impl Folders {
         Ok(path)
     }
 
+    /// Writes the small files of a job's driver; where they are then.
+    pub(super) fn write(&self, job: JobId, files: &[SmallFile]) -> io::Result<PathBuf> {
+        SmallFile::check(files).map_err(io::Error::other)?;
+        let path = self.driver(job);
+        fs::DirBuilder::new().recursive(true).mode(0o700).create(&path)?;
+        for file in files {
+            fs::write(path.join(&file.name), &file.bytes)?;
+        }
+        Ok(path)
+    }
+
     /// Notes that `job` needs a version; where it is, and whether it is there already.
     pub(super) fn claim(&mut self, job: JobId, version: BlobHash) -> (PathBuf, bool) {
         self.users.entry(version).or_default().insert(job);
@@ -71,7 +83,7 @@ impl Folders {
 
     /// A job has ended: what only it needed is removed, in a thread that may wait for the disk.
     pub(super) fn job_ended(&mut self, job: JobId) -> impl FnOnce() + Send + 'static {
-        let mut unused = vec![self.folder.join("scratch").join(job.to_string())];
+        let mut unused = vec![self.folder.join("scratch").join(job.to_string()), self.driver(job)];
         let ended = self.users.extract_if(|_, users| users.remove(&job) && users.is_empty());
         let ended: Vec<BlobHash> = ended.map(|(version, _)| version).collect();
         unused.extend(ended.iter().map(|version| self.version(version)));
@@ -81,6 +93,10 @@ impl Folders {
     /// Removes everything, at the worker's end.
     pub(super) fn remove_all(&self) {
         remove(&self.folder);
+    }
+
+    fn driver(&self, job: JobId) -> PathBuf {
+        self.folder.join("driver").join(job.to_string())
     }
 
     fn version(&self, version: &BlobHash) -> PathBuf {
@@ -190,8 +206,11 @@ mod tests {
         assert_eq!((mode("a"), mode("b/run")), (0o600, 0o700));
         let scratch = folders.scratch(one).unwrap();
         fs::write(scratch.join("file"), "").unwrap();
+        let small = SmallFile { name: "plan".to_owned(), bytes: b"text".to_vec() };
+        let driver = folders.write(one, &[small]).unwrap();
+        assert_eq!(fs::read_to_string(driver.join("plan")).unwrap(), "text");
         folders.job_ended(one)();
-        assert!(path.is_dir() && !scratch.exists());
+        assert!(path.is_dir() && !scratch.exists() && !driver.exists());
         folders.job_ended(two)();
         assert!(!path.exists());
     }

@@ -90,7 +90,13 @@ impl Launcher {
         let program = self.fetch(job.program, "the program", uplink).await?;
         let driver_files = job.files.driver.filter(|_| launch.is_driver());
         let working = self.folder(job.job, job.files.working, uplink).await?;
-        let driver_files = self.folder(job.job, driver_files, uplink).await?;
+        let driver_files = match self.folder(job.job, driver_files, uplink).await? {
+            None if launch.is_driver() && !job.small_files.is_empty() => {
+                let written = self.folders.borrow().write(job.job, &job.small_files);
+                Some(written.map_err(|error| format!("the driver's files: {error}"))?)
+            }
+            folder => folder,
+        };
         Ok(Prepared { program, working, driver_files, scratch })
     }
 
