@@ -1,5 +1,6 @@
 //! Processes are killed without end while a job checks its own results. A short time of it is a
-//! test; `cargo xtask chaos --minutes 5 --seed 1` is the same for longer.
+//! test; `cargo xtask chaos --minutes 5 --seed 1` is the same for longer, with more to do and heads
+//! that stay away for longer.
 
 use std::time::{Duration, Instant};
 
@@ -14,8 +15,11 @@ const EXECUTOR_EVERY: Duration = Duration::from_millis(200);
 const WORKER_EVERY: Duration = Duration::from_secs(4);
 /// How often the head is.
 const HEAD_EVERY: Duration = Duration::from_secs(9);
-/// Most time that the head is away.
-const HEAD_AWAY: Duration = Duration::from_secs(2);
+/// Most seconds that the head is away.
+const HEAD_AWAY: u64 = 2;
+/// Tasks of a round of the job, and counters that are called in it.
+const TASKS: u64 = 400;
+const COUNTERS: u64 = 40;
 
 /// A number that `cargo xtask chaos` sets, or this test's own.
 fn setting(name: &str, usual: u64) -> u64 {
@@ -39,9 +43,11 @@ impl Chaos {
         let head = cluster.start_head();
         let workers = (0..3).map(|_| cluster.join(&["--cpus", "1"])).collect();
         let program = example("chaos");
-        let arguments = [&seconds.to_string(), "400", "40"];
+        let (tasks, counters) =
+            (setting("CHAOS_TASKS", TASKS), setting("CHAOS_COUNTERS", COUNTERS));
+        let arguments = [seconds, tasks, counters].map(|number| number.to_string());
         let mut submit = vec!["submit", "--detach", program.to_str().unwrap(), "--"];
-        submit.extend(arguments);
+        submit.extend(arguments.iter().map(String::as_str));
         cluster.run(&submit).assert_success();
         let jobs = cluster.run(&["jobs", "--json"]).json_lines();
         let job = text(&jobs[0], "job").to_owned();
@@ -80,7 +86,8 @@ impl Chaos {
     fn kill_the_head(&mut self) {
         kill(number(&self.head, "pid"));
         self.killed[2] += 1;
-        let away = self.dice.below(HEAD_AWAY.as_millis() as usize);
+        let most = Duration::from_secs(setting("CHAOS_HEAD_AWAY", HEAD_AWAY));
+        let away = self.dice.below(most.as_millis() as usize);
         let back = Instant::now() + Duration::from_millis(away as u64);
         while Instant::now() < back {
             std::thread::sleep(EXECUTOR_EVERY);

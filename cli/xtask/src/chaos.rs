@@ -8,6 +8,12 @@ use crate::{interrupt, step};
 /// Of the object that moves through a damaged network.
 const OBJECT_BYTES: u64 = 500_000_000;
 
+/// Tasks of a round of the job whose processes are killed, and counters that are called in it.
+const TASKS: u64 = 20_000;
+const COUNTERS: u64 = 200;
+/// Most seconds that the head is away.
+const HEAD_AWAY: u64 = 20;
+
 /// How long, and what is killed when.
 #[derive(clap::Args)]
 pub(crate) struct Options {
@@ -31,7 +37,9 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<ExitCode> {
     };
     let seed = options.seed.to_string();
     let mut chaos = test("chaos::");
-    step::run(chaos.env("CHAOS_SECONDS", seconds.to_string()).env("CHAOS_SEED", &seed))?;
+    chaos.env("CHAOS_SECONDS", seconds.to_string()).env("CHAOS_SEED", &seed);
+    chaos.env("CHAOS_TASKS", TASKS.to_string()).env("CHAOS_COUNTERS", COUNTERS.to_string());
+    step::run(chaos.env("CHAOS_HEAD_AWAY", HEAD_AWAY.to_string()))?;
     let mut moves = test("network::an_object_moves");
     moves.env("NETWORK_OBJECT_BYTES", OBJECT_BYTES.to_string()).env("NETWORK_SEED", &seed);
     step::run(&mut moves)?;
