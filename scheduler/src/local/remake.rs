@@ -171,14 +171,25 @@ impl LocalCore {
                 let place = Place::At { size, copies: vec![me] };
                 self.send(from, PeerMessage::Located { object, place });
             }
-            Value::Absent if self.remake(object) => {
-                if let Some(entry) = self.objects.get_mut(&object) {
-                    entry.asked = true;
-                }
-                self.makers.askers.entry(object).or_default().push(from);
+            Value::Absent if self.makers.of_object.contains_key(&object) => {
+                self.remake_for(object, from);
             }
             // Its own search is not waited for: two workers would wait for each other.
             _ => self.send(from, answer(None)),
+        }
+    }
+
+    /// Lets the object's maker run again for another worker.
+    fn remake_for(&mut self, object: ObjectId, asker: WorkerId) {
+        let Some(entry) = self.objects.get_mut(&object) else { return };
+        // Before the maker begins: it may fail at once, and who asked is told then.
+        let was_asked = core::mem::replace(&mut entry.asked, true);
+        self.makers.askers.entry(object).or_default().push(asker);
+        if !self.remake(object) {
+            if let Some(entry) = self.objects.get_mut(&object) {
+                entry.asked = was_asked;
+            }
+            self.tell_askers(object, None);
         }
     }
 

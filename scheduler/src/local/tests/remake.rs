@@ -44,8 +44,12 @@ impl Bench {
 
     /// The driver has the reference, and has let go of the value that it came in.
     fn with_put_on_peer(retries: u32) -> (Self, ExecutorId) {
+        Self::with_put_by(TaskBuilder::new(1).strategy(Strategy::Spread).retries(retries))
+    }
+
+    fn with_put_by(task: TaskBuilder) -> (Self, ExecutorId) {
         let (mut bench, driver) = Self::with_driver(2.0);
-        bench.submit(driver, TaskBuilder::new(1).strategy(Strategy::Spread).retries(retries));
+        bench.submit(driver, task);
         bench.spilled_to(PEER, 0);
         bench.peer_says(PEER, returned(PEER, 0));
         bench.registers(PEER, 0);
@@ -152,6 +156,18 @@ fn who_needs_it_elsewhere_is_told_its_new_owner() {
     // Nobody knows of it here any longer.
     bench.peer_says(asker, PeerMessage::OwnerWanted { object });
     bench.claim_send(asker, PeerMessage::OwnerIs { object, owner: None });
+}
+
+#[test]
+fn who_needs_it_elsewhere_is_told_that_its_maker_cannot_run_any_longer() {
+    let only_there = Strategy::Affinity { worker: PEER, soft: false };
+    let (mut bench, driver) =
+        Bench::with_put_by(TaskBuilder::new(1).strategy(only_there).retries(1));
+    let (object, asker) = (put(), WorkerId(4));
+    bench.dies(PEER);
+    bench.peer_says(asker, PeerMessage::OwnerWanted { object });
+    bench.claim_send(asker, PeerMessage::OwnerIs { object, owner: None });
+    bench.lets_go(driver);
 }
 
 #[test]
