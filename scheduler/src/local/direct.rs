@@ -148,7 +148,9 @@ impl LocalCore {
             hosted.routes.swap_remove(at);
             let Some(process) = self.executors.get(&hosted.executor) else { continue };
             let tasks = &self.tasks;
-            let promised = |key: &TaskKey| is_promised_by(&tasks[*key], caller);
+            // Tasks that it promised by a lease are not lost: their host says what it has started.
+            let promised =
+                |key: &TaskKey| tasks[*key].is_call() && is_promised_by(&tasks[*key], caller);
             calls.extend(process.running.iter().copied().filter(promised));
         }
         calls.sort_unstable_by_key(|key| self.tasks[*key].order);

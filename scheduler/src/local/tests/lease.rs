@@ -1,7 +1,7 @@
 //! Leases, and what is told of leased tasks.
 
 use super::bench::*;
-use crate::id::ExecutorId;
+use crate::id::{ActorId, ExecutorId};
 use crate::local::{ExecutorRole, LEASED_ATTEMPT, LeaseEnd, LocalAction, LocalEvent};
 use crate::outcome::{Cause, Outcome};
 use crate::spec::ActorOptions;
@@ -162,7 +162,7 @@ fn a_lease_ends_with_its_process_as_its_host_says() {
     let (mut bench, driver, pool) = Bench::with_pool(2.0);
     let options = ActorOptions { own_process: true, ..ActorOptions::default() };
     bench.submit(driver, TaskBuilder::new(1).cpus(0.0).actor(options));
-    let actor = crate::id::ActorId(task(1));
+    let actor = ActorId(task(1));
     let own = bench.claim_start(ExecutorRole::Actor(actor));
     bench.handle(LocalEvent::ExecutorStarted { executor: own });
     bench.claim_run(own);
@@ -179,6 +179,33 @@ fn a_lease_ends_with_its_process_as_its_host_says() {
     assert_eq!(bench.claim_run(pool), (task(3), 0));
     bench.finish(pool, 3, inline());
     bench.finish_leased(pool, 2, inline());
+    assert_eq!(bench.claim_run(pool), (task(4), 0));
+}
+
+#[test]
+fn what_was_promised_by_a_lease_is_not_lost_with_a_route_to_the_same_process() {
+    let (mut bench, driver, pool) = Bench::with_pool(2.0);
+    let options = ActorOptions { own_process: true, ..ActorOptions::default() };
+    bench.submit(driver, TaskBuilder::new(1).cpus(0.0).actor(options));
+    let own = bench.claim_start(ExecutorRole::Actor(ActorId(task(1))));
+    bench.handle(LocalEvent::ExecutorStarted { executor: own });
+    bench.claim_run(own);
+    bench.finish(own, 1, inline());
+    bench.submit(driver, TaskBuilder::new(2).cpus(0.0).actor(ActorOptions::default()));
+    bench.claim_run(pool);
+    bench.finish(pool, 2, inline());
+    let actor = ActorId(task(2));
+    bench.handle(LocalEvent::RouteWanted { by: own, actor });
+    bench.claim_exactly(LocalAction::Route { caller: own, actor, executor: Some(pool) });
+    bench.ask_lease(own);
+    bench.claim_lease(own, Some((pool, 1)));
+    bench.promise_task(own, 3);
+    bench.submit(driver, TaskBuilder::new(4).after(&[mine(3)]));
+    bench.handle(LocalEvent::ExecutorDied { executor: own, death: killed() });
+    // It runs there, and does not begin anew beside that.
+    bench.claim_end(pool, own, LeaseEnd::AtOnce);
+    bench.lease_over(pool, own, Some(TaskBuilder::new(3).retries(3)));
+    bench.finish_leased(pool, 3, inline());
     assert_eq!(bench.claim_run(pool), (task(4), 0));
 }
 
