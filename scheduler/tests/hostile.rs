@@ -232,8 +232,8 @@ impl Liar {
             12 => LocalEvent::Wanted { by, reference: self.reference() },
             13 => LocalEvent::Retained { by, reference: self.reference() },
             14 => LocalEvent::Released { by, object: self.object() },
-            15 => LocalEvent::Blocked { executor, task },
-            16 => LocalEvent::Unblocked { executor, task },
+            15 => LocalEvent::Blocked { executor, task, attempt: self.attempt() },
+            16 => LocalEvent::Unblocked { executor, task, attempt: self.attempt() },
             17 => match self.below(3) {
                 0 => LocalEvent::Recalled { executor },
                 1 => LocalEvent::ExecutorStarted { executor },

@@ -186,7 +186,7 @@ impl Running {
             return;
         }
         self.leave_lease();
-        let message = FromExecutor::Blocked(self.id);
+        let message = FromExecutor::Blocked(self.id, self.told_as());
         if self.takes_turns {
             self.process.turn_of_blocked(&message);
         } else {
@@ -199,7 +199,8 @@ impl Running {
         let mut waits = self.lock_waits();
         waits.blocked -= 1;
         if waits.blocked == 0 && !waits.has_ended {
-            self.process.outbox.send(&FromExecutor::Unblocked(self.id));
+            let attempt = self.told_as();
+            self.process.outbox.send(&FromExecutor::Unblocked(self.id, attempt));
         }
     }
 

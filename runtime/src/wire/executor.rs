@@ -217,10 +217,10 @@ pub enum FromExecutor {
     Retained(Reference),
     /// Dropped its last reference and its last view.
     Released(ObjectId),
-    /// The task waits for objects.
-    Blocked(TaskId),
+    /// That try of a task waits for objects.
+    Blocked(TaskId, u32),
     /// It goes on.
-    Unblocked(TaskId),
+    Unblocked(TaskId, u32),
     /// What waited for its turn is forgotten.
     Recalled,
     /// Asks for a task's end.

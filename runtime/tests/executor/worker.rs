@@ -275,11 +275,11 @@ impl FakeWorker {
                     self.collect();
                 }
             }
-            FromExecutor::Blocked(task) => {
+            FromExecutor::Blocked(task, _) => {
                 assert!(self.running.contains_key(&task));
                 self.blocked += 1;
             }
-            FromExecutor::Unblocked(_) => self.unblocked += 1,
+            FromExecutor::Unblocked(..) => self.unblocked += 1,
             FromExecutor::Cancel { task, .. } => self.cancel(task),
             FromExecutor::KillActor { actor, owner } => {
                 assert_eq!(owner, ME);

@@ -220,8 +220,8 @@ impl LocalCore {
         self.give_back(key);
     }
 
-    pub(super) fn blocked(&mut self, executor: ExecutorId, task: TaskId) {
-        let Some((key, actor)) = self.set_blocked(executor, task, true) else { return };
+    pub(super) fn blocked(&mut self, executor: ExecutorId, of: (TaskId, u32)) {
+        let Some((key, actor)) = self.set_blocked(executor, of, true) else { return };
         match actor {
             Some(actor) => self.call_blocks(actor),
             None => {
@@ -238,8 +238,8 @@ impl LocalCore {
         }
     }
 
-    pub(super) fn unblocked(&mut self, executor: ExecutorId, task: TaskId) {
-        let Some((key, actor)) = self.set_blocked(executor, task, false) else { return };
+    pub(super) fn unblocked(&mut self, executor: ExecutorId, of: (TaskId, u32)) {
+        let Some((key, actor)) = self.set_blocked(executor, of, false) else { return };
         match actor {
             Some(actor) => self.call_goes_on(actor),
             None => {
@@ -257,11 +257,12 @@ impl LocalCore {
         }
     }
 
-    /// Marks a task that runs in `executor`, if that is news; names the actor that it is a call of.
+    /// Marks a try that runs in `executor`, if that is news; names the actor that it is a call of.
+    /// A leased try may run there of which this worker knows nothing, beside one that it knows.
     fn set_blocked(
         &mut self,
         executor: ExecutorId,
-        task: TaskId,
+        (task, attempt): (TaskId, u32),
         to: bool,
     ) -> Option<(TaskKey, Option<ActorId>)> {
         let key = self.tasks.find_running(task, executor)?;
@@ -270,8 +271,8 @@ impl LocalCore {
             return None; // it has yet to leave its lease
         }
         match &mut entry.state {
-            TaskState::Running { executor: at, blocked, .. }
-                if *at == executor && *blocked != to =>
+            TaskState::Running { executor: at, attempt: of, blocked, .. }
+                if (*at, *of) == (executor, attempt) && *blocked != to =>
             {
                 *blocked = to;
             }

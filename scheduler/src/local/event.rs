@@ -190,6 +190,8 @@ pub enum LocalEvent {
         executor: ExecutorId,
         /// The task.
         task: TaskId,
+        /// Which try, as given by `Run`.
+        attempt: u32,
     },
     /// It goes on.
     Unblocked {
@@ -197,6 +199,8 @@ pub enum LocalEvent {
         executor: ExecutorId,
         /// The task.
         task: TaskId,
+        /// Which try, as given by `Run`.
+        attempt: u32,
     },
     /// The executor has forgotten the tasks that waited for their turn; it took no turn between
     /// that and saying so.

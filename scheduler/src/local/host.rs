@@ -14,9 +14,9 @@ use crate::task::{TaskKey, TaskState};
 impl LocalCore {
     /// The creation task returned: what it holds is held for the life of the actor.
     pub(super) fn actor_lives_here(&mut self, key: TaskKey, executor: ExecutorId, shared: bool) {
-        if let TaskState::Running { blocked: true, .. } = self.tasks[key].state {
+        if let TaskState::Running { blocked: true, attempt, .. } = self.tasks[key].state {
             let id = self.tasks[key].spec.id;
-            self.unblocked(executor, id);
+            self.unblocked(executor, (id, attempt));
         }
         let entry = &self.tasks[key];
         let actor = ActorId(entry.spec.id);

@@ -334,8 +334,12 @@ impl LocalCore {
             LocalEvent::Put { by, object, size, inline, copies, contains } => {
                 self.put(by, object, (size, inline), copies, contains);
             }
-            LocalEvent::Blocked { executor, task } => self.blocked(executor, task),
-            LocalEvent::Unblocked { executor, task } => self.unblocked(executor, task),
+            LocalEvent::Blocked { executor, task, attempt } => {
+                self.blocked(executor, (task, attempt));
+            }
+            LocalEvent::Unblocked { executor, task, attempt } => {
+                self.unblocked(executor, (task, attempt));
+            }
             LocalEvent::Recalled { executor } => {
                 if self.listens(executor) {
                     self.recalled(executor);

@@ -15,6 +15,7 @@ use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
+use dashmap::mapref::entry::Entry;
 use rdist_scheduler::id::{ExecutorId, TaskId};
 use rdist_scheduler::local::LeaseEnd;
 use rdist_scheduler::spec::TaskSpec;
@@ -78,7 +79,20 @@ impl Lane {
             return reply.not_started();
         }
         let running = Arc::new(Running::leased(process, &spec, self));
-        process.running.insert(spec.id, running.clone());
+        let is_here = match process.running.entry(spec.id) {
+            Entry::Occupied(_) => true,
+            Entry::Vacant(slot) => {
+                slot.insert(running.clone());
+                false
+            }
+        };
+        if is_here {
+            // The worker knows the one that is here, and so is to know of this one too. The caller
+            // takes the lease for over.
+            state.give_back(process, self.caller);
+            drop(state);
+            return reply.not_started();
+        }
         let job = Arc::new(Job { spec, dependencies: Vec::new(), running, reply: None });
         state.waiting.push_back(Leased { job, reply });
         if !std::mem::replace(&mut state.is_served, true) {

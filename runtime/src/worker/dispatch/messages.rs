@@ -103,9 +103,11 @@ impl Dispatch {
             FromExecutor::Wanted(reference) => self.tell(LocalEvent::Wanted { by, reference }),
             FromExecutor::Retained(reference) => self.tell(LocalEvent::Retained { by, reference }),
             FromExecutor::Released(object) => self.released(object, by),
-            FromExecutor::Blocked(task) => self.tell(LocalEvent::Blocked { executor: by, task }),
-            FromExecutor::Unblocked(task) => {
-                self.tell(LocalEvent::Unblocked { executor: by, task });
+            FromExecutor::Blocked(task, attempt) => {
+                self.tell(LocalEvent::Blocked { executor: by, task, attempt });
+            }
+            FromExecutor::Unblocked(task, attempt) => {
+                self.tell(LocalEvent::Unblocked { executor: by, task, attempt });
             }
             FromExecutor::Recalled => self.tell(LocalEvent::Recalled { executor: by }),
             FromExecutor::Cancel { task, owner, mode } => {

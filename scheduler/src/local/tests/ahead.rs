@@ -64,8 +64,8 @@ fn a_task_that_blocks_makes_room_for_the_next_and_its_debt_is_paid() {
     bench.claim_run(pool);
     bench.submit(driver, TaskBuilder::new(2));
     claim_ahead(&mut bench, pool);
-    bench.handle(LocalEvent::Blocked { executor: pool, task: task(1) });
-    bench.handle(LocalEvent::Unblocked { executor: pool, task: task(1) });
+    bench.handle(LocalEvent::Blocked { executor: pool, task: task(1), attempt: 0 });
+    bench.handle(LocalEvent::Unblocked { executor: pool, task: task(1), attempt: 0 });
     // Two run on one CPU: nothing comes after them before one has ended.
     bench.submit(driver, TaskBuilder::new(3));
     bench.claim_nothing();

@@ -199,14 +199,14 @@ fn a_job_with_a_quota_asks_the_head_for_what_it_limits() {
     bench.head_says(FromHead::Assigned(assigned));
     assert_eq!(bench.claim_run(pool), (task(1), 0));
     for blocked in [true, false] {
-        let (executor, task) = (pool, task(1));
+        let (executor, task, attempt) = (pool, task(1), 0);
         bench.handle(match blocked {
-            true => LocalEvent::Blocked { executor, task },
-            false => LocalEvent::Unblocked { executor, task },
+            true => LocalEvent::Blocked { executor, task, attempt },
+            false => LocalEvent::Unblocked { executor, task, attempt },
         });
         assert_eq!(bench.claim_head(), ToHead::Blocked { task, attempt: 0, blocked });
     }
-    bench.handle(LocalEvent::Blocked { executor: pool, task: task(1) });
+    bench.handle(LocalEvent::Blocked { executor: pool, task: task(1), attempt: 0 });
     let blocked = ToHead::Blocked { task: task(1), attempt: 0, blocked: true };
     assert_eq!(bench.claim_head(), blocked);
     // A head that knows nothing is told again.

@@ -37,6 +37,14 @@ impl Bench {
         self.handle(LocalEvent::Promised { by, spec, lost: None });
     }
 
+    fn wait_leased(&mut self, executor: ExecutorId, index: u64, waits: bool) {
+        let (task, attempt) = (task(index), LEASED_ATTEMPT);
+        self.handle(match waits {
+            true => LocalEvent::Blocked { executor, task, attempt },
+            false => LocalEvent::Unblocked { executor, task, attempt },
+        });
+    }
+
     fn finish_leased(&mut self, pool: ExecutorId, index: u64, outcome: Outcome) {
         self.finish_attempt(pool, index, LEASED_ATTEMPT, outcome);
     }
@@ -98,9 +106,9 @@ fn a_task_that_leaves_its_lease_goes_on_as_others_do() {
     bench.lease_over(pool, driver, Some(TaskBuilder::new(2).retries(3)));
     bench.want(driver, mine(2));
     bench.submit(driver, TaskBuilder::new(3));
-    bench.handle(LocalEvent::Blocked { executor: pool, task: task(2) });
+    bench.wait_leased(pool, 2, true);
     assert_eq!(bench.claim_run(pool), (task(3), 0));
-    bench.handle(LocalEvent::Unblocked { executor: pool, task: task(2) });
+    bench.wait_leased(pool, 2, false);
     bench.finish_leased(pool, 2, inline());
     assert_eq!(bench.claim_delivery(driver, 2), None);
     bench.submit(driver, TaskBuilder::new(4));
@@ -114,7 +122,7 @@ fn a_promised_task_holds_nothing_until_it_leaves_its_lease() {
     let (mut bench, driver, pool) = Bench::with_lease(1.0);
     bench.promise_task(driver, 2);
     bench.promise_task(driver, 3);
-    bench.handle(LocalEvent::Blocked { executor: pool, task: task(2) });
+    bench.wait_leased(pool, 2, true);
     bench.handle(LocalEvent::Answered { by: driver, task: task(2), outcome: inline() });
     bench.lease_over(pool, driver, Some(TaskBuilder::new(3).retries(3)));
     bench.submit(driver, TaskBuilder::new(4).after(&[mine(2), mine(3)]));
@@ -207,6 +215,22 @@ fn what_was_promised_by_a_lease_is_not_lost_with_a_route_to_the_same_process() {
     bench.lease_over(pool, own, Some(TaskBuilder::new(3).retries(3)));
     bench.finish_leased(pool, 3, inline());
     assert_eq!(bench.claim_run(pool), (task(4), 0));
+}
+
+#[test]
+fn what_a_leased_try_says_is_not_of_another_try_in_the_same_process() {
+    let (mut bench, driver, pool) = Bench::with_lease(2.0);
+    bench.submit(driver, TaskBuilder::new(2).retries(3));
+    assert_eq!(bench.claim_run(pool), (task(2), 0));
+    // Another life of its maker has given the same task by the lease.
+    bench.lease_over(pool, driver, Some(TaskBuilder::new(2).retries(3)));
+    bench.submit(driver, TaskBuilder::new(3).cpus(2.0));
+    bench.wait_leased(pool, 2, true);
+    bench.finish_leased(pool, 2, inline());
+    bench.claim_free(2);
+    bench.claim_nothing();
+    bench.finish(pool, 2, inline());
+    assert_eq!(bench.claim_run(pool), (task(3), 0));
 }
 
 #[test]

@@ -111,9 +111,9 @@ fn a_blocked_task_frees_its_cpu_and_takes_it_back() {
     bench.submit(driver, TaskBuilder::new(1));
     bench.claim_run(pool);
     bench.submit(driver, TaskBuilder::new(2));
-    bench.handle(LocalEvent::Blocked { executor: pool, task: task(1) });
+    bench.handle(LocalEvent::Blocked { executor: pool, task: task(1), attempt: 0 });
     assert_eq!(bench.claim_run(pool).0, task(2));
-    bench.handle(LocalEvent::Unblocked { executor: pool, task: task(1) });
+    bench.handle(LocalEvent::Unblocked { executor: pool, task: task(1), attempt: 0 });
     bench.submit(driver, TaskBuilder::new(3));
     bench.finish(pool, 2, inline());
     bench.finish(pool, 1, inline());

@@ -94,11 +94,13 @@ impl World {
     fn step_task(&mut self, worker: WorkerId, executor: ExecutorId, which: usize) {
         let running = &self.process(worker, executor).running[which];
         let (spec, waits_for) = (Arc::clone(&running.spec), running.waits_for);
+        let attempt = running.attempt;
         if waits_for.is_some() {
             if self.ending {
                 // Programs may wait in a circle; that is theirs to give up.
                 self.process(worker, executor).running[which].waits_for = None;
-                self.handle(worker, LocalEvent::Unblocked { executor, task: spec.id });
+                let task = spec.id;
+                self.handle(worker, LocalEvent::Unblocked { executor, task, attempt });
             }
             return;
         }
@@ -130,7 +132,7 @@ impl World {
                     let task = spec.id;
                     let running = &mut self.process(worker, executor).running[which];
                     running.waits_for = Some(reference.object);
-                    self.handle(worker, LocalEvent::Blocked { executor, task });
+                    self.handle(worker, LocalEvent::Blocked { executor, task, attempt });
                     self.handle(worker, LocalEvent::Wanted { by: executor, reference });
                 }
             }

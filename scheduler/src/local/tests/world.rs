@@ -346,11 +346,11 @@ impl World {
         for running in &mut process.running {
             if running.waits_for == Some(object) {
                 running.waits_for = None;
-                goes_on.push(running.spec.id);
+                goes_on.push((running.spec.id, running.attempt));
             }
         }
-        for task in goes_on {
-            self.handle(at, LocalEvent::Unblocked { executor, task });
+        for (task, attempt) in goes_on {
+            self.handle(at, LocalEvent::Unblocked { executor, task, attempt });
         }
     }
 

@@ -15,7 +15,7 @@ impl Simulation {
     pub(super) fn read_wanted(&mut self, at: At) -> bool {
         let Some(run) = self.running(at) else { return false };
         let Some(reference) = run.wants.front().copied() else { return true };
-        let (task, object) = (run.spec.id, reference.object);
+        let (task, attempt, object) = (run.spec.id, run.attempt, reference.object);
         let takes_turns = run.spec.takes_turns();
         let Some(process) = self.process(at.worker, at.executor) else { return false };
         if !process.views.contains(&object) {
@@ -26,7 +26,8 @@ impl Simulation {
                 run.blocked = true;
             }
             let executor = at.executor;
-            self.say(at.worker, executor, LocalEvent::Blocked { executor, task }, Vec::new());
+            let blocked = LocalEvent::Blocked { executor, task, attempt };
+            self.say(at.worker, executor, blocked, Vec::new());
             if takes_turns {
                 self.turn(at.worker, executor);
             }
@@ -93,7 +94,7 @@ impl Simulation {
             let at = At { worker, executor, run: number };
             let Some(run) = self.running(at) else { continue };
             run.blocked = false;
-            let (task, inner) = (run.spec.id, run.inner);
+            let (task, attempt, inner) = (run.spec.id, run.attempt, run.inner);
             if error.is_some() {
                 run.failed |= !is_end;
                 run.wants.pop_front();
@@ -103,7 +104,8 @@ impl Simulation {
                     self.let_go(at, object);
                 }
             }
-            self.say(worker, executor, LocalEvent::Unblocked { executor, task }, Vec::new());
+            let unblocked = LocalEvent::Unblocked { executor, task, attempt };
+            self.say(worker, executor, unblocked, Vec::new());
             self.step_soon(at, 0);
         }
     }

@@ -136,7 +136,8 @@ impl Simulation {
             run.credit = Some(wanted);
             run.blocked = true;
             let executor = at.executor;
-            self.say(at.worker, executor, LocalEvent::Blocked { executor, task }, Vec::new());
+            let blocked = LocalEvent::Blocked { executor, task, attempt };
+            self.say(at.worker, executor, blocked, Vec::new());
             let event = LocalEvent::CreditWanted { executor, task, wanted };
             self.say(at.worker, executor, event, Vec::new());
             return false;
@@ -166,8 +167,10 @@ impl Simulation {
         run.taken = run.taken.max(taken);
         if run.credit.is_some_and(|wanted| wanted <= run.taken) {
             (run.credit, run.blocked) = (None, false);
+            let attempt = run.attempt;
             let at = At { worker, executor, run: *number };
-            self.say(worker, executor, LocalEvent::Unblocked { executor, task }, Vec::new());
+            let unblocked = LocalEvent::Unblocked { executor, task, attempt };
+            self.say(worker, executor, unblocked, Vec::new());
             self.step_soon(at, 0);
         }
     }

@@ -126,7 +126,7 @@ impl Model {
         let (attempt, waits) = self.at.running[&task];
         if waits {
             self.at.running.insert(task, (attempt, false));
-            self.say(BY_HOST, LocalEvent::Unblocked { executor, task });
+            self.say(BY_HOST, LocalEvent::Unblocked { executor, task, attempt });
         } else if self.chance(4) {
             self.wait(task);
         } else {
@@ -136,8 +136,10 @@ impl Model {
 
     fn wait(&mut self, task: TaskId) {
         let executor = self.host;
-        self.at.running.entry(task).and_modify(|(_, waits)| *waits = true);
-        self.say(BY_HOST, LocalEvent::Blocked { executor, task });
+        let Some((attempt, waits)) = self.at.running.get_mut(&task) else { return };
+        *waits = true;
+        let attempt = *attempt;
+        self.say(BY_HOST, LocalEvent::Blocked { executor, task, attempt });
     }
 
     fn finish(&mut self, task: TaskId) {
