@@ -66,11 +66,15 @@ impl LocalCore {
         if !self.listens(by) || !matches!(spec.kind, TaskKind::ActorCall { .. } | TaskKind::Plain) {
             return;
         }
-        let known = self.tasks.find(spec.id, self.me).is_some() || self.results_exist(&spec);
+        let entry = self.tasks.find(spec.id, self.me);
+        let known = entry.is_some() || self.results_exist(&spec);
         for index in 0..spec.returns {
             self.hold_made(by, spec.id.object(index));
         }
         if known {
+            if let (Some(key), Some(death)) = (entry, lost) {
+                self.lost_before(key, by, &death);
+            }
             return;
         }
         let TaskKind::ActorCall { actor, .. } = spec.kind else {

@@ -243,7 +243,7 @@ impl LocalCore {
     }
 
     /// A task's executor died under it.
-    fn died_with(&mut self, key: TaskKey, death: &Death) {
+    pub(super) fn died_with(&mut self, key: TaskKey, death: &Death) {
         let entry = &self.tasks[key];
         let task = entry.spec.id;
         let cause = match entry.spec.kind {

@@ -277,6 +277,15 @@ impl LocalCore {
         }
     }
 
+    /// A promised task was lost with its host, which had died before the promise came: so it counts
+    /// as one that runs in the next host.
+    pub(super) fn lost_before(&mut self, key: TaskKey, by: ExecutorId, death: &Death) {
+        if is_promised_task(&self.tasks[key], by) {
+            self.stop_running(key);
+            self.died_with(key, death);
+        }
+    }
+
     /// A promised task comes back from its host, which has not started it.
     pub(super) fn comes_back(&mut self, key: TaskKey, by: ExecutorId) {
         if is_promised_task(&self.tasks[key], by) {

@@ -253,10 +253,12 @@ impl Process {
     fn lost(&self, call: Call, death: &Death) -> Option<Arc<Entry>> {
         let Call { entry, spec, is_promised, .. } = call;
         let reference = entry.reference;
+        let lost = Some(death.clone());
         if is_promised {
+            // Which may have come to the worker after the news of the end.
+            self.outbox.send(&FromExecutor::Promised { spec, lost });
             self.outbox.send(&FromExecutor::Wanted(reference));
         } else if spec.max_retries > 0 {
-            let lost = Some(death.clone());
             self.objects.adopt(&entry, || {
                 self.outbox.send(&FromExecutor::Promised { spec, lost });
             });

@@ -24,7 +24,17 @@ impl Bench {
     }
 
     fn claim_end(&mut self, executor: ExecutorId, caller: ExecutorId, how: LeaseEnd) {
-        self.claim_exactly(LocalAction::EndLease { executor, caller, number: 1, how });
+        self.claim_end_of(executor, caller, 1, how);
+    }
+
+    fn claim_end_of(
+        &mut self,
+        executor: ExecutorId,
+        caller: ExecutorId,
+        number: u64,
+        how: LeaseEnd,
+    ) {
+        self.claim_exactly(LocalAction::EndLease { executor, caller, number, how });
     }
 
     fn lease_over(&mut self, host: ExecutorId, caller: ExecutorId, running: Option<TaskBuilder>) {
@@ -162,6 +172,29 @@ fn what_a_host_took_along_runs_again() {
     assert_eq!(bench.claim_run(next), (task(2), 1));
     bench.now = bench.now + core::time::Duration::from_millis(2);
     bench.finish_attempt(next, 2, 1, inline());
+    assert_eq!(bench.claim_run(next), (task(3), 1));
+}
+
+#[test]
+fn a_promise_that_comes_after_the_next_lease_is_of_the_last_host() {
+    let (mut bench, driver, pool) = Bench::with_lease(1.0);
+    bench.handle(LocalEvent::ExecutorDied { executor: pool, death: killed() });
+    bench.submit(driver, TaskBuilder::new(2));
+    let next = bench.claim_start(ExecutorRole::Pool);
+    bench.handle(LocalEvent::ExecutorStarted { executor: next });
+    assert_eq!(bench.claim_run(next), (task(2), 0));
+    bench.now = bench.now + core::time::Duration::from_millis(5);
+    bench.finish(next, 2, inline());
+    bench.claim_load();
+    bench.ask_lease(driver);
+    bench.claim_lease(driver, Some((next, 2)));
+    // The driver has yet to read that the host has ended.
+    bench.promise_task(driver, 3);
+    let spec = TaskBuilder::new(3).retries(3).build();
+    bench.handle(LocalEvent::Promised { by: driver, spec, lost: Some(killed()) });
+    bench.claim_end_of(next, driver, 2, LeaseEnd::WhenDry);
+    let over = LocalEvent::LeaseOver { executor: next, caller: driver, number: 2, running: None };
+    bench.handle(over);
     assert_eq!(bench.claim_run(next), (task(3), 1));
 }
 
