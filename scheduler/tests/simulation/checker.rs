@@ -57,6 +57,8 @@ pub struct Usage {
     ahead: BTreeMap<ExecutorId, VecDeque<Arc<TaskSpec>>>,
     /// The bundles of each group as something in it started last.
     bundles: BTreeMap<Pool, BTreeSet<(u32, u32)>>,
+    /// Leased CPUs: the host of each, and whose job's it is.
+    leases: BTreeMap<u64, (ExecutorId, Option<JobId>)>,
     /// Tries that were said to be blocked, running or not.
     said_blocked: BTreeSet<(TaskId, u32)>,
 }
@@ -119,10 +121,15 @@ impl Usage {
         used.add(&request);
         let charge = Charge { request, pool, turns, actor, blocked, overlaps, late: false };
         assert!(self.charges.insert(who, charge).is_none(), "{who:?} runs twice at a time");
+        self.check_room((total, pool), &who);
+    }
+
+    fn check_room(&self, (total, pool): (&Resources, Pool), who: &dyn core::fmt::Debug) {
         let mut most = total.clone();
         let in_pool = self.charges.values().filter(|charge| charge.pool == pool);
         let overlap = in_pool.filter(|charge| charge.overlaps && !charge.blocked);
         most.cpu += overlap.map(|charge| charge.request.cpu).sum::<Amount>();
+        let used = &self.used[&pool];
         assert!(most.covers(used), "oversubscribed: {used} of {total} by {who:?} in {pool:?}");
     }
 
@@ -197,8 +204,51 @@ impl Usage {
         }
     }
 
+    /// A process has a CPU of the worker for what it gives to a host.
+    pub fn lease(&mut self, total: &Resources, number: u64, host: ExecutorId, job: Option<JobId>) {
+        self.used.entry(None).or_default().add(&Resources::cpus(1.0));
+        self.leases.insert(number, (host, job));
+        self.check_room((total, None), &(host, number));
+    }
+
+    /// True: it was not over before.
+    pub fn lease_over(&mut self, number: u64) -> bool {
+        let is_it = self.leases.remove(&number).is_some();
+        if is_it {
+            let used = self.used.entry(None).or_default();
+            used.subtract(&Resources::cpus(1.0));
+            if used.is_none() {
+                self.used.remove(&None);
+            }
+        }
+        is_it
+    }
+
+    /// What ran by a lease goes on, on its CPU.
+    pub fn leaves_lease(&mut self, number: u64, who: (ExecutorId, TaskId), spec: &TaskSpec) {
+        if self.lease_over(number) {
+            let request = spec.request.clone();
+            self.used.entry(None).or_default().add(&request);
+            let charge = Charge {
+                request,
+                pool: None,
+                turns: false,
+                actor: false,
+                blocked: false,
+                overlaps: false,
+                late: false,
+            };
+            assert!(self.charges.insert(who, charge).is_none(), "{who:?} runs twice at a time");
+        }
+    }
+
     pub fn end_executor(&mut self, executor: ExecutorId) {
         self.ahead.remove(&executor);
+        let of_host = self.leases.iter().filter(|(_, (host, _))| *host == executor);
+        let leases: Vec<u64> = of_host.map(|(number, _)| *number).collect();
+        for number in leases {
+            self.lease_over(number);
+        }
         let keys: Vec<_> = self.charges.keys().filter(|(at, _)| *at == executor).copied().collect();
         for key in keys {
             self.end(key);
@@ -211,11 +261,14 @@ impl Usage {
         let of_job = self.charges.iter().filter(|((_, task), _)| task.job() == job);
         let counts = |charge: &&Charge| !charge.blocked && !charge.overlaps && !charge.late;
         let charges = of_job.map(|(_, charge)| charge).filter(|charge| charge.pool.is_none());
-        charges.filter(counts).map(|charge| charge.request.cpu).sum()
+        let leased = self.leases.values().filter(|(_, of)| *of == Some(job)).count() as u64;
+        charges.filter(counts).map(|charge| charge.request.cpu).sum::<Amount>()
+            + Amount::whole(leased)
     }
 
     pub fn check_nothing(&self, worker: WorkerId) {
         assert!(self.charges.is_empty(), "{worker} still runs {:?}", self.charges);
+        assert!(self.leases.is_empty(), "{worker} still leases {:?}", self.leases);
     }
 }
 

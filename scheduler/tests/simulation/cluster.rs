@@ -3,6 +3,7 @@
 
 mod fault;
 mod head;
+mod lease;
 mod table;
 mod worker;
 
@@ -19,9 +20,10 @@ use rdist_scheduler::resource::Resources;
 use rdist_scheduler::spec::TaskSpec;
 
 use super::checker::{ActorLog, ExactCalls, Harm, Usage};
-use super::executor::{At, Command, Process, Stored};
+use super::executor::{At, Command, Leases, Process, Rings, Stored};
 use super::network::{Agenda, Rng};
 use super::workload::{Mix, Oracle};
+use lease::Links;
 use table::Workers;
 
 const MILLISECOND: u64 = 1_000_000;
@@ -69,6 +71,18 @@ pub enum Event {
         command: Command,
     },
     Step(At),
+    /// An executor looks into the ring that another one writes.
+    Ring {
+        worker: WorkerId,
+        from: ExecutorId,
+        to: ExecutorId,
+    },
+    /// A host looks for leased tasks of that caller.
+    Serve {
+        worker: WorkerId,
+        caller: ExecutorId,
+        host: ExecutorId,
+    },
     ProcessUp(WorkerId, ExecutorId),
     Peer {
         from: WorkerId,
@@ -105,9 +119,12 @@ pub enum Event {
 }
 
 pub struct Worker {
+    id: WorkerId,
     pub core: LocalCore,
     pub table: FastMap<ObjectId, Stored>,
     pub processes: BTreeMap<ExecutorId, Process>,
+    pub rings: Rings,
+    links: Links,
     usage: Usage,
     timer: Option<u64>,
     /// Known to be lost: their links are closed.
@@ -162,6 +179,7 @@ pub struct Simulation {
     pub submitted: u64,
     /// Tasks that waited in an executor for their turn.
     pub queued_ahead: u64,
+    pub leases: Leases,
     pub finished: u64,
     trace: bool,
 }
@@ -199,6 +217,7 @@ impl Simulation {
             events: 0,
             submitted: 0,
             queued_ahead: 0,
+            leases: Leases::default(),
             finished: 0,
             trace: std::env::var_os("SIM_TRACE").is_some(),
             options,
@@ -241,6 +260,12 @@ impl Simulation {
         self.check_end();
     }
 
+    pub fn trace(&self, what: impl FnOnce() -> String) {
+        if self.trace {
+            println!("{:>12} {}", self.now, what());
+        }
+    }
+
     pub fn mix_of(&self, job: JobId) -> Mix {
         self.options.jobs[job.0 as usize - 1]
     }
@@ -277,6 +302,8 @@ impl Simulation {
                 self.command(worker, executor, command);
             }
             Event::Step(at) => self.step(at),
+            Event::Ring { worker, from, to } => self.read_ring(worker, (from, to)),
+            Event::Serve { worker, caller, host } => self.serve(worker, (caller, host)),
             Event::ProcessUp(worker, executor) => {
                 let process = self.workers.get_mut(&worker);
                 let process = process.and_then(|w| w.processes.get_mut(&executor));

@@ -1,7 +1,10 @@
 //! Simulated executors: processes that run programs and talk to their worker over rings.
 
 pub mod end;
+mod lane;
+mod lease;
 mod reading;
+mod ring;
 mod stream;
 mod submit;
 
@@ -11,14 +14,18 @@ use std::sync::Arc;
 use rdist_scheduler::checkpoint::EndedCall;
 use rdist_scheduler::hash::{FastMap, FastSet};
 use rdist_scheduler::id::{ActorId, ExecutorId, GroupId, JobId, ObjectId, TaskId, WorkerId};
-use rdist_scheduler::local::{ExecutorRole, LocalEvent};
-use rdist_scheduler::outcome::TaskError;
+use rdist_scheduler::local::{ExecutorRole, LeaseEnd, LocalEvent};
+use rdist_scheduler::outcome::{Death, TaskError};
 use rdist_scheduler::spec::{Reference, TaskKind, TaskSpec};
 
 use super::cluster::{Event, Simulation};
 use super::network::{Address, mix};
 use super::workload::{Op, Program, driver_program, stream_program, task_program};
 
+use lane::Host;
+pub use lease::Leases;
+use lease::Lessee;
+pub use ring::Rings;
 use stream::Reading;
 
 /// A value in a worker's table.
@@ -41,6 +48,15 @@ pub enum Command {
     Cancel(TaskId),
     Credit(TaskId, u32),
     DropActor(ActorId),
+    /// What that executor gives next comes after this.
+    Fence(u64, ExecutorId),
+    /// The host, the fence there, and the lease's number; nothing: not now.
+    Lease(Option<(ExecutorId, u64, u64)>),
+    /// That executor's lease is wanted back.
+    EndLease(ExecutorId, u64, LeaseEnd),
+    /// What a leased task makes comes by the worker, which counts this process as a holder.
+    Made(ObjectId),
+    LinkEnded(ExecutorId, Death),
     Stop,
 }
 
@@ -51,6 +67,8 @@ pub struct Process {
     pub up: bool,
     /// Its job has ended, or it was told to go: what it holds counts no longer.
     pub leaving: bool,
+    /// It is stopped, and reads nothing, until then.
+    pub stalled_until: u64,
     pub runs: BTreeMap<u64, Run>,
     /// How many places in it refer to an object.
     holds: FastMap<ObjectId, u32>,
@@ -61,6 +79,8 @@ pub struct Process {
     call_numbers: FastMap<ActorId, u64>,
     restores: FastMap<ActorId, Vec<u8>>,
     turns: Turns,
+    host: Host,
+    lessee: Lessee,
 }
 
 /// Tasks that wait for their turn.
@@ -95,6 +115,8 @@ struct Actor {
 pub struct Run {
     pub spec: Arc<TaskSpec>,
     pub attempt: u32,
+    /// Who gave it, if it came by a lease.
+    lane: Option<ExecutorId>,
     program: Program,
     next: usize,
     slots: Vec<Reference>,
@@ -109,6 +131,8 @@ pub struct Run {
     inner: bool,
     blocked: bool,
     failed: bool,
+    /// It waits for a lease, to submit this.
+    unsent: Option<Box<TaskSpec>>,
     /// The stream that it reads.
     pub stream: Option<Reading>,
     /// What it has yielded, and how many of that were taken, as far as it knows.
@@ -125,6 +149,7 @@ impl Process {
             role,
             up: false,
             leaving: false,
+            stalled_until: 0,
             runs: BTreeMap::new(),
             holds: FastMap::default(),
             views: FastSet::default(),
@@ -133,6 +158,8 @@ impl Process {
             call_numbers: FastMap::default(),
             turns: Turns::default(),
             restores: FastMap::default(),
+            host: Host::default(),
+            lessee: Lessee::default(),
         }
     }
 }
@@ -159,7 +186,9 @@ impl Simulation {
             return; // what was under way when its job ended
         }
         match command {
-            Command::Run(spec, attempt) => self.run_task(worker, executor, spec, attempt),
+            Command::Run(spec, attempt) => {
+                self.run_task((worker, executor), spec, attempt, None);
+            }
             Command::RunAhead(spec, attempt, after) => {
                 self.run_ahead(
                     worker,
@@ -181,6 +210,13 @@ impl Simulation {
             Command::Cancel(task) => self.cancel(worker, executor, task),
             Command::Credit(task, taken) => self.credit(worker, executor, task, taken),
             Command::DropActor(actor) => self.drop_actor(worker, executor, actor),
+            Command::Fence(number, caller) => self.fence(worker, executor, (number, caller)),
+            Command::Lease(granted) => self.lease_answered(worker, executor, granted),
+            Command::EndLease(caller, number, how) => {
+                self.end_lease(worker, (caller, executor), number, how);
+            }
+            Command::Made(object) => self.made(worker, executor, object),
+            Command::LinkEnded(peer, death) => self.link_ended(worker, executor, peer, &death),
             Command::Stop => self.exit(worker, executor),
         }
     }
@@ -194,7 +230,13 @@ impl Simulation {
         }
     }
 
-    fn run_task(&mut self, worker: WorkerId, executor: ExecutorId, spec: Arc<TaskSpec>, n: u32) {
+    fn run_task(
+        &mut self,
+        (worker, executor): (WorkerId, ExecutorId),
+        spec: Arc<TaskSpec>,
+        n: u32,
+        lane: Option<ExecutorId>,
+    ) -> Option<At> {
         let program = match &spec.kind {
             TaskKind::Driver => driver_program(word(&spec, 0), self.mix_of(spec.id.job())),
             TaskKind::Plain if n < u32::from(spec.body[12]) => {
@@ -233,6 +275,7 @@ impl Simulation {
         let run = Run {
             spec,
             attempt: n,
+            lane,
             program,
             next: 0,
             slots,
@@ -245,12 +288,13 @@ impl Simulation {
             inner: false,
             blocked: false,
             failed: false,
+            unsent: None,
             stream: None,
             yielded: 0,
             taken,
             credit: None,
         };
-        let Some(process) = self.process(worker, executor) else { return };
+        let process = self.process(worker, executor)?;
         process.runs.insert(at.run, run);
         match actor {
             None => self.step_soon(at, 0),
@@ -264,13 +308,14 @@ impl Simulation {
                 }
             }
         }
+        Some(at)
     }
 
     /// Runs a program until it computes, waits or ends.
     pub fn step(&mut self, at: At) {
         loop {
             let Some(run) = self.running(at) else { return };
-            if run.blocked {
+            if run.blocked || run.unsent.is_some() {
                 return;
             }
             if !run.wants.is_empty() {
@@ -285,6 +330,10 @@ impl Simulation {
             }
             let Some(op) = run.program.ops.get(run.next).cloned() else { return self.finish(at) };
             run.next += 1;
+            if op.submits() {
+                self.leave_lease(at);
+            }
+            let Some(run) = self.running(at) else { return };
             match op {
                 Op::Compute(time) => return self.step_soon(at, time),
                 Op::Submit(child) => self.submit_task(at, &child),
@@ -319,7 +368,7 @@ impl Simulation {
         let Some(process) = self.process(at.worker, at.executor) else { return };
         let count = process.holds.entry(reference.object).or_default();
         *count += 1;
-        if borrowed && *count == 1 {
+        if borrowed && *count == 1 && !self.is_counted(at, reference.object) {
             let event = LocalEvent::Retained { by: at.executor, reference };
             self.say(at.worker, at.executor, event, Vec::new());
         }
@@ -333,9 +382,25 @@ impl Simulation {
             process.holds.remove(&object);
             process.views.remove(&object);
             process.waiting.remove(&object);
-            let event = LocalEvent::Released { by: at.executor, object };
-            self.say(at.worker, at.executor, event, Vec::new());
+            if !self.drops_own(at, object) {
+                self.say_released(at.worker, at.executor, object);
+            }
         }
+    }
+
+    fn say_released(&mut self, worker: WorkerId, executor: ExecutorId, object: ObjectId) {
+        let event = LocalEvent::Released { by: executor, object };
+        self.say(worker, executor, event, Vec::new());
+    }
+
+    /// What a run waited for is known.
+    fn goes_on(&mut self, at: At) {
+        let Some(run) = self.running(at) else { return };
+        run.blocked = false;
+        let (executor, task, attempt) = (at.executor, run.spec.id, run.told_as());
+        let unblocked = LocalEvent::Unblocked { executor, task, attempt };
+        self.say(at.worker, executor, unblocked, Vec::new());
+        self.step_soon(at, 0);
     }
 
     fn say(

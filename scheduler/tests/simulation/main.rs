@@ -16,10 +16,12 @@
 //! items in order and ends after the last; a task runs in a placement group only when every bundle
 //! of it is reserved, and together with others within what they hold; a job with a quota never
 //! holds more, over all workers and whether or not there is a head, but for what unblocked tasks
-//! take back; errors appear only when
-//! something died that explains them; when faults
-//! stop, every job ends; and then no worker has a task, object, value, actor or process left, and
-//! the head has all room back.
+//! take back; a lease has a CPU for itself until it is over or a task leaves it; errors appear
+//! only when something died that explains them; when faults stop, every job ends; and then no
+//! worker has a task, object, value, actor, process or lease left, and the head has all room back.
+//!
+//! In about half of the seeds, processes ask for leases and give short tasks to their job's pool
+//! themselves, over rings that outlive who wrote them, as the runtime's processes do.
 #![allow(clippy::unwrap_used, missing_docs, unreachable_pub)]
 
 mod checker;
@@ -31,6 +33,7 @@ mod workload;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 
 use cluster::{Faults, Options, Simulation};
+use executor::Leases;
 use network::Rng;
 use workload::Mix;
 
@@ -50,6 +53,7 @@ fn run(test: &str, count: u64, options: impl Fn(&mut Rng) -> Options) {
         }
     };
     let (runs, mut queued_ahead) = (seeds.end - seeds.start, 0);
+    let mut leases = Leases::default();
     for seed in seeds {
         let options = options(&mut Rng(seed ^ 0x5157_4152_4d00_0000));
         let ran = catch_unwind(AssertUnwindSafe(|| {
@@ -60,6 +64,7 @@ fn run(test: &str, count: u64, options: impl Fn(&mut Rng) -> Options) {
         match ran {
             Ok(simulation) => {
                 queued_ahead += simulation.queued_ahead;
+                leases.add(&simulation.leases);
                 if number("SIM_SEED").is_some() {
                     let (now, events) = (simulation.now / MILLISECOND, simulation.events);
                     let (submitted, finished) = (simulation.submitted, simulation.finished);
@@ -78,6 +83,9 @@ fn run(test: &str, count: u64, options: impl Fn(&mut Rng) -> Options) {
     }
     println!("{queued_ahead} tasks waited in executors for their turn");
     assert!(runs < 100 || 2 * queued_ahead > runs, "tasks are given ahead of their turn");
+    println!("{leases:?}");
+    let each = [leases.ran, leases.left, leases.returned, leases.promised];
+    assert!(runs < 100 || each.iter().all(|count| 2 * count > runs), "tasks go by leases");
 }
 
 fn jobs(rng: &mut Rng, workers: u64, faults: Faults) -> Vec<Mix> {
@@ -90,6 +98,7 @@ fn jobs(rng: &mut Rng, workers: u64, faults: Faults) -> Vec<Mix> {
         trouble: rng.one_in(2),
         stubborn: may_kill,
         quota: 0,
+        leases: false,
     };
     (0..1 + rng.below(3)).map(|_| mix(rng)).collect()
 }
@@ -101,6 +110,13 @@ fn small(rng: &mut Rng, faults: Faults) -> Options {
     let mut dice = Rng(rng.0 ^ 0x5155_4f54_4153);
     for job in &mut jobs {
         job.quota = if dice.one_in(3) { 4 + dice.below(4) } else { 0 };
+    }
+    // And so were leases added.
+    let mut dice = Rng(rng.0 ^ 0x4c45_4153_4553);
+    if dice.one_in(2) {
+        for job in &mut jobs {
+            job.leases = job.quota == 0 || dice.one_in(2);
+        }
     }
     Options {
         workers,
@@ -185,6 +201,7 @@ fn a_thousand_workers() {
             trouble: false,
             stubborn: false,
             quota: 0,
+            leases: false,
         }],
         faults: Faults {
             executors: true,

@@ -4,6 +4,7 @@
 //! and so that an oracle, which runs nothing, knows every value. A value is a hash of the seed and
 //! of all that the task read.
 
+mod one_by_one;
 mod oracle;
 mod trouble;
 
@@ -130,10 +131,30 @@ pub struct Mix {
     /// The most CPUs that the job may hold; 0: as many as there are. Never less than a lone worker
     /// may have, since a job may need that many at a time.
     pub quota: u64,
+    /// Processes give short tasks to others of the job themselves.
+    pub leases: bool,
 }
 
 /// The function whose runs are short, but for a few.
 const SHORT: u64 = 1;
+
+impl Op {
+    /// Whether it submits something.
+    pub fn submits(&self) -> bool {
+        matches!(
+            self,
+            Self::Submit(_)
+                | Self::Stream { .. }
+                | Self::Spawn { .. }
+                | Self::Reserve { .. }
+                | Self::Call { .. }
+        )
+    }
+}
+
+pub fn is_short(function: u64) -> bool {
+    function == SHORT
+}
 
 /// Which function a task runs.
 pub fn function_of(seed: u64) -> u64 {
@@ -208,7 +229,8 @@ pub fn driver_program(seed: u64, what: Mix) -> Program {
     while left > 0 {
         let count = (1 + driver.rng.below(20)).min(left);
         left -= count;
-        match driver.rng.below(if what.plain { 1 } else { 10 }) {
+        let shapes = if what.leases { 14 } else { 10 };
+        match driver.rng.below(if what.plain { 1 } else { shapes }) {
             0 | 1 => driver.independent(count),
             2 => driver.chain(count),
             3 => driver.fan(count),
@@ -216,7 +238,8 @@ pub fn driver_program(seed: u64, what: Mix) -> Program {
             5 => driver.actors(count),
             6 | 7 => driver.group(count),
             8 => driver.streams(count),
-            _ => driver.references(count),
+            9 => driver.references(count),
+            _ => driver.one_by_one(count),
         }
         if driver.rng.one_in(3) {
             let time = driver.rng.below(5_000_000);

@@ -9,10 +9,23 @@ use super::{Event, MILLISECOND, Simulation};
 use crate::network::Address;
 
 impl Simulation {
+    /// Until when who an event is for does nothing.
     pub(super) fn stalled(&self, event: &Event) -> Option<u64> {
-        let worker = match event {
+        let (worker, executor) = match event {
+            Event::ToExecutor { worker, executor, .. }
+            | Event::Ring { worker, to: executor, .. }
+            | Event::Serve { worker, host: executor, .. } => (worker, Some(executor)),
+            Event::Step(at) => (&at.worker, Some(&at.executor)),
+            event => (Self::worker_of(event)?, None),
+        };
+        let at = self.workers.get(worker)?;
+        let process = executor.and_then(|executor| at.processes.get(executor));
+        Some(process.map_or(0, |process| process.stalled_until).max(at.stalled_until))
+    }
+
+    fn worker_of(event: &Event) -> Option<&WorkerId> {
+        match event {
             Event::FromExecutor { worker, .. }
-            | Event::ToExecutor { worker, .. }
             | Event::ProcessUp(worker, _)
             | Event::Pulled { worker, .. }
             | Event::Peer { to: worker, .. }
@@ -21,11 +34,9 @@ impl Simulation {
             | Event::HeadLost(worker, _)
             | Event::Hello(worker)
             | Event::Drain(worker)
-            | Event::WorkerTimer(worker) => worker,
-            Event::Step(at) => &at.worker,
-            _ => return None,
-        };
-        Some(self.workers.get(worker)?.stalled_until)
+            | Event::WorkerTimer(worker) => Some(worker),
+            _ => None,
+        }
     }
 
     pub(super) fn fault(&mut self) {
@@ -47,6 +58,7 @@ impl Simulation {
             }
             4 if faults.heads && self.rng.one_in(3) => self.kill_head(),
             5 if faults.joins => self.join(),
+            6 if faults.stalls && self.stalls_process(worker) => {}
             6 if faults.stalls => {
                 let until = self.now + self.rng.below(200 * MILLISECOND);
                 if let Some(at) = self.workers.get_mut(&worker)
@@ -88,6 +100,22 @@ impl Simulation {
             }
             _ => {}
         }
+    }
+
+    /// Where processes lease, now and then one of them is stopped for a while, and nothing else.
+    fn stalls_process(&mut self, worker: WorkerId) -> bool {
+        if !self.options.jobs.iter().any(|job| job.leases) || self.rng.one_in(3) {
+            return false;
+        }
+        let until = (self.now + self.rng.below(20 * MILLISECOND)) | 1;
+        let Some(at) = self.workers.get_mut(&worker) else { return true };
+        let processes: Vec<ExecutorId> = at.processes.keys().copied().collect();
+        if let Some(executor) = self.rng.pick(&processes)
+            && let Some(process) = at.processes.get_mut(&executor)
+        {
+            process.stalled_until = process.stalled_until.max(until);
+        }
+        true
     }
 
     /// Sends a message of a core; it may come once more, at once or after others of the link.
@@ -132,9 +160,13 @@ impl Simulation {
 
     pub(super) fn kill_executor(&mut self, worker: WorkerId) {
         let Some(at) = self.workers.get(&worker) else { return };
-        let up: Vec<ExecutorId> =
-            at.processes.iter().filter(|(_, p)| p.up).map(|(id, _)| *id).collect();
-        if let Some(executor) = self.rng.pick(&up) {
+        let up = at.processes.iter().filter(|(_, process)| process.up);
+        let leases = up.clone().filter(|(_, process)| process.is_leasing());
+        let leases: Vec<ExecutorId> = leases.map(|(id, _)| *id).collect();
+        let up: Vec<ExecutorId> = up.map(|(id, _)| *id).collect();
+        // What is leased for a moment would hardly ever be hit.
+        let may_be = if leases.is_empty() { up } else { leases };
+        if let Some(executor) = self.rng.pick(&may_be) {
             self.harm.executors_died = true;
             self.exit(worker, executor);
         }

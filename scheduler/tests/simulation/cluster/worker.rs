@@ -11,10 +11,11 @@ use rdist_scheduler::resource::{Amount, Resources};
 use rdist_scheduler::spec::{Strategy, TaskKind};
 use rdist_scheduler::time::Timestamp;
 
+use super::lease::Links;
 use super::{Event, MILLISECOND, Simulation, Worker};
 use crate::checker::{Pool, Usage};
 use crate::executor::end::number;
-use crate::executor::{Command, Process, Stored};
+use crate::executor::{Command, Process, Rings, Stored};
 use crate::network::Address;
 
 impl Worker {
@@ -33,7 +34,7 @@ impl Worker {
     }
 
     /// What the tasks of a group may hold here together, or those that are in none.
-    fn room_of(&self, pool: Pool) -> Resources {
+    pub(super) fn room_of(&self, pool: Pool) -> Resources {
         let mut inside = Resources::NONE;
         let mut outside = self.usage.total.clone();
         for bundle in self.core.bundles() {
@@ -91,9 +92,12 @@ impl Simulation {
         total.memory = Amount::whole(16 << 20);
         let core = LocalCore::new(LocalConfig::new(worker, total.clone()));
         let new = Worker {
+            id: worker,
             core,
             table: FastMap::default(),
             processes: BTreeMap::new(),
+            rings: Rings::default(),
+            links: Links::default(),
             usage: Usage::new(total),
             timer: None,
             closed: FastSet::default(),
@@ -110,9 +114,7 @@ impl Simulation {
 
     /// Tells a worker's core, and does what it wants done.
     pub(super) fn tell(&mut self, worker: WorkerId, event: LocalEvent) {
-        if self.trace {
-            println!("{:>12} {worker} <- {event:?}", self.now);
-        }
+        self.trace(|| format!("{worker} <- {event:?}"));
         let Some(at) = self.workers.get_mut(&worker) else { return };
         at.core.handle(Timestamp(self.now), event);
         self.do_actions(worker);
@@ -226,9 +228,11 @@ impl Simulation {
             }
             LocalAction::ActorFound { .. }
             | LocalAction::Route { .. }
-            | LocalAction::RouteEnded { .. }
-            | LocalAction::Lease { .. }
-            | LocalAction::EndLease { .. } => {}
+            | LocalAction::RouteEnded { .. } => {}
+            LocalAction::Lease { caller, granted } => self.lease(worker, caller, granted),
+            LocalAction::EndLease { executor, caller, number, how } => {
+                self.order(worker, executor, Command::EndLease(caller, number, how));
+            }
             LocalAction::Pull { object, size, from } => {
                 let when = self.now + self.rng.below(3 * MILLISECOND);
                 self.agenda.at(when & !1, Event::Pulled { worker, object, size, from });
@@ -283,6 +287,14 @@ impl Simulation {
     ) {
         let Some(at) = self.workers.get_mut(&worker) else { return };
         values.into_iter().for_each(|(object, value)| at.keep(object, value));
+        if matches!(message, LocalEvent::LeaseOver { .. }) {
+            return self.lease_over(worker, message);
+        }
+        if self.notes_of_leases(worker, executor, &message) {
+            return self.tell(worker, message);
+        }
+        let Some(at) = self.workers.get_mut(&worker) else { return };
+        let mut death = None;
         match &message {
             LocalEvent::Finished { task, outcome, .. } => {
                 let returned = matches!(outcome, Outcome::Returned(_));
@@ -301,10 +313,16 @@ impl Simulation {
             LocalEvent::Recalled { .. } => at.usage.recalled(executor),
             LocalEvent::Blocked { task, .. } => at.usage.block((executor, *task), true),
             LocalEvent::Unblocked { task, .. } => at.usage.block((executor, *task), false),
-            LocalEvent::ExecutorDied { .. } => at.usage.end_executor(executor),
+            LocalEvent::ExecutorDied { death: how, .. } => {
+                death = Some(how.clone());
+                at.usage.end_executor(executor);
+            }
             _ => {}
         }
         self.tell(worker, message);
+        if let Some(death) = death {
+            self.end_links(worker, executor, &death);
+        }
     }
 
     pub(super) fn delay(&mut self) -> u64 {

@@ -17,12 +17,18 @@ use crate::workload::Op;
 impl Simulation {
     pub(super) fn finish(&mut self, at: At) {
         let (worker, executor) = (at.worker, at.executor);
+        let Some(run) = self.running(at) else { return };
+        let inline = run.spec.body.get(9).is_none_or(|inline| *inline == 1);
+        let contains: Vec<Reference> =
+            run.program.returns.iter().map(|slot| run.slots[*slot]).collect();
+        if self.ends_by_lease(at, inline && contains.is_empty()) {
+            return;
+        }
+        contains.iter().for_each(|inner| self.pass_on(at, inner.object));
         let Some(process) = self.process(worker, executor) else { return };
         let Some(run) = process.runs.get(&at.run) else { return };
         let (task, attempt, spec) = (run.spec.id, run.attempt, Arc::clone(&run.spec));
-        let inline = spec.body.get(9).is_none_or(|inline| *inline == 1);
-        let contains: Vec<Reference> =
-            run.program.returns.iter().map(|slot| run.slots[*slot]).collect();
+        let (told_as, takes_turns) = (run.told_as(), run.takes_turns());
         let (mut value, failed, yielded) = (run.read, run.failed, run.yielded);
         let mut next_call = None;
         match &spec.kind {
@@ -73,11 +79,11 @@ impl Simulation {
         self.say(
             worker,
             executor,
-            LocalEvent::Finished { executor, task, attempt, outcome },
+            LocalEvent::Finished { executor, task, attempt: told_as, outcome },
             values,
         );
         self.forget_run(at);
-        if spec.takes_turns() {
+        if takes_turns {
             self.turn(worker, executor);
         }
         if let Some(run) = next_call {
@@ -150,6 +156,14 @@ impl Simulation {
             waiting.cancelled = true;
             return;
         }
+        if !process.runs.values().any(|run| run.spec.id == task) {
+            // It may have come directly, and before.
+            self.read_callers(worker, executor);
+        }
+        if self.cancel_leased(worker, executor, task) {
+            return;
+        }
+        let Some(process) = self.process(worker, executor) else { return };
         let found = process.runs.iter().find(|(_, run)| run.spec.id == task);
         let Some((number, run)) = found.map(|(number, run)| (*number, run)) else { return };
         if matches!(run.spec.kind, TaskKind::ActorCall { .. }) {
@@ -159,11 +173,18 @@ impl Simulation {
         if hangs && run.spec.body[13] == 1 {
             return; // it has to be killed
         }
-        let (attempt, is_turn) = (run.attempt, run.spec.takes_turns() && !run.blocked);
-        self.say_cancelled(worker, executor, task, attempt);
-        self.forget_run(At { worker, executor, run: number });
+        self.end_cancelled(At { worker, executor, run: number });
+    }
+
+    pub(super) fn end_cancelled(&mut self, at: At) {
+        self.leave_lease(at);
+        let Some(run) = self.running(at) else { return };
+        let (task, attempt) = (run.spec.id, run.told_as());
+        let is_turn = run.takes_turns() && !run.blocked;
+        self.say_cancelled(at.worker, at.executor, task, attempt);
+        self.forget_run(at);
         if is_turn {
-            self.turn(worker, executor);
+            self.turn(at.worker, at.executor);
         }
     }
 
@@ -180,7 +201,7 @@ impl Simulation {
         let next = turns.used.max(task.after) + 1;
         if turns.waiting.is_empty() && next <= turns.now {
             turns.used = next;
-            self.run_task(worker, executor, task.spec, task.attempt);
+            self.run_task((worker, executor), task.spec, task.attempt, None);
         } else {
             turns.waiting.push_back(task);
             self.queued_ahead += 1;
@@ -197,7 +218,8 @@ impl Simulation {
             turns.used = turns.used.max(next.after) + 1;
             assert_eq!(turns.used, turns.now, "a task waits for the next turn");
             if !next.cancelled {
-                return self.run_task(worker, executor, next.spec, next.attempt);
+                self.run_task((worker, executor), next.spec, next.attempt, None);
+                return;
             }
             self.say_cancelled(worker, executor, next.spec.id, next.attempt);
         }

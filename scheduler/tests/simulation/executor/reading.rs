@@ -5,8 +5,10 @@ use std::sync::Arc;
 use rdist_scheduler::id::{ExecutorId, ObjectId, WorkerId};
 use rdist_scheduler::local::LocalEvent;
 use rdist_scheduler::outcome::{Cause, TaskError};
+use rdist_scheduler::spec::Reference;
 
 use super::At;
+use super::lease::Known;
 use crate::cluster::Simulation;
 use crate::network::mix;
 
@@ -15,39 +17,29 @@ impl Simulation {
     pub(super) fn read_wanted(&mut self, at: At) -> bool {
         let Some(run) = self.running(at) else { return false };
         let Some(reference) = run.wants.front().copied() else { return true };
-        let (task, attempt, object) = (run.spec.id, run.attempt, reference.object);
-        let takes_turns = run.spec.takes_turns();
-        let Some(process) = self.process(at.worker, at.executor) else { return false };
-        if !process.views.contains(&object) {
-            let waiting = process.waiting.entry(object).or_default();
-            let first = waiting.is_empty();
-            waiting.push(at.run);
-            if let Some(run) = process.runs.get_mut(&at.run) {
-                run.blocked = true;
+        let object = reference.object;
+        let (value, contains) = match self.knows(at, object) {
+            Known::Value(value) => {
+                self.check_value(object, value, &[]);
+                (value, Vec::new())
             }
-            let executor = at.executor;
-            let blocked = LocalEvent::Blocked { executor, task, attempt };
-            self.say(at.worker, executor, blocked, Vec::new());
-            if takes_turns {
-                self.turn(at.worker, executor);
+            Known::Nothing
+                if self.workers[&at.worker].processes[&at.executor].views.contains(&object) =>
+            {
+                if self.workers[&at.worker].processes[&at.executor].leaving
+                    && !self.workers[&at.worker].table.contains_key(&object)
+                {
+                    return false; // its job has ended, and it will not read on
+                }
+                let value = self.checked_value(at.worker, object);
+                (value, self.workers[&at.worker].table[&object].contains.clone())
             }
-            if first {
-                let wanted = LocalEvent::Wanted { by: executor, reference };
-                self.say(at.worker, executor, wanted, Vec::new());
+            Known::Nothing | Known::Coming => {
+                self.wait_for(at, reference);
+                return false;
             }
-            return false;
-        }
-        if self.workers[&at.worker].processes[&at.executor].leaving
-            && !self.workers[&at.worker].table.contains_key(&object)
-        {
-            return false; // its job has ended, and it will not read on
-        }
-        let value = self.checked_value(at.worker, object);
-        let known = self.oracle.get(object).is_some();
-        let contains = match self.workers[&at.worker].table.get(&object) {
-            Some(stored) => stored.contains.clone(),
-            None => Vec::new(),
         };
+        let known = self.oracle.get(object).is_some();
         let Some(run) = self.running(at) else { return false };
         run.wants.pop_front();
         if known {
@@ -66,6 +58,32 @@ impl Simulation {
             self.hold(at, inner, true);
         }
         true
+    }
+
+    /// A run waits for a value, from its worker or from another executor.
+    fn wait_for(&mut self, at: At, reference: Reference) {
+        self.leave_lease(at);
+        let (executor, object) = (at.executor, reference.object);
+        let comes_directly = self.awaits_answer(at, object);
+        let Some(process) = self.process(at.worker, executor) else { return };
+        let mut is_first = false;
+        if !comes_directly {
+            let waiting = process.waiting.entry(object).or_default();
+            is_first = waiting.is_empty();
+            waiting.push(at.run);
+        }
+        let Some(run) = process.runs.get_mut(&at.run) else { return };
+        run.blocked = true;
+        let (task, attempt, takes_turns) = (run.spec.id, run.told_as(), run.takes_turns());
+        let blocked = LocalEvent::Blocked { executor, task, attempt };
+        self.say(at.worker, executor, blocked, Vec::new());
+        if takes_turns {
+            self.turn(at.worker, executor);
+        }
+        if is_first {
+            let wanted = LocalEvent::Wanted { by: executor, reference };
+            self.say(at.worker, executor, wanted, Vec::new());
+        }
     }
 
     pub(super) fn delivered(
@@ -93,8 +111,7 @@ impl Simulation {
         for number in waiting {
             let at = At { worker, executor, run: number };
             let Some(run) = self.running(at) else { continue };
-            run.blocked = false;
-            let (task, attempt, inner) = (run.spec.id, run.attempt, run.inner);
+            let inner = run.inner;
             if error.is_some() {
                 run.failed |= !is_end;
                 run.wants.pop_front();
@@ -104,10 +121,9 @@ impl Simulation {
                     self.let_go(at, object);
                 }
             }
-            let unblocked = LocalEvent::Unblocked { executor, task, attempt };
-            self.say(worker, executor, unblocked, Vec::new());
-            self.step_soon(at, 0);
+            self.goes_on(at);
         }
+        self.answered(worker, executor, object);
     }
 
     /// A head that restarted may place a task again whose first run had just ended: the owner has
@@ -150,11 +166,15 @@ impl Simulation {
         let Some(stored) = self.workers[&worker].table.get(&object) else {
             panic!("{object:?} is read on {worker}, where it is not");
         };
+        self.check_value(object, stored.value, &stored.contains);
+        stored.value
+    }
+
+    fn check_value(&self, object: ObjectId, value: u64, contains: &[Reference]) {
         if let Some(expected) = self.oracle.get(object) {
-            assert_eq!(stored.value, expected.value, "{object:?} has a wrong value");
-            let contains = stored.contains.iter().map(|inner| inner.object);
+            assert_eq!(value, expected.value, "{object:?} has a wrong value");
+            let contains = contains.iter().map(|inner| inner.object);
             assert!(contains.eq(expected.contains.iter().copied()), "{object:?} contains others");
         }
-        stored.value
     }
 }

@@ -143,6 +143,7 @@ impl Simulation {
             return false;
         }
         let contains: Vec<Reference> = contains.iter().map(|slot| run.slots[*slot]).collect();
+        contains.iter().for_each(|inner| self.pass_on(at, inner.object));
         let size = if inline { 100 } else { 1 << 20 };
         let value = Returned { size, inline, contains: contains.clone() };
         let stored = Stored { value: mix(seed, 2), contains };
@@ -166,12 +167,9 @@ impl Simulation {
         };
         run.taken = run.taken.max(taken);
         if run.credit.is_some_and(|wanted| wanted <= run.taken) {
-            (run.credit, run.blocked) = (None, false);
-            let attempt = run.attempt;
+            run.credit = None;
             let at = At { worker, executor, run: *number };
-            let unblocked = LocalEvent::Unblocked { executor, task, attempt };
-            self.say(worker, executor, unblocked, Vec::new());
-            self.step_soon(at, 0);
+            self.goes_on(at);
         }
     }
 }

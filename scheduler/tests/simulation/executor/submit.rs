@@ -51,7 +51,7 @@ impl Simulation {
         };
         self.oracle.submit(id, child, |slot| known[&slot]);
         self.submitted += 1;
-        self.submit_spec(at, spec);
+        self.submit_plain(at, spec);
     }
 
     pub(super) fn policy(&self, trouble: Trouble) -> Policy {
@@ -188,6 +188,9 @@ impl Simulation {
     }
 
     pub(super) fn submit_spec(&mut self, at: At, spec: TaskSpec) {
+        for reference in spec.dependencies.iter().chain(&spec.borrowed) {
+            self.pass_on(at, reference.object);
+        }
         if spec.returns > 0 {
             let reference = Reference { object: spec.id.object(0), owner: at.worker };
             self.hold(at, reference, false);
@@ -206,6 +209,7 @@ impl Simulation {
         let contains: Vec<Reference> = contains.iter().map(|slot| run.slots[*slot]).collect();
         let reference = Reference { object, owner: at.worker };
         run.slots.push(reference);
+        contains.iter().for_each(|inner| self.pass_on(at, inner.object));
         self.oracle.put(object, seed, contains.iter().map(|inner| inner.object).collect());
         self.hold(at, reference, false);
         let value = Stored { value: mix(seed, 1), contains: contains.clone() };
