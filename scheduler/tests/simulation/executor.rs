@@ -120,7 +120,8 @@ pub struct Run {
     program: Program,
     next: usize,
     slots: Vec<Reference>,
-    actors: Vec<ActorId>,
+    /// Those that it has made, and whether they are in a group of its own.
+    actors: Vec<(ActorId, bool)>,
     groups: Vec<GroupId>,
     /// What it has read so far.
     read: u64,

@@ -110,7 +110,7 @@ impl Simulation {
         let Some(run) = self.running(at) else { return };
         let id = run.root().child(run.children);
         run.children += 1;
-        run.actors.push(ActorId(id));
+        run.actors.push((ActorId(id), matches!(place, Placing::Group(..))));
         let name = named.then(|| format!("{id}"));
         let kind = TaskKind::ActorCreate(ActorOptions {
             max_restarts: 1_000,
@@ -130,9 +130,11 @@ impl Simulation {
         let Some(run) = self.running(at) else { return };
         let id = run.root().child(run.children);
         run.children += 1;
-        let actor = run.actors[actor];
+        let (actor, is_grouped) = run.actors[actor];
         let dependencies = dependencies.iter().map(|slot| run.slots[*slot]).collect();
-        let (actor, owner) = self.callee(id, actor, at.worker);
+        // Who has a group waits for nobody.
+        let (actor, owner) =
+            if is_grouped { (actor, at.worker) } else { self.callee(id, actor, at.worker) };
         let Some(process) = self.process(at.worker, at.executor) else { return };
         let number = process.call_numbers.entry(actor).or_default();
         *number += 1;
