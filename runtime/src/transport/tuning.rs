@@ -90,7 +90,7 @@ pub(super) fn is_loopback(address: SocketAddr) -> bool {
     address.ip().to_canonical().is_loopback()
 }
 
-/// An event loop of one thread, for who talks over an [`Endpoint`].
+/// An event loop of one thread, for who talks over an [`Endpoint`](super::Endpoint).
 ///
 /// # Errors
 /// Where the system has no descriptors for it.
