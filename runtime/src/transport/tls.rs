@@ -13,6 +13,7 @@
 use std::sync::Arc;
 
 use quinn::crypto::rustls::{QuicClientConfig, QuicServerConfig};
+use rustls::CipherSuite::TLS13_AES_128_GCM_SHA256;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::client::{Resumption, WebPkiServerVerifier};
 use rustls::crypto::CryptoProvider;
@@ -46,8 +47,12 @@ pub(super) fn join_alpn(version: u32) -> Vec<u8> {
     format!("rdist-join/{version}").into_bytes()
 }
 
+/// With AES-128 and SHA-256 first, for which processors have instructions: the SHA-384 of the suite
+/// that rustls prefers is computed without any.
 fn provider() -> Arc<CryptoProvider> {
-    Arc::new(rustls::crypto::ring::default_provider())
+    let mut provider = rustls::crypto::ring::default_provider();
+    provider.cipher_suites.sort_by_key(|suite| suite.suite() != TLS13_AES_128_GCM_SHA256);
+    Arc::new(provider)
 }
 
 fn roots(authority: &CertificateDer<'static>) -> Result<Arc<RootCertStore>, TlsError> {
