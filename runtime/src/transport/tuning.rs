@@ -39,8 +39,9 @@ const INITIAL_RTT: Duration = Duration::from_millis(100);
 /// own 61 let the packets by which a new connection finds out the largest datagram of its path go
 /// before the requests that it was made for.
 const EVENT_INTERVAL: u32 = 8;
-/// Streams that a peer may have open at once.
-const STREAMS: u32 = 1_024;
+/// Streams that a peer may have open at once. quinn makes room for all of them with each
+/// connection.
+const STREAMS: u32 = 256;
 
 impl Tuning {
     fn transport(&self) -> TransportConfig {
