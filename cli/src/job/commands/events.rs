@@ -31,6 +31,7 @@ pub(super) struct Events {
     cx: Context,
     shared: Arc<Shared>,
     names: Map<String, Value>,
+    /// Runs from the first end of a step that is not the last.
     teller: Option<JoinHandle<()>>,
 }
 
@@ -72,12 +73,7 @@ impl Events {
         cx.emit(&tasks_submitted(Map::new()));
         let totals = Mutex::new(Totals { all, ..Totals::default() });
         let shared = Arc::new(Shared { totals, ended: Condvar::new() });
-        let (cx, theirs) = (Context::clone(cx), shared.clone());
-        let told = cx.clone();
-        // Without the thread, all is told in the end.
-        let teller = std::thread::Builder::new().name("teller".to_owned());
-        let teller = teller.spawn(move || tell_now_and_then(&told, &theirs)).ok();
-        Self { cx, shared, names: Map::new(), teller }
+        Self { cx: Context::clone(cx), shared, names: Map::new(), teller: None }
     }
 
     /// A task was submitted for a step.
@@ -139,8 +135,15 @@ impl Events {
             }
         }
         totals.rows.push(row);
+        let is_last = totals.succeeded + totals.failures + totals.skipped == totals.all;
         drop(totals);
         self.shared.ended.notify_one();
+        if self.teller.is_none() && !is_last {
+            let (cx, shared) = (self.cx.clone(), self.shared.clone());
+            let teller = std::thread::Builder::new().name("teller".to_owned());
+            // Without the thread, all is told in the end.
+            self.teller = teller.spawn(move || tell_now_and_then(&cx, &shared)).ok();
+        }
     }
 
     /// A step never runs, because of another one.
