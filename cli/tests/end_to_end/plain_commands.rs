@@ -4,7 +4,7 @@ use std::fs;
 
 use serde_json::Value;
 
-use crate::cluster::{Cluster, Finished, Running, kill, text, wait_until};
+use crate::cluster::{Cluster, Finished, Running, kill, number, text, wait_until};
 
 /// A cluster, and a folder with a job's TOML and its files.
 struct Place {
@@ -228,6 +228,46 @@ fn each_argument_gets_its_command_also_from_standard_input() {
     command.stdin(fs::File::open(lines).unwrap());
     let finished = Running::start(command).finish();
     finished.assert_failure("1 of 2 tasks failed: test[2] (exit status 1)");
+}
+
+#[test]
+fn the_next_job_of_commands_begins_in_processes_that_wait_for_it() {
+    let cluster = Cluster::new();
+    cluster.start_head();
+    let daemon = number(&cluster.join(&["--cpus", "1"]), "pid");
+    cluster.run(&["submit", "--each", "true {}", "1"]).assert_success();
+    let spares = wait_until("two processes wait", || {
+        let waiting = cluster.executors(daemon);
+        if waiting.len() == 2 { Ok(waiting) } else { Err(format!("{waiting:?}")) }
+    });
+
+    let folder = tempfile::tempdir().unwrap();
+    let toml = "[[task]]\nname = \"look\"\ncommand = \"echo is $PPID; pwd; echo $NAMED; \
+                echo why >&2; env | grep -c ^RDIST_EXECUTOR_FD\"\n";
+    let path = folder.path().join("look.toml");
+    fs::write(&path, toml).unwrap();
+    let arguments = ["--json", "submit", "--env", "NAMED=by the job", path.to_str().unwrap()];
+    let finished = cluster.run(&arguments);
+    let printed: Vec<String> = printed(&finished).into_iter().map(|(_, line)| line).collect();
+    // `grep` has found none, and says so by its status too.
+    assert_eq!(row(&finished, "look")["exit_status"], 1, "{finished}");
+    let is_of = |pid: &i32| printed.contains(&format!("is {pid}"));
+    assert!(spares.iter().any(is_of), "{spares:?} {finished}");
+    let here = folder.path().to_str().unwrap();
+    for line in [here, "by the job", "why", "0"] {
+        assert!(printed.iter().any(|printed| printed == line), "{line}: {finished}");
+    }
+
+    // One that was killed while it waited is not missed.
+    let spares = wait_until("two others wait", || {
+        let waiting = cluster.executors(daemon);
+        let is_new = waiting.len() == 2 && waiting.iter().all(|pid| !spares.contains(pid));
+        if is_new { Ok(waiting) } else { Err(format!("{waiting:?}")) }
+    });
+    spares.into_iter().for_each(kill);
+    cluster.run(&["submit", "--each", "true {}", "1"]).assert_success();
+    cluster.run(&["head", "stop"]).assert_success();
+    cluster.assert_all_gone();
 }
 
 /// The processes that a process has started in the background.

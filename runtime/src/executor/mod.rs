@@ -18,6 +18,7 @@
 //! yielding    what a task that yields has to know of its consumer
 //! registry    the program's functions
 //! launch      how `main` finds out what this process is for
+//! spare       how a process that was started ahead of need begins
 //! submission  a program that a person started: it submits itself
 //! ```
 //! One process has one connection for its whole life ([`Process::current`]); the end of the worker
@@ -43,6 +44,7 @@ pub(crate) mod saving;
 mod seats;
 pub(crate) mod settled;
 pub(crate) mod slots;
+mod spare;
 pub(crate) mod submission;
 pub(crate) mod turns;
 pub(crate) mod wait;

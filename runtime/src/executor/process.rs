@@ -54,6 +54,8 @@ pub(crate) enum ConnectError {
     Socket(#[from] SocketError),
     #[error("the worker's first message was not its welcome but {0}")]
     NotWelcome(String),
+    #[error("a process that was started ahead of need cannot begin: {0}")]
+    NotBegun(std::io::Error),
     #[error("the worker's rings: {0}")]
     Ring(#[from] RingError),
     #[error("no descriptor is left: {0}")]
@@ -116,7 +118,7 @@ impl Process {
         }
         // Safety: see above.
         let fd = unsafe { OwnedFd::from_raw_fd(number) };
-        let process = Self::welcome(LocalSocket::from_fd(fd))?;
+        let process = Self::welcome(fd)?;
         super::output::start_marks();
         if PROCESS.set(process).is_err() {
             return Err(ConnectError::Twice);
@@ -124,18 +126,18 @@ impl Process {
         Ok(PROCESS.get().expect("set above"))
     }
 
-    fn welcome(socket: LocalSocket) -> Result<Self, ConnectError> {
-        let socket = Arc::new(socket);
-        let (message, fds) = socket.recv()?;
+    fn welcome(fd: OwnedFd) -> Result<Self, ConnectError> {
+        // Before a spare process waits.
+        let registry = Registry::collect()?;
+        let (socket, (message, fds)) = super::spare::first_message(fd)?;
         let SocketMessage::Welcome { worker, ring_bytes, .. } = message else {
             return Err(ConnectError::NotWelcome(format!("{message:?}")));
         };
         let Ok([rings, worker_bell, own_bell]) = <[OwnedFd; 3]>::try_from(fds) else {
             return Err(ConnectError::NotWelcome("a welcome without its descriptors".to_owned()));
         };
-        let bell = Arc::new(Bell::from_fd(own_bell));
+        let [worker_bell, bell] = [worker_bell, own_bell].map(|fd| Arc::new(Bell::from_fd(fd)));
         let watch = Watch::new(&bell, &socket)?;
-        let worker_bell = Arc::new(Bell::from_fd(worker_bell));
         let (sender, receiver) = RingPair::attach(rings, ring_bytes)?.split(worker_bell);
         let outbox = Arc::new(Outbox::new(sender));
         let segments = Arc::new(Segments::new(socket.clone())?);
@@ -144,7 +146,6 @@ impl Process {
             requests.send(&FromExecutor::SegmentWanted { len });
             Ok(())
         });
-        let registry = Registry::collect()?;
         outbox.send(&FromExecutor::Hello { functions: registry.names() });
         Ok(Self {
             worker,

@@ -409,6 +409,16 @@ pub enum SocketMessage {
         /// Bytes of each ring's data area.
         ring_bytes: u64,
     },
+    /// To a process that was started ahead of need, before its `Welcome`, which comes over another
+    /// socket. Attached: that socket, standard output, and standard error.
+    Begin {
+        /// Its variables, `NAME=VALUE` each; those that it was started with count no longer.
+        environment: Vec<Vec<u8>>,
+        /// Where it works.
+        folder: Option<Vec<u8>>,
+        /// Bytes of data that it may have (`RLIMIT_DATA`).
+        data_limit: Option<u64>,
+    },
     /// A segment of the arena. Attached: its descriptor; it can be mapped writable only where
     /// `writable` says so. Sent before the first ring message that names the segment.
     Segment {

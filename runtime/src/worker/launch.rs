@@ -15,9 +15,10 @@ use std::time::Duration;
 use rdist_scheduler::id::{ExecutorId, JobId, WorkerId};
 use rdist_scheduler::outcome::Death;
 
-use super::limits::{Limit, Limits};
+use super::limits::{Lease, Limit, Limits};
 use super::output::{OutputReader, Tail};
 use super::process;
+use super::spares::Spares;
 use crate::wire::cluster::{JobInfo, Output};
 
 /// How long output may go on to arrive after its process has ended: a grandchild may hold the
@@ -69,22 +70,31 @@ pub(super) struct Prepared {
 /// Processes that run, by executor. Shared with whoever kills them.
 pub(super) type Processes = Arc<Mutex<HashMap<ExecutorId, u32>>>;
 
-/// Starts `launch` from the file `program`, forwards its output, and returns how it ended.
+/// What executors of this worker share.
+#[derive(Debug)]
+pub(super) struct Host {
+    pub processes: Processes,
+    pub limits: Limits,
+    pub spares: Spares,
+}
+
+/// Starts `launch` from the file `program`, forwards its output, and returns how it ended, and what
+/// has limited it, if it has started.
 pub(super) async fn run(
     launch: Launch,
     info: &JobInfo,
     prepared: &Prepared,
-    (processes, limits): (&Processes, &Limits),
+    host: &Host,
     output: impl Fn(Output) + Clone + 'static,
-) -> Death {
+) -> (Death, Option<Lease>) {
     let (executor, job) = (launch.executor, launch.job);
     let reader = OutputReader::new(job, launch.worker, launch.source, output);
-    let lease = limits.lease(executor, launch.limit);
-    let (mut child, pipes) = match process::spawn(&launch, info, prepared, &lease) {
+    let processes = &host.processes;
+    let (mut child, lease, pipes) = match process::spawn(&launch, info, prepared, host) {
         Ok(started) => started,
         Err(error) => {
             let reason = format!("{}: {error}", prepared.program.display());
-            return Death::NotStarted { reason };
+            return (Death::NotStarted { reason }, None);
         }
     };
     // Its end of the socket is its own.
@@ -132,7 +142,7 @@ pub(super) async fn run(
     {
         verdict = Some(Death::OutOfMemory { reason: stderr.trim().to_owned() });
     }
-    verdict.unwrap_or(death)
+    (verdict.unwrap_or(death), Some(lease))
 }
 
 /// Ends when the process has been stopped for [`STOPPED_LOOKS`] looks in turn; says how long. One

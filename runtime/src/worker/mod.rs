@@ -19,6 +19,7 @@ mod network;
 mod output;
 mod process;
 mod query;
+mod spares;
 mod spiller;
 
 use std::collections::HashMap;

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::ffi::{CString, OsStr, OsString};
 use std::fs::File;
 use std::io;
-use std::os::fd::{AsFd as _, AsRawFd as _, OwnedFd};
+use std::os::fd::{AsFd as _, AsRawFd as _, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::process::ExitStatusExt as _;
 use std::path::Path;
@@ -15,7 +15,7 @@ use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 use tokio::net::unix::pipe::Receiver;
 
-use super::launch::{Launch, Prepared};
+use super::launch::{Host, Launch, Prepared};
 use super::limits::Lease;
 use crate::executor::{DRIVER_FILES, EXECUTOR_FD, SCRATCH};
 use crate::spawn::{Leads, Start, Started, start};
@@ -37,13 +37,14 @@ pub(super) struct Pipes {
     pub error: Receiver,
 }
 
-/// Starts an executor. The calling thread is its parent: when that ends, so does the process.
+/// Starts an executor, or lets a spare process begin as it. The calling thread is its parent: when
+/// that ends, so does the process.
 pub(super) fn spawn(
     launch: &Launch,
     job: &JobInfo,
     prepared: &Prepared,
-    lease: &Lease,
-) -> io::Result<(Child, Pipes)> {
+    host: &Host,
+) -> io::Result<(Child, Lease, Pipes)> {
     let program = c_string(prepared.program.as_os_str())?;
     let arguments = job.arguments.iter().map(|argument| c_string(OsStr::new(argument)));
     let arguments: Vec<CString> =
@@ -54,10 +55,10 @@ pub(super) fn spawn(
         None => Some(Path::new(&job.working_directory)).filter(|folder| folder.is_dir()),
     };
     let folder = folder.map(|folder| c_string(folder.as_os_str())).transpose()?;
-    let nothing = File::open("/dev/null")?;
+    let nothing = nothing()?;
     let (output, their_output) = io::pipe()?;
     let (error, their_error) = io::pipe()?;
-    let started = start(&Start {
+    let order = Start {
         program: &program,
         arguments: &arguments,
         environment: &environment.iter().map(CString::as_c_str).collect::<Vec<_>>(),
@@ -65,12 +66,24 @@ pub(super) fn spawn(
         streams: [nothing.as_fd(), their_output.as_fd(), their_error.as_fd()],
         leads: Leads::Session,
         inherited: Some(launch.socket.as_fd()),
-        doors: &lease.doors(),
-        data_limit: lease.data_limit(),
-    })?;
-    let child = Child::new(started)?;
+        doors: &[],
+        data_limit: None,
+    };
+    let (child, lease) = match host.spares.begin(&order, (&host.limits, launch.limit)) {
+        Some(begun) => begun,
+        None => {
+            let lease = host.limits.lease(&launch.executor.to_string(), launch.limit);
+            let (doors, data_limit) = (lease.doors(), lease.data_limit());
+            (Child::new(start(&Start { doors: &doors, data_limit, ..order })?)?, lease)
+        }
+    };
     let receiver = |pipe: io::PipeReader| Receiver::from_owned_fd(pipe.into());
-    Ok((child, Pipes { output: receiver(output)?, error: receiver(error)? }))
+    Ok((child, lease, Pipes { output: receiver(output)?, error: receiver(error)? }))
+}
+
+/// What a process reads that is given nothing.
+pub(super) fn nothing() -> io::Result<File> {
+    File::open("/dev/null")
 }
 
 /// This process's variables, with those of the job and of the executor on top.
@@ -89,15 +102,26 @@ fn environment(launch: &Launch, job: &JobInfo, prepared: &Prepared) -> io::Resul
     if let Some(folder) = &prepared.driver_files {
         set(DRIVER_FILES, folder.as_os_str());
     }
+    c_strings(all)
+}
+
+/// This process's variables, with the number of an executor's end of a socket.
+pub(super) fn spare_environment(socket: BorrowedFd<'_>) -> io::Result<Vec<CString>> {
+    let mut all: BTreeMap<OsString, OsString> = std::env::vars_os().collect();
+    all.insert(EXECUTOR_FD.into(), socket.as_raw_fd().to_string().into());
+    c_strings(all)
+}
+
+fn c_strings(variables: BTreeMap<OsString, OsString>) -> io::Result<Vec<CString>> {
     let text = |(mut name, value): (OsString, OsString)| {
         name.push("=");
         name.push(value);
         c_string(&name)
     };
-    all.into_iter().map(text).collect()
+    variables.into_iter().map(text).collect()
 }
 
-fn c_string(text: &OsStr) -> io::Result<CString> {
+pub(super) fn c_string(text: &OsStr) -> io::Result<CString> {
     CString::new(text.as_bytes()).map_err(|_| {
         let what = format!("{text:?} holds a zero byte, which no argument and no variable may");
         io::Error::new(io::ErrorKind::InvalidInput, what)
@@ -105,7 +129,7 @@ fn c_string(text: &OsStr) -> io::Result<CString> {
 }
 
 impl Child {
-    fn new(started: Started) -> io::Result<Self> {
+    pub(super) fn new(started: Started) -> io::Result<Self> {
         let Started { pid, pidfd } = started;
         let pid =
             Pid::from_raw(pid).ok_or_else(|| io::Error::other("a process without a number"))?;

@@ -219,8 +219,8 @@ impl Segments {
                 inbox.refused = Some(reason);
             }
             SocketMessage::Link { .. } => inbox.links.push((message, fds)),
-            // The first message, taken long ago; a second one changes nothing.
-            SocketMessage::Welcome { .. } => {}
+            // The first messages, taken long ago; a second one changes nothing.
+            SocketMessage::Welcome { .. } | SocketMessage::Begin { .. } => {}
         }
         Ok(())
     }

@@ -76,32 +76,38 @@ impl Groups {
         is_memory.then_some(Self { version: Version::One, folders })
     }
 
-    /// Makes an executor's groups with these limits, as far as the kernel takes them.
-    pub(super) fn enter(&self, executor: &str, memory: Option<u64>, cpus: f64) -> Vec<PathBuf> {
+    /// Makes the groups of a process.
+    pub(super) fn enter(&self, name: &str) -> Vec<PathBuf> {
         let mut made = Vec::new();
         for folder in &self.folders {
-            let folder = folder.join(executor);
+            let folder = folder.join(name);
             if let Err(error) = fs::create_dir(&folder) {
                 tracing::warn!(folder = %folder.display(), %error, "no control group");
                 break;
             }
-            made.push(folder.clone());
-            let set = |file: &str, value: String| {
-                let path = folder.join(file);
-                if path.exists()
-                    && let Err(error) = fs::write(&path, value)
-                {
-                    tracing::warn!(path = %path.display(), %error, "a limit is not set");
-                }
-            };
-            if let Some(memory) = memory {
-                set("memory.max", memory.to_string());
-                set("memory.limit_in_bytes", memory.to_string());
-            }
-            set("cpu.weight", ((cpus * 100.0) as u64).clamp(1, 10_000).to_string());
-            set("cpu.shares", ((cpus * 1024.0) as u64).clamp(2, 262_144).to_string());
+            made.push(folder);
         }
         made
+    }
+}
+
+/// Sets the limits of a process's groups, as far as the kernel takes them.
+pub(super) fn set(folders: &[PathBuf], memory: Option<u64>, cpus: f64) {
+    for folder in folders {
+        let set = |file: &str, value: String| {
+            let path = folder.join(file);
+            if path.exists()
+                && let Err(error) = fs::write(&path, value)
+            {
+                tracing::warn!(path = %path.display(), %error, "a limit is not set");
+            }
+        };
+        if let Some(memory) = memory {
+            set("memory.max", memory.to_string());
+            set("memory.limit_in_bytes", memory.to_string());
+        }
+        set("cpu.weight", ((cpus * 100.0) as u64).clamp(1, 10_000).to_string());
+        set("cpu.shares", ((cpus * 1024.0) as u64).clamp(2, 262_144).to_string());
     }
 }
 

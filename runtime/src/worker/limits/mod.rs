@@ -17,7 +17,7 @@ use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use rdist_scheduler::id::{ExecutorId, WorkerId};
+use rdist_scheduler::id::WorkerId;
 
 use groups::Groups;
 
@@ -26,7 +26,7 @@ const WATCH_WITH_GROUPS: Duration = Duration::from_millis(200);
 const WATCH_ALONE: Duration = Duration::from_millis(50);
 
 /// What an executor may use.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
 pub(super) struct Limit {
     /// Bytes of private memory; `None`: as much as there is.
     pub memory: Option<u64>,
@@ -56,14 +56,19 @@ impl Limits {
         }
     }
 
-    /// Prepares the limits of an executor that is about to start.
-    pub(super) fn lease(&self, executor: ExecutorId, limit: Limit) -> Lease {
+    /// Prepares the limits of a process that is about to start. `name` is that of its groups.
+    pub(super) fn lease(&self, name: &str, limit: Limit) -> Lease {
+        let folders = self.groups.as_ref().map(|groups| groups.enter(name)).unwrap_or_default();
+        let mut lease = Lease { folders, limit };
+        self.change(&mut lease, limit);
+        lease
+    }
+
+    /// Gives a process other limits.
+    pub(super) fn change(&self, lease: &mut Lease, limit: Limit) {
         let hard = limit.memory.map(|bytes| bytes.saturating_add(self.store_bytes));
-        let folders = match &self.groups {
-            Some(groups) => groups.enter(&executor.to_string(), hard, limit.cpus),
-            None => Vec::new(),
-        };
-        Lease { folders, limit }
+        groups::set(&lease.folders, hard, limit.cpus);
+        lease.limit = limit;
     }
 }
 
@@ -209,12 +214,17 @@ mod tests {
     #[test]
     fn limits_come_and_go_with_their_executor() {
         let limits = Limits::detect(WorkerId(4_242), 1 << 20);
-        let lease = limits.lease(ExecutorId(1), Limit { memory: Some(64 << 20), cpus: 1.0 });
+        let mut lease = limits.lease("executor-1", Limit { memory: Some(64 << 20), cpus: 1.0 });
         let folders = lease.folders.clone();
         assert_eq!(folders.is_empty(), limits.describe() == "rlimit, watch");
         assert!(folders.iter().all(|folder| folder.is_dir()));
         assert_eq!(lease.doors().len(), folders.len());
         assert_eq!(lease.kernel_verdict(), None);
+        limits.change(&mut lease, Limit { memory: Some(32 << 20), cpus: 2.0 });
+        for file in ["memory.max", "memory.limit_in_bytes"] {
+            let set = folders.first().and_then(|folder| fs::read_to_string(folder.join(file)).ok());
+            assert!(set.is_none_or(|set| set.trim() == (33 << 20).to_string()));
+        }
         drop(lease);
         drop(limits);
         for folder in folders {

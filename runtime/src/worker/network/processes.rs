@@ -16,8 +16,9 @@ use crate::wire;
 use crate::wire::cluster::{JobInfo, Output, Said};
 use crate::wire::files::{BlobHash, MAX_MANIFEST_BYTES, Manifest};
 use crate::worker::inbox::{Inbox, Note};
-use crate::worker::launch::{self, Launch, Prepared, Processes};
+use crate::worker::launch::{self, Host, Launch, Prepared, Processes};
 use crate::worker::limits::Limits;
+use crate::worker::spares::Spares;
 
 /// So many bytes of files are written while another thread would be woken.
 const FEW_BYTES: u64 = 64 << 10;
@@ -29,8 +30,7 @@ pub(super) struct Launcher {
     blobs: PathBuf,
     folders: RefCell<Folders>,
     inbox: Inbox,
-    processes: Processes,
-    limits: Limits,
+    host: Host,
     commands: mpsc::UnboundedSender<Command>,
     /// One fetch at a time; whoever comes second finds the file.
     fetching: Mutex<()>,
@@ -44,36 +44,43 @@ impl Launcher {
         (processes, limits): (Processes, Limits),
         commands: mpsc::UnboundedSender<Command>,
     ) -> Self {
+        let host = Host { processes, limits, spares: Spares::default() };
         let (folders, fetching) = (RefCell::new(folders), Mutex::new(()));
-        Self { blobs, folders, inbox, processes, limits, commands, fetching }
+        Self { blobs, folders, inbox, host, commands, fetching }
     }
 
     /// Runs an executor until it ends, and reports that.
     pub(super) async fn launch(&self, launch: Launch, job: &JobInfo, uplink: &Uplink) {
         let executor = launch.executor;
-        let death = match self.prepare(&launch, job, uplink).await {
+        let (death, lease) = match self.prepare(&launch, job, uplink).await {
             Ok(prepared) => {
                 let commands = self.commands.clone();
                 let output = move |output: Output| {
                     // The receiver lives as long as this thread's loop.
                     let _ = commands.send(Command::Say(Said::Output(output)));
                 };
-                let limits = (&self.processes, &self.limits);
-                launch::run(launch, job, &prepared, limits, output).await
+                if job.eager_pool {
+                    self.host.spares.expect(job.job, &prepared.program, &job.arguments);
+                }
+                launch::run(launch, job, &prepared, &self.host, output).await
             }
-            Err(reason) => Death::NotStarted { reason },
+            Err(reason) => (Death::NotStarted { reason }, None),
         };
         self.inbox.tell(Note::ExecutorEnded { executor, death });
+        // Last: to remove control groups takes the kernel a while.
+        drop(lease);
     }
 
-    /// A job has ended: its folders are removed.
+    /// A job has ended: its folders are removed, and another one like it may come.
     pub(super) fn job_ended(&self, job: JobId) {
+        self.host.spares.renew(job, &self.host.limits);
         tokio::task::spawn_blocking(self.folders.borrow_mut().job_ended(job));
     }
 
     /// The worker ends: so does all that it started.
     pub(super) fn end(&self) {
-        launch::end_all(&self.processes);
+        launch::end_all(&self.host.processes);
+        self.host.spares.end();
         self.folders.borrow().remove_all();
     }
 
