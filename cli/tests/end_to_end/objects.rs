@@ -3,6 +3,8 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use serde_json::Value;
+
 use crate::cluster::{Cluster, Running, example, kill, number, text, wait_until};
 
 fn program() -> String {
@@ -10,7 +12,7 @@ fn program() -> String {
 }
 
 /// A cluster with one worker whose store has so many bytes, and what the worker says of itself.
-fn with_store(cpus: &str, arguments: &[&str]) -> (Cluster, serde_json::Value) {
+fn with_store(cpus: &str, arguments: &[&str]) -> (Cluster, Value) {
     let cluster = Cluster::new();
     cluster.start_head();
     let mut all = vec!["--cpus", cpus];
@@ -19,7 +21,7 @@ fn with_store(cpus: &str, arguments: &[&str]) -> (Cluster, serde_json::Value) {
     (cluster, worker)
 }
 
-fn join(cluster: &Cluster, arguments: &[&str]) -> serde_json::Value {
+fn join(cluster: &Cluster, arguments: &[&str]) -> Value {
     let mut all = vec!["--json", "worker", "join", "--store-memory", "32MiB"];
     all.extend(["--listen", "127.0.0.1:0"]);
     all.extend(arguments);
@@ -197,81 +199,80 @@ fn one_object_for_many_workers_is_handed_on_while_it_comes() {
     println!("{relayed} of 4 readers were served by receivers: {}", finished.stdout.join(" "));
 }
 
+/// A program with its driver on the cluster's first worker, which has made its values on another
+/// one, and goes on when it is told to.
+struct Made {
+    running: Running,
+    /// What the other worker said of itself.
+    other: Value,
+    go: PathBuf,
+}
+
+impl Made {
+    fn start(cluster: &Cluster, part: &str) -> Self {
+        let go = cluster.home().join("go");
+        let running = cluster.start(&["submit", &program(), "--", part, go.to_str().unwrap()]);
+        // The driver runs on the first worker; what it submits needs another.
+        running.wait_for("that the driver runs", |line| line.ends_with("here").then_some(()));
+        let other = cluster.join(&["--cpus", "1", "--resource", "spot=1"]);
+        running.wait_for("that all are made", |line| line.ends_with("made").then_some(()));
+        Self { running, other, go }
+    }
+
+    /// The program goes on, succeeds, and has a line that ends so.
+    fn ends_with(self, end: &str) {
+        fs::write(&self.go, "").unwrap();
+        let finished = self.running.finish();
+        finished.assert_success();
+        assert!(finished.stdout.iter().any(|line| line.ends_with(end)), "{finished}");
+    }
+}
+
+fn what_is_lost_is_made_again(part: &str, end: &str) {
+    let cluster = Cluster::with_workers(&[1]);
+    let made = Made::start(&cluster, part);
+    kill(number(&made.other, "pid"));
+    cluster.join(&["--cpus", "1", "--resource", "spot=1"]);
+    made.ends_with(end);
+}
+
 #[test]
 fn a_lost_value_is_made_again_from_its_grandparents() {
-    let cluster = Cluster::with_workers(&[1]);
-    let go = cluster.home().join("go");
-    let running = cluster.start(&["submit", &program(), "--", "generations", go.to_str().unwrap()]);
-    // The driver runs on the first worker; what it submits needs a second.
-    running.wait_for("that the driver runs", |line| line.ends_with("here").then_some(()));
-    let second = cluster.join(&["--cpus", "1", "--resource", "spot=1"]);
-    running.wait_for("that all are made", |line| line.ends_with("made").then_some(()));
-    kill(number(&second, "pid"));
-    cluster.join(&["--cpus", "1", "--resource", "spot=1"]);
-    fs::write(&go, "").unwrap();
-    let finished = running.finish();
-    finished.assert_success();
-    assert!(finished.stdout.iter().any(|line| line.ends_with("made again")), "{finished}");
+    what_is_lost_is_made_again("generations", "made again");
 }
 
 #[test]
 fn what_a_task_put_is_put_again_where_its_worker_is_lost() {
-    let cluster = Cluster::with_workers(&[1]);
-    let go = cluster.home().join("go");
-    let running = cluster.start(&["submit", &program(), "--", "put-again", go.to_str().unwrap()]);
-    running.wait_for("that the driver runs", |line| line.ends_with("here").then_some(()));
-    let second = cluster.join(&["--cpus", "1", "--resource", "spot=1"]);
-    running.wait_for("that all are made", |line| line.ends_with("made").then_some(()));
-    kill(number(&second, "pid"));
-    cluster.join(&["--cpus", "1", "--resource", "spot=1"]);
-    fs::write(&go, "").unwrap();
-    let finished = running.finish();
-    finished.assert_success();
-    assert!(finished.stdout.iter().any(|line| line.ends_with("after 2 runs")), "{finished}");
+    what_is_lost_is_made_again("put-again", "after 2 runs");
 }
 
 #[test]
 fn a_replicated_value_outlives_its_owner() {
     let cluster = Cluster::with_workers(&[1, 1]);
-    let go = cluster.home().join("go");
-    let running = cluster.start(&["submit", &program(), "--", "replicated", go.to_str().unwrap()]);
-    running.wait_for("that the driver runs", |line| line.ends_with("here").then_some(()));
-    let third = cluster.join(&["--cpus", "1", "--resource", "spot=1"]);
-    running.wait_for("that all are made", |line| line.ends_with("made").then_some(()));
+    let made = Made::start(&cluster, "replicated");
     wait_until("there are two copies of each", || {
         let listed = cluster.run(&["--json", "list", "objects"]);
         let rows = listed.json_lines();
-        let twice = |row: &&serde_json::Value| {
-            row["owner"] == third["worker"] && row["copies"].as_array().unwrap().len() == 2
+        let twice = |row: &&Value| {
+            row["owner"] == made.other["worker"] && row["copies"].as_array().unwrap().len() == 2
         };
         if rows.iter().filter(twice).count() == 8 { Ok(()) } else { Err(format!("{listed}")) }
     });
-    kill(number(&third, "pid"));
-    fs::write(&go, "").unwrap();
-    let finished = running.finish();
-    finished.assert_success();
-    assert!(finished.stdout.iter().any(|line| line.ends_with("outlive their owner")), "{finished}");
+    kill(number(&made.other, "pid"));
+    made.ends_with("outlive their owner");
 }
 
 #[test]
 fn a_worker_that_drains_leaves_its_values_behind() {
     let cluster = Cluster::with_workers(&[1]);
-    let go = cluster.home().join("go");
-    let running = cluster.start(&["submit", &program(), "--", "evacuated", go.to_str().unwrap()]);
-    running.wait_for("that the driver runs", |line| line.ends_with("here").then_some(()));
-    let second = cluster.join(&["--cpus", "1", "--resource", "spot=1"]);
-    running.wait_for("that all are made", |line| line.ends_with("made").then_some(()));
-    let worker = second["worker"].as_str().unwrap();
-    cluster.run(&["worker", "drain", worker]).assert_success();
-    let pid = second["pid"].as_i64().unwrap() as i32;
+    let made = Made::start(&cluster, "evacuated");
+    cluster.run(&["worker", "drain", text(&made.other, "worker")]).assert_success();
+    let pid = number(&made.other, "pid");
     wait_until("the worker has left", || {
         let there = cluster.processes();
         if there.contains_key(&pid) { Err(format!("{there:#?}")) } else { Ok(()) }
     });
-    fs::write(&go, "").unwrap();
-    let finished = running.finish();
-    finished.assert_success();
-    assert!(finished.stdout.iter().any(|line| line == "5 values by 5 runs"), "{finished}");
+    made.ends_with("5 values by 5 runs");
 }
 
 #[test]
