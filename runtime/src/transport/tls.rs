@@ -82,24 +82,22 @@ pub(super) fn server(identity: &Identity, version: u32) -> Result<QuicServerConf
 
 /// For a member that dials another one.
 pub(super) fn member(identity: &Identity, version: u32) -> Result<QuicClientConfig, TlsError> {
-    let config = rustls::ClientConfig::builder_with_provider(provider())
-        .with_protocol_versions(&[&version::TLS13])
-        .map_err(unusable)?
-        .with_root_certificates(roots(identity.authority())?)
-        .with_client_auth_cert(identity.chain(), identity.key())
-        .map_err(unusable)?;
-    finish(config, member_alpn(version))
+    known(identity, member_alpn(version))
 }
 
 /// For a worker that wants its certificate renewed.
 pub(super) fn renewal(identity: &Identity, version: u32) -> Result<QuicClientConfig, TlsError> {
+    known(identity, join_alpn(version))
+}
+
+fn known(identity: &Identity, alpn: Vec<u8>) -> Result<QuicClientConfig, TlsError> {
     let config = rustls::ClientConfig::builder_with_provider(provider())
         .with_protocol_versions(&[&version::TLS13])
         .map_err(unusable)?
         .with_root_certificates(roots(identity.authority())?)
         .with_client_auth_cert(identity.chain(), identity.key())
         .map_err(unusable)?;
-    finish(config, join_alpn(version))
+    finish(config, alpn)
 }
 
 /// For somebody who knows nothing but the CA's fingerprint.
