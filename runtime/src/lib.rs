@@ -93,6 +93,7 @@ pub mod __private {
         List, Several, encode_each, encode_several, submit_each, submit_several,
     };
     pub use crate::api::stream::{submit_stream, yield_all};
+    pub use crate::executor::inherited::socket_text;
     pub use crate::executor::launch::{execute, launch};
     pub use crate::executor::process::Encoded;
     pub use crate::executor::registry::{

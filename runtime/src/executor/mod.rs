@@ -18,7 +18,7 @@
 //! yielding    what a task that yields has to know of its consumer
 //! registry    the program's functions
 //! launch      how `main` finds out what this process is for
-//! spare       how a process that was started ahead of need begins
+//! inherited   what the worker gives to a process that it starts, at once or later
 //! submission  a program that a person started: it submits itself
 //! ```
 //! One process has one connection for its whole life ([`Process::current`]); the end of the worker
@@ -30,6 +30,7 @@ pub(crate) mod cover;
 pub(crate) mod detached;
 pub(crate) mod direct;
 pub(crate) mod inbound;
+pub(crate) mod inherited;
 pub(crate) mod launch;
 pub(crate) mod mailbox;
 pub(crate) mod objects;
@@ -44,13 +45,13 @@ pub(crate) mod saving;
 mod seats;
 pub(crate) mod settled;
 pub(crate) mod slots;
-mod spare;
 pub(crate) mod submission;
 pub(crate) mod turns;
 pub(crate) mod wait;
 pub(crate) mod yielding;
 
-/// Environment variable with the number of the inherited socket.
+/// Environment variable with the version of the protocol, a colon, and the number of the inherited
+/// socket: `2:17`.
 pub const EXECUTOR_FD: &str = "RDIST_EXECUTOR_FD";
 
 /// Environment variable with a folder of the job's own on its worker, where tasks may make folders;

@@ -1,7 +1,7 @@
 //! The connection to the worker: one for the whole life of the process.
 
 use std::collections::HashMap;
-use std::os::fd::{AsFd, FromRawFd, OwnedFd};
+use std::os::fd::{AsFd, OwnedFd};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, TryLockError};
 use std::task::Waker;
@@ -16,10 +16,11 @@ use rdist_scheduler::spec::{Reference, TaskSpec};
 use super::detached::Detaching;
 use super::direct::Direct;
 use super::inbound::Inbound;
+use super::inherited::{self, ConnectError};
 use super::mailbox::Mailbox;
 use super::objects::{Entry, Held, Kept, Objects};
 use super::outbox::Outbox;
-use super::registry::{Body, Registry, RegistryError};
+use super::registry::{Body, Registry};
 use super::running::Running;
 use super::settled::Settled;
 use super::slots::{Slots, Work};
@@ -27,7 +28,7 @@ use super::turns::Turns;
 use super::wait::{Parker, Watch, Why};
 use crate::api::error::Error;
 use crate::api::value::{self, Archived, Value as UserValue};
-use crate::ring::{Bell, RingError, RingPair};
+use crate::ring::{Bell, RingPair};
 use crate::store::{Draft, LocalSocket, Segments, SocketError, StoreError, Writer};
 use crate::wire::executor::{Block, FromExecutor, SocketMessage, ToExecutor, Value};
 
@@ -41,30 +42,6 @@ const MIN_BLOCK_BYTES: usize = 64;
 const LARGE_BYTES: usize = 64 << 10;
 
 static PROCESS: OnceLock<Process> = OnceLock::new();
-
-/// A connection that cannot be made.
-#[derive(Debug, thiserror::Error)]
-pub(crate) enum ConnectError {
-    #[error(
-        "RDIST_EXECUTOR_FD is `{0}`, not the number of an inherited socket; it is set by \
-         `rdist worker` for the processes that it starts, and is not for people to set"
-    )]
-    Descriptor(String),
-    #[error("no welcome from the worker: {0}")]
-    Socket(#[from] SocketError),
-    #[error("the worker's first message was not its welcome but {0}")]
-    NotWelcome(String),
-    #[error("a process that was started ahead of need cannot begin: {0}")]
-    NotBegun(std::io::Error),
-    #[error("the worker's rings: {0}")]
-    Ring(#[from] RingError),
-    #[error("no descriptor is left: {0}")]
-    Descriptors(#[from] std::io::Error),
-    #[error(transparent)]
-    Registry(#[from] RegistryError),
-    #[error("this process is connected to a worker already")]
-    Twice,
-}
 
 /// Everything that this process has of its worker.
 #[derive(Debug)]
@@ -106,18 +83,9 @@ impl Process {
         PROCESS.get().ok_or(Error::NotInTask)
     }
 
-    /// Takes the inherited socket and the worker's welcome.
+    /// Takes the inherited socket, as [`super::EXECUTOR_FD`] names it, and the worker's welcome.
     pub(crate) fn connect(descriptor: &str) -> Result<&'static Self, ConnectError> {
-        let number: i32 =
-            descriptor.parse().map_err(|_| ConnectError::Descriptor(descriptor.to_owned()))?;
-        // Safety: `fcntl` on any number is harmless; below, the number is known to be open, and
-        // nobody else in this process knows of it: the worker opened it for this purpose alone.
-        let is_open = number > 2 && unsafe { libc::fcntl(number, libc::F_SETFD, 1) } == 0;
-        if !is_open {
-            return Err(ConnectError::Descriptor(descriptor.to_owned()));
-        }
-        // Safety: see above.
-        let fd = unsafe { OwnedFd::from_raw_fd(number) };
+        let fd = inherited::socket(descriptor)?;
         let process = Self::welcome(fd)?;
         super::output::start_marks();
         if PROCESS.set(process).is_err() {
@@ -129,7 +97,7 @@ impl Process {
     fn welcome(fd: OwnedFd) -> Result<Self, ConnectError> {
         // Before a spare process waits.
         let registry = Registry::collect()?;
-        let (socket, (message, fds)) = super::spare::first_message(fd)?;
+        let (socket, (message, fds)) = inherited::first_message(fd)?;
         let SocketMessage::Welcome { worker, ring_bytes, .. } = message else {
             return Err(ConnectError::NotWelcome(format!("{message:?}")));
         };

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::ffi::{CString, OsStr, OsString};
 use std::fs::File;
 use std::io;
-use std::os::fd::{AsFd as _, AsRawFd as _, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::process::ExitStatusExt as _;
 use std::path::Path;
@@ -17,6 +17,7 @@ use tokio::net::unix::pipe::Receiver;
 
 use super::launch::{Host, Launch, Prepared};
 use super::limits::Lease;
+use crate::executor::inherited::socket_text;
 use crate::executor::{DRIVER_FILES, EXECUTOR_FD, SCRATCH};
 use crate::spawn::{Leads, Start, Started, start};
 use crate::wire::cluster::JobInfo;
@@ -98,7 +99,7 @@ fn environment(launch: &Launch, job: &JobInfo, prepared: &Prepared) -> io::Resul
         set(name, value.as_ref());
     }
     set(SCRATCH, prepared.scratch.as_os_str());
-    set(EXECUTOR_FD, launch.socket.as_raw_fd().to_string().as_ref());
+    set(EXECUTOR_FD, socket_text(launch.socket.as_fd()).as_ref());
     if let Some(folder) = &prepared.driver_files {
         set(DRIVER_FILES, folder.as_os_str());
     }
@@ -108,7 +109,7 @@ fn environment(launch: &Launch, job: &JobInfo, prepared: &Prepared) -> io::Resul
 /// This process's variables, with the number of an executor's end of a socket.
 pub(super) fn spare_environment(socket: BorrowedFd<'_>) -> io::Result<Vec<CString>> {
     let mut all: BTreeMap<OsString, OsString> = std::env::vars_os().collect();
-    all.insert(EXECUTOR_FD.into(), socket.as_raw_fd().to_string().into());
+    all.insert(EXECUTOR_FD.into(), socket_text(socket).into());
     c_strings(all)
 }
 

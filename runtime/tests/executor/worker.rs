@@ -512,7 +512,7 @@ fn start(index: usize, scenario: &str, bell: &Arc<Bell>) -> Executor {
     let mut command = Command::new(std::env::current_exe().unwrap());
     command
         .args(["executor_child", "--exact", "--nocapture"])
-        .env(rdist::EXECUTOR_FD, number.to_string())
+        .env(rdist::EXECUTOR_FD, rdist::__private::socket_text(theirs.as_fd()))
         .env(SCENARIO, scenario)
         .stdin(Stdio::null())
         .stdout(Stdio::null());
