@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::{LocalCore, Step};
 use crate::actor::{ActorEntry, ActorState, Supervised};
-use crate::id::{ActorId, ExecutorId, WorkerId};
+use crate::id::{ActorId, ExecutorId, JobId, WorkerId};
 use crate::message::{ActorPlace, CancelMode, PeerMessage, ToHead};
 use crate::outcome::{Cause, Death, TaskError};
 use crate::spec::{ActorOptions, Reference, TaskSpec};
@@ -150,6 +150,23 @@ impl LocalCore {
         }
         self.tell_subscribers(actor);
         self.advance_lanes(actor);
+    }
+
+    /// The actors of a job end with it. Who calls one for another job may have asked where it is
+    /// after it had heard of that end itself, and waits for news of it.
+    pub(super) fn actors_end_with(&mut self, job: JobId) {
+        let lives = |entry: &ActorEntry| !matches!(entry.place, ActorState::Dead(_));
+        let of_job =
+            self.actors.iter().filter(|(actor, entry)| actor.0.job() == job && lives(entry));
+        let mut actors: Vec<ActorId> = of_job.map(|(actor, _)| *actor).collect();
+        actors.sort_unstable();
+        for actor in actors {
+            let cause = Cause::ActorDied(Death::JobEnded { job });
+            if let Some(entry) = self.actors.get_mut(&actor) {
+                entry.place = ActorState::Dead(Arc::new(TaskError { task: actor.0, cause }));
+            }
+            self.tell_subscribers(actor);
+        }
     }
 
     fn tell_subscribers(&mut self, actor: ActorId) {

@@ -11,13 +11,14 @@ use crate::task::{TaskEntry, TaskKey, TaskState};
 
 impl LocalCore {
     /// Ends a job's executors and forgets its tasks, actors and objects. Other workers hear of it
-    /// from the head, so that nobody is told here.
+    /// from the head, so that nobody is told here, but for callers of its actors.
     pub(super) fn job_ended(&mut self, job: JobId) {
         for process in self.executors.values_mut().filter(|process| process.job == job) {
             // Nobody's turn comes any longer.
             process.ahead.tasks.clear();
         }
         self.fail_calls_of_others(job);
+        self.actors_end_with(job);
         self.drop_job_tasks(job);
         let mut executors: Vec<ExecutorId> = self
             .executors

@@ -321,6 +321,21 @@ fn calls_of_an_actor_fail_when_its_job_ends_and_theirs_does_not() {
 }
 
 #[test]
+fn who_asks_for_an_actor_of_a_job_that_ends_hears_of_that() {
+    let (mut bench, _, _) = Bench::with_actor(ActorOptions::default());
+    bench.peer_says(OTHER, PeerMessage::ActorLocate { actor: actor() });
+    let place = ActorPlace::At { worker: ME, life: 0 };
+    bench.claim_send(OTHER, PeerMessage::ActorLocated { actor: actor(), place });
+    bench.head_says(FromHead::JobEnded { job: JOB });
+    let cause = Cause::ActorDied(Death::JobEnded { job: JOB });
+    let place = ActorPlace::Dead(TaskError { task: actor().0, cause });
+    bench.claim_send(OTHER, PeerMessage::ActorLocated { actor: actor(), place });
+    while bench.pending() > 0 {
+        bench.claim();
+    }
+}
+
+#[test]
 fn calls_of_a_lost_life_wait_for_the_owner_to_tell_of_the_next() {
     let (mut bench, driver, pool) = Bench::with_pool(2.0);
     let create = TaskBuilder::new(1).cpus(0.0).actor(ActorOptions::default());
