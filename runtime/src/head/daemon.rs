@@ -142,8 +142,7 @@ impl Daemon {
         let config =
             ClusterConfig { recovery_grace: grace, seed: parts.epoch, ..Default::default() };
         let started = Instant::now();
-        let members =
-            parts.books.workers().values().filter(|worker| worker.standing == Standing::Member);
+        let members = parts.books.workers().values().filter(|worker| worker.standing.takes_part());
         let missing = members.map(|worker| (worker.worker, started + grace)).collect();
         Self {
             blobs: Blobs::at(parts.home.blobs()),

@@ -16,7 +16,7 @@ use crate::transport::TokenRecord;
 use crate::wire;
 
 /// Layout of the records; grows with every change of one.
-const FORMAT: u64 = 5;
+const FORMAT: u64 = 6;
 
 /// A table of the store.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -70,6 +70,18 @@ fn restarts(spec: &TaskSpec) -> u32 {
     }
 }
 
+impl Standing {
+    /// Whether it has registered, and is not gone.
+    pub fn takes_part(self) -> bool {
+        matches!(self, Self::Member | Self::Draining)
+    }
+
+    /// Whether it may connect and register.
+    pub fn is_welcome(self) -> bool {
+        self == Self::Admitted || self.takes_part()
+    }
+}
+
 /// A worker's incarnation.
 #[derive(Debug, Clone, PartialEq, Eq, Archive, Serialize, Deserialize)]
 pub struct WorkerRecord {
@@ -82,16 +94,19 @@ pub struct WorkerRecord {
 }
 
 /// ```text
-/// Admitted --1--> Member --2--> Gone | Removed
-///    +--------------2------------^
+/// Admitted --1--> Member --2--> Draining --3--> Gone | Removed
+///    |              +--------------3------------^
+///    +-----------------------------3------------^
 /// ```
-/// 1 it registered; 2 it left or was lost, or somebody removed it.
+/// 1 it registered; 2 somebody wants it to leave; 3 it left or was lost, or somebody removed it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Archive, Serialize, Deserialize)]
 pub enum Standing {
     /// It has a certificate.
     Admitted,
     /// It takes part.
     Member,
+    /// It takes part until it has nothing left to do.
+    Draining,
     /// It left, or was lost: its next incarnation is welcome.
     Gone,
     /// Somebody removed it: it needs a new token.

@@ -8,7 +8,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 
 use super::blobs::Blobs;
 use super::daemon::{Answer, Daemon, Ending, Input, Outgoing};
-use super::record::Standing;
+use super::record::{Standing, WorkerRecord};
 use crate::transport::quic::close;
 use crate::transport::{Connection, Peer, TokenTerms, frame};
 use crate::wire::PROTOCOL_VERSION;
@@ -192,9 +192,12 @@ impl Daemon {
     }
 
     fn drain(&mut self, worker: WorkerId) -> ClientReply {
-        if !self.sessions.contains_key(&worker) {
+        let known = self.books.workers().get(&worker);
+        let Some(record) = known.filter(|_| self.sessions.contains_key(&worker)) else {
             return ClientReply::Refused(ClientRefusal::NoWorker(worker));
-        }
+        };
+        // It holds from this answer on, also when this head ends before the worker hears of it.
+        self.books.put_worker(WorkerRecord { standing: Standing::Draining, ..record.clone() });
         self.outbox.push(Outgoing::Worker { to: worker, message: HeadToWorker::Drain });
         self.tell(ClusterEvent::WorkerDraining { worker });
         ClientReply::Done

@@ -127,7 +127,7 @@ impl Daemon {
 
     fn connected(&mut self, worker: WorkerId, fresh: bool, connection: Connection) {
         let standing = self.books.workers().get(&worker).map(|record| record.standing);
-        if !matches!(standing, Some(Standing::Admitted | Standing::Member)) {
+        if !standing.is_some_and(Standing::is_welcome) {
             tracing::info!(%worker, "a worker that was given up came back and is told to end");
             self.outbox.push(Outgoing::Worker { to: worker, message: HeadToWorker::Shutdown });
             self.outbox.push(Outgoing::Forget(worker));
@@ -176,15 +176,15 @@ impl Daemon {
         }
     }
 
-    fn register(&mut self, worker: WorkerId, registration: Registration) {
+    fn register(&mut self, worker: WorkerId, mut registration: Registration) {
         let known = self.books.workers().get(&worker).cloned();
-        let Some(record) = known.filter(|record| {
-            registration.worker == worker
-                && matches!(record.standing, Standing::Admitted | Standing::Member)
-        }) else {
+        let Some(record) =
+            known.filter(|record| registration.worker == worker && record.standing.is_welcome())
+        else {
             tracing::warn!(%worker, "a worker registered that may not");
             return self.worker_gone(worker, "it registered as somebody else", Standing::Gone);
         };
+        let is_draining = record.standing == Standing::Draining;
         if record.standing == Standing::Admitted {
             self.books.put_worker(WorkerRecord { standing: Standing::Member, ..record });
         }
@@ -194,6 +194,11 @@ impl Daemon {
         let to = worker;
         let epoch = self.epoch;
         self.outbox.push(Outgoing::Worker { to, message: HeadToWorker::Registered { epoch } });
+        if is_draining && !registration.held.draining {
+            // The head that was asked for that ended before the worker heard of it.
+            registration.held.draining = true;
+            self.outbox.push(Outgoing::Worker { to, message: HeadToWorker::Drain });
+        }
         for (other, session) in &self.sessions {
             if *other == worker {
                 continue;

@@ -12,6 +12,7 @@ use rdist::scheduler::id::{JobId, TaskId, WorkerId};
 use rdist::scheduler::message::HeldTask;
 use rdist::scheduler::resource::Resources;
 use rdist::transport::{Entrance, Tuning};
+use rdist::wire::cluster::{HeadToWorker, WorkerToHead};
 
 use crate::worker::Worker;
 use crate::{Place, within};
@@ -103,6 +104,29 @@ async fn jobs_workers_and_numbers_survive_a_killed_head() {
     let next = client.submit(place.job("next")).await.unwrap();
     assert_eq!(next.0, 3, "numbers are not used again");
     assert_ne!(Worker::join(&place.home).await.id, worker.id);
+}
+
+#[tokio::test]
+async fn a_worker_that_was_asked_to_drain_is_told_by_the_next_head() {
+    let place = Place::new();
+    let head = place.head();
+    let mut worker = Worker::join(&place.home).await;
+    let client = place.client().await;
+    client.drain_worker(worker.id).await.unwrap();
+    // The worker has not read it when the head dies.
+    head.kill().unwrap();
+    let _head = place.head();
+    assert_eq!(worker.expect_registered().await, 2);
+    worker.find(|message| (message == HeadToWorker::Drain).then_some(())).await;
+    let client = place.client().await;
+    assert!(client.status().await.unwrap().workers[0].draining);
+    // Nothing is placed there meanwhile.
+    client.submit(place.job("elsewhere")).await.unwrap();
+    let mut other = Worker::join(&place.home).await;
+    other.expect_driver().await;
+    worker.send(&WorkerToHead::Leaving);
+    worker.expect_shutdown().await;
+    assert_eq!(client.status().await.unwrap().workers.len(), 1);
 }
 
 #[tokio::test]

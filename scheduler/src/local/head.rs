@@ -296,7 +296,9 @@ impl LocalCore {
 
     /// Nothing new starts here: what is queued and may run elsewhere goes to the head.
     pub(super) fn drain(&mut self) {
-        self.draining = true;
+        if core::mem::replace(&mut self.draining, true) {
+            return; // each head tells it again that does not know that it was told
+        }
         let mut queued: Vec<(u64, TaskKey)> = self
             .tasks
             .iter()

@@ -110,7 +110,8 @@ pub enum Event {
     HeadTimer,
     Submit(JobId),
     Stop(JobId),
-    Drain(WorkerId),
+    /// In a session: a head that dies takes it along.
+    Drain(WorkerId, u64),
     Leave(WorkerId),
     Fault,
     ForgetLost(WorkerId),
@@ -135,8 +136,10 @@ pub struct Worker {
     stalled_until: u64,
     /// Messages to the head and to others, so far.
     said: u64,
+    /// It is to leave, and has heard of that.
     drained: bool,
 }
+    leaves: bool,
 
 #[derive(Default)]
 struct Durable {
@@ -144,6 +147,8 @@ struct Durable {
     workers: BTreeSet<WorkerId>,
     names: BTreeMap<String, (ActorId, WorkerId)>,
 }
+    /// Those that were asked to leave.
+    draining: BTreeSet<WorkerId>,
 
 pub struct Simulation {
     pub seed: u64,
@@ -375,10 +380,7 @@ impl Simulation {
                 }
                 None => self.agenda.at(self.now + 50 * MILLISECOND, Event::Stop(job)),
             },
-            Event::Drain(worker) => {
-                self.tell(worker, LocalEvent::Drain);
-                self.agenda.at(self.now + 2 * MILLISECOND, Event::Leave(worker));
-            }
+            Event::Drain(worker, session) => self.drains(worker, session),
             Event::Leave(worker) => self.leave(worker),
             Event::Fault => self.fault(),
             Event::Nothing => {}

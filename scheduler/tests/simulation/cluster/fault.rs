@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use rdist_scheduler::cluster::ClusterEvent;
 use rdist_scheduler::id::{ExecutorId, JobId, WorkerId};
+use rdist_scheduler::local::LocalEvent;
 
 use super::{Event, MILLISECOND, Simulation};
 use crate::network::Address;
@@ -33,7 +34,7 @@ impl Simulation {
             | Event::FromHead(worker, ..)
             | Event::HeadLost(worker, _)
             | Event::Hello(worker)
-            | Event::Drain(worker)
+            | Event::Drain(worker, _)
             | Event::WorkerTimer(worker) => Some(worker),
             _ => None,
         }
@@ -79,19 +80,7 @@ impl Simulation {
                 };
                 self.agenda.send(link, late, Event::Nothing);
             }
-            8 if faults.drains && self.rng.one_in(4) => {
-                let open = self.open_workers();
-                let Some(at) = self.workers.get_mut(&worker) else { return };
-                if open > 2 && !at.drained && self.head.is_some() {
-                    at.drained = true;
-                    self.harm.drained = true;
-                    self.tell_head(ClusterEvent::WorkerDraining { worker });
-                    // After what the head has assigned to it before.
-                    let when = self.delay();
-                    let link = (Address::Head, Address::Worker(worker));
-                    self.agenda.send(link, when, Event::Drain(worker));
-                }
-            }
+            8 if faults.drains && self.rng.one_in(4) => self.drain(worker),
             9 if faults.stops && self.rng.one_in(6) => {
                 let job = JobId(1 + self.rng.below(self.options.jobs.len() as u64) as u32);
                 if self.durable.jobs.contains_key(&job) {
@@ -103,6 +92,38 @@ impl Simulation {
     }
 
     /// Where processes lease, now and then one of them is stopped for a while, and nothing else.
+    /// Somebody asks for a worker to leave, which holds for heads to come.
+    fn drain(&mut self, worker: WorkerId) {
+        let open = self.open_workers();
+        let Some(at) = self.workers.get_mut(&worker) else { return };
+        if open > 2 && !at.drained && self.head.is_some() {
+            at.drained = true;
+            self.harm.drained = true;
+            self.durable.draining.insert(worker);
+            self.tell_head(ClusterEvent::WorkerDraining { worker });
+            self.say_drain(worker);
+        }
+    }
+
+    /// Tells a worker to leave, after what the head has assigned to it before.
+    pub(super) fn say_drain(&mut self, worker: WorkerId) {
+        let when = self.delay();
+        let link = (Address::Head, Address::Worker(worker));
+        self.agenda.send(link, when, Event::Drain(worker, self.head_number));
+    }
+
+    /// A worker hears that it is to leave.
+    pub(super) fn drains(&mut self, worker: WorkerId, session: u64) {
+        let Some(at) = self.workers.get_mut(&worker) else { return };
+        if at.session != Some(session) {
+            return;
+        }
+        if !std::mem::replace(&mut at.leaves, true) {
+            self.agenda.at(self.now + 2 * MILLISECOND, Event::Leave(worker));
+        }
+        self.tell(worker, LocalEvent::Drain);
+    }
+
     fn stalls_process(&mut self, worker: WorkerId) -> bool {
         if !self.options.jobs.iter().any(|job| job.leases) || self.rng.one_in(3) {
             return false;

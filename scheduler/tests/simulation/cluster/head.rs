@@ -53,7 +53,7 @@ impl Simulation {
         self.agenda.send(link, when, Event::Joined(worker, number, held));
     }
 
-    pub(super) fn joined(&mut self, worker: WorkerId, number: u64, held: Held) {
+    pub(super) fn joined(&mut self, worker: WorkerId, number: u64, mut held: Held) {
         if number != self.head_number || self.head.is_none() || !self.arrives(worker) {
             return;
         }
@@ -65,6 +65,11 @@ impl Simulation {
         let when = self.delay();
         let link = (Address::Head, Address::Worker(worker));
         self.agenda.send(link, when, Event::HeadFound(worker, number));
+        if self.durable.draining.contains(&worker) && !held.draining {
+            // The head that was asked for that died before the worker heard of it.
+            held.draining = true;
+            self.say_drain(worker);
+        }
         let labels = Vec::new();
         let event = ClusterEvent::WorkerJoined { worker, total, labels, held };
         if self.options.faults.repeats {

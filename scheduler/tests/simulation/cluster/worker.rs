@@ -106,6 +106,7 @@ impl Simulation {
             stalled_until: 0,
             said: 0,
             drained: false,
+            leaves: false,
         };
         self.workers.insert(worker, new);
         self.living = self.workers.keys().collect();
