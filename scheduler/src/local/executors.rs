@@ -60,9 +60,11 @@ impl Executor {
 }
 
 impl LocalCore {
-    /// Whether what the executor says still counts.
+    /// Whether what the executor says still counts. That of one which is killed does until it is
+    /// dead: what ended in it before that has ended well, with what it had put and submitted.
     pub(super) fn listens(&self, executor: ExecutorId) -> bool {
-        self.executors.get(&executor).is_some_and(Executor::is_up)
+        let process = self.executors.get(&executor);
+        process.is_some_and(|process| process.is_up() || process.killed_for.is_some())
     }
 
     pub(super) fn start_executor(

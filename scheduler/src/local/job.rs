@@ -14,8 +14,9 @@ impl LocalCore {
     /// from the head, so that nobody is told here, but for callers of its actors.
     pub(super) fn job_ended(&mut self, job: JobId) {
         for process in self.executors.values_mut().filter(|process| process.job == job) {
-            // Nobody's turn comes any longer.
+            // Nobody's turn comes any longer, and nothing counts that it still says.
             process.ahead.tasks.clear();
+            process.killed_for = None;
         }
         self.fail_calls_of_others(job);
         self.actors_end_with(job);

@@ -5,7 +5,7 @@ use crate::id::JobId;
 use crate::local::{ExecutorRole, LocalAction, LocalEvent};
 use crate::message::{FromHead, ToHead};
 use crate::outcome::{Cause, Death, Outcome, TaskError};
-use crate::spec::{ActorOptions, Strategy};
+use crate::spec::{ActorOptions, Reference, Strategy};
 
 #[test]
 fn a_task_runs_and_its_result_is_delivered_and_freed() {
@@ -180,6 +180,30 @@ fn a_queued_task_is_cancelled_at_once_and_a_running_one_is_asked() {
     bench.claim_exactly(LocalAction::StopExecutor { executor: pool, force: true });
     bench.handle(LocalEvent::ExecutorDied { executor: pool, death: killed() });
     assert_eq!(bench.claim_delivery(driver, 1).unwrap().cause, Cause::Cancelled);
+}
+
+#[test]
+fn what_ends_in_a_process_before_its_kill_has_ended_well() {
+    let (mut bench, driver, pool) = Bench::with_pool(2.0);
+    for index in [1, 2] {
+        bench.submit(driver, TaskBuilder::new(index));
+        bench.claim_run(pool);
+    }
+    bench.cancel(2, true);
+    bench.claim_exactly(LocalAction::StopExecutor { executor: pool, force: true });
+    let inner = Reference { object: task(1).put(0), owner: ME };
+    let (size, inline, copies, contains) = (1 << 20, false, 1, Vec::new());
+    let object = inner.object;
+    bench.handle(LocalEvent::Put { by: pool, object, size, inline, copies, contains });
+    bench.finish(pool, 1, in_arena(&[inner]));
+    bench.handle(LocalEvent::Released { by: pool, object });
+    bench.handle(LocalEvent::ExecutorDied { executor: pool, death: killed() });
+    bench.want(driver, mine(1));
+    assert_eq!(bench.claim_delivery(driver, 1), None);
+    bench.handle(LocalEvent::Retained { by: driver, reference: inner });
+    bench.want(driver, inner);
+    let delivered = LocalAction::Deliver { executor: driver, object, error: None };
+    bench.claim_exactly(delivered);
 }
 
 #[test]
