@@ -16,12 +16,9 @@
 
 use std::sync::Arc;
 
-use smallvec::smallvec;
-
 use super::{LocalAction, LocalCore};
 use crate::actor::{ActorState, Hosted};
 use crate::id::{ActorId, ExecutorId, ObjectId, TaskId};
-use crate::object::Value;
 use crate::outcome::{Cause, Death, Outcome, Returned, TaskError};
 use crate::spec::{TaskKind, TaskSpec};
 use crate::task::{TaskEntry, TaskKey, TaskState};
@@ -125,13 +122,7 @@ impl LocalCore {
         if !self.listens(caller) {
             return self.discard_value(object, value.inline, self.me);
         }
-        self.hold_made(caller, object);
-        let made = if value.inline {
-            Value::Inline
-        } else {
-            Value::Arena { size: value.size, copies: smallvec![self.me] }
-        };
-        self.set_value(object, made, &value.contains);
+        self.has_made(caller, object, (value.size, value.inline), &value.contains);
     }
 
     /// A process passes on an object that has failed, and of which nobody else knows.

@@ -26,6 +26,21 @@ impl LocalCore {
             }
             return;
         }
+        self.has_made(by, object, (size, inline), &contains);
+        if copies > 1 && object.is_replicated() {
+            self.replicate(object, copies);
+        }
+    }
+
+    /// A value came for `by`, which refers to it. One of that name that another owner left here is
+    /// in the table in its stead, and as good.
+    pub(super) fn has_made(
+        &mut self,
+        by: ExecutorId,
+        object: ObjectId,
+        (size, inline): (u64, bool),
+        contains: &[Reference],
+    ) {
         let me = self.me;
         let entry =
             self.objects.entry(object).or_insert_with(|| ObjectEntry::new(me, Borrow::Owned));
@@ -35,10 +50,7 @@ impl LocalCore {
         self.hold_by(by, Reference { object, owner: me });
         let value =
             if inline { Value::Inline } else { Value::Arena { size, copies: smallvec![me] } };
-        self.set_value(object, value, &contains);
-        if copies > 1 && object.is_replicated() {
-            self.replicate(object, copies);
-        }
+        self.set_value(object, value, contains);
     }
 
     pub(super) fn wanted(&mut self, by: ExecutorId, reference: Reference) {

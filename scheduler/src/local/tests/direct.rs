@@ -3,6 +3,7 @@
 use super::bench::*;
 use crate::id::{ActorId, ExecutorId};
 use crate::local::{ExecutorRole, LocalAction, LocalEvent};
+use crate::message::PeerMessage;
 use crate::outcome::{Cause, Death, Outcome, Returned};
 use crate::spec::ActorOptions;
 
@@ -128,6 +129,22 @@ fn what_was_promised_by_a_process_that_died_fails() {
     bench.want(driver, mine(3));
     bench.handle(LocalEvent::ExecutorDied { executor: pool, death: killed() });
     assert_eq!(bench.claim_delivery(driver, 3).unwrap().cause, Cause::ExecutorDied(killed()));
+}
+
+#[test]
+fn a_value_that_was_made_before_for_another_owner_is_as_good() {
+    let (mut bench, driver, _, own) = Bench::with_route(ActorOptions::default());
+    // The same call, made by the same task, when that ran on another worker.
+    bench.peer_says(PEER, PeerMessage::Call(call(2).assignment(0, PEER)));
+    assert_eq!(bench.claim_run(own), (task(2), 0));
+    let outcome = in_arena(&[]);
+    bench.finish(own, 2, outcome.clone());
+    bench.claim_send(PEER, PeerMessage::Finished { task: task(2), attempt: 0, outcome });
+    let value = Returned { size: 1 << 20, inline: false, contains: Vec::new() };
+    let made = LocalEvent::Made { executor: own, caller: driver, object: object(2), value };
+    bench.handle(made);
+    bench.want(driver, mine(2));
+    assert_eq!(bench.claim_delivery(driver, 2), None);
 }
 
 #[test]
