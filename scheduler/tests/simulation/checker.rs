@@ -278,8 +278,8 @@ pub struct ActorLog {
     /// By actor, its supervisor, and life and count.
     counts: FastMap<(ActorId, WorkerId, u64), TaskId>,
     last: FastMap<(ActorId, WorkerId, ExecutorId, u64), u64>,
-    /// Calls that ran, by try and by the process that called: a caller that runs again calls again.
-    ran: FastSet<(TaskId, u32, (u64, u64))>,
+    /// Calls that ran, by try and by the run that called: a caller that runs again calls again.
+    ran: FastSet<(TaskId, u32, u64)>,
     pub calls: u64,
 }
 
@@ -295,10 +295,9 @@ impl ActorLog {
         &mut self,
         actor: (ActorId, WorkerId),
         value: u64,
-        call: (TaskId, u32),
-        caller: (u64, u64),
+        (call, attempt, caller): (TaskId, u32, u64),
     ) {
-        let ((actor, owner), (call, attempt)) = (actor, call);
+        let (actor, owner) = actor;
         let before = self.counts.insert((actor, owner, value), call);
         assert!(before.is_none_or(|other| other == call), "{actor} counted {value:x} twice");
         assert!(self.ran.insert((call, attempt, caller)), "{call:?} attempt {attempt} ran twice");
@@ -312,14 +311,17 @@ impl ActorLog {
 pub struct ExactCalls {
     /// By call: the actor and its supervisor.
     calls: FastMap<TaskId, (ActorId, WorkerId)>,
+    /// By whom: a caller that runs again calls again.
+    callers: FastSet<(TaskId, u64)>,
     made: FastMap<(ActorId, WorkerId), u64>,
     seen: FastMap<(ActorId, WorkerId, u64), TaskId>,
     pub results: u64,
 }
 
 impl ExactCalls {
-    pub fn submitted(&mut self, call: TaskId, actor: (ActorId, WorkerId)) {
-        if self.calls.insert(call, actor).is_none() {
+    pub fn submitted(&mut self, (call, run): (TaskId, u64), actor: (ActorId, WorkerId)) {
+        self.calls.insert(call, actor);
+        if self.callers.insert((call, run)) {
             *self.made.entry(actor).or_default() += 1;
         }
     }

@@ -1,7 +1,9 @@
 //! The whole cluster in one thread: workers' cores, the head's core, tables of values, and what
 //! goes wrong between them.
 
+mod excuse;
 mod fault;
+mod happen;
 mod head;
 mod lease;
 mod table;
@@ -10,17 +12,17 @@ mod worker;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use rdist_scheduler::cluster::{ClusterCore, ClusterEvent, JobState};
+use rdist_scheduler::cluster::{ClusterCore, JobState};
 use rdist_scheduler::hash::{FastMap, FastSet};
 use rdist_scheduler::id::{ActorId, ExecutorId, JobId, ObjectId, TaskId, WorkerId};
 use rdist_scheduler::local::{LocalCore, LocalEvent};
 use rdist_scheduler::message::{FromHead, Held, PeerMessage, ToHead};
-use rdist_scheduler::outcome::{Cause, Death, TaskError};
+use rdist_scheduler::outcome::Death;
 use rdist_scheduler::resource::Resources;
 use rdist_scheduler::spec::TaskSpec;
 
 use super::checker::{ActorLog, ExactCalls, Harm, Usage};
-use super::executor::{At, Command, Leases, Process, Rings, Stored};
+use super::executor::{At, Command, Handle, Leases, Process, Rings, Routes, Stored};
 use super::network::{Agenda, Rng};
 use super::workload::{Mix, Oracle};
 use lease::Links;
@@ -138,17 +140,17 @@ pub struct Worker {
     said: u64,
     /// It is to leave, and has heard of that.
     drained: bool,
-}
     leaves: bool,
+}
 
 #[derive(Default)]
 struct Durable {
     jobs: BTreeMap<JobId, (TaskSpec, u32)>,
     workers: BTreeSet<WorkerId>,
     names: BTreeMap<String, (ActorId, WorkerId)>,
-}
     /// Those that were asked to leave.
     draining: BTreeSet<WorkerId>,
+}
 
 pub struct Simulation {
     pub seed: u64,
@@ -171,10 +173,23 @@ pub struct Simulation {
     pub oracle: Oracle,
     pub actors: ActorLog,
     pub calls: ExactCalls,
-    /// Actors that any job may call, and their supervisors.
-    pub served: Vec<(ActorId, WorkerId)>,
+    /// Actors that any job may call.
+    pub served: Vec<Handle>,
+    /// Direct calls that were passed on without an answer.
+    pub promised: FastSet<TaskId>,
+    /// Those that tasks were given to call.
+    pub handles: FastMap<TaskId, Handle>,
     /// Calls of other jobs' actors, with those jobs.
     pub foreign: FastMap<TaskId, JobId>,
+    /// Tasks that somebody wanted ended, and actors.
+    pub cancelled: FastSet<TaskId>,
+    pub killed: FastSet<ActorId>,
+    /// The actor of each call.
+    pub called: FastMap<TaskId, ActorId>,
+    /// Who submitted a task that may be cancelled.
+    pub parents: FastMap<TaskId, TaskId>,
+    /// Tasks that return only if nobody cancels them.
+    pub endless: FastSet<TaskId>,
     harm: Harm,
     ended: BTreeMap<JobId, JobState>,
     stopped: BTreeSet<JobId>,
@@ -185,6 +200,7 @@ pub struct Simulation {
     /// Tasks that waited in an executor for their turn.
     pub queued_ahead: u64,
     pub leases: Leases,
+    pub routed: Routes,
     pub finished: u64,
     trace: bool,
 }
@@ -213,7 +229,14 @@ impl Simulation {
             actors: ActorLog::default(),
             calls: ExactCalls::default(),
             served: Vec::new(),
+            promised: FastSet::default(),
+            handles: FastMap::default(),
             foreign: FastMap::default(),
+            cancelled: FastSet::default(),
+            killed: FastSet::default(),
+            called: FastMap::default(),
+            parents: FastMap::default(),
+            endless: FastSet::default(),
             harm: Harm::default(),
             ended: BTreeMap::new(),
             stopped: BTreeSet::new(),
@@ -223,6 +246,7 @@ impl Simulation {
             submitted: 0,
             queued_ahead: 0,
             leases: Leases::default(),
+            routed: Routes::default(),
             finished: 0,
             trace: std::env::var_os("SIM_TRACE").is_some(),
             options,
@@ -278,113 +302,6 @@ impl Simulation {
     /// What a job may hold; nothing: whatever there is.
     fn quota_of(&self, job: JobId) -> Resources {
         Resources::cpus(self.mix_of(job).quota as f64)
-    }
-
-    /// What is left of a job that has ended may find anything lost.
-    pub fn excuse(&self, task: TaskId, error: &TaskError) {
-        let job = task.job();
-        if let Some(of) = self.foreign.get(&task)
-            && (self.stopped.contains(of) || self.ended.contains_key(of))
-            && matches!(error.cause, Cause::ActorDied(_) | Cause::OwnerDied)
-        {
-            return;
-        }
-        if !self.stopped.contains(&job) && !self.ended.contains_key(&job) {
-            self.harm.excuse(error);
-            // Not for want of an argument, whose error it has.
-            let is_exact = self.calls.contains(task) && error.task == task;
-            let is_exact = is_exact && !self.harm.workers_died;
-            assert!(!is_exact, "a call of an actor that saves its state fails: {error}");
-        }
-    }
-
-    fn happen(&mut self, event: Event) {
-        match event {
-            Event::FromExecutor { worker, executor, message, values } => {
-                self.executor_says(worker, executor, message, values);
-            }
-            Event::ToExecutor { worker, executor, command } => {
-                self.command(worker, executor, command);
-            }
-            Event::Step(at) => self.step(at),
-            Event::Ring { worker, from, to } => self.read_ring(worker, (from, to)),
-            Event::Serve { worker, caller, host } => self.serve(worker, (caller, host)),
-            Event::ProcessUp(worker, executor) => {
-                let process = self.workers.get_mut(&worker);
-                let process = process.and_then(|w| w.processes.get_mut(&executor));
-                if let Some(process) = process {
-                    process.up = true;
-                    let job = process.job;
-                    let quota = self.quota_of(job);
-                    self.tell(worker, LocalEvent::JobLimited { job, quota });
-                    self.tell(worker, LocalEvent::ExecutorStarted { executor });
-                }
-            }
-            Event::Peer { from, to, number, message, values } => {
-                self.peer_says((from, to), number, message, values);
-            }
-            Event::Pulled { worker, object, size, from } => {
-                let value = self.workers.get(&from).and_then(|w| w.table.get(&object)).cloned();
-                let Some(at) = self.workers.get_mut(&worker) else { return };
-                let event = match value {
-                    Some(value) => {
-                        at.keep(object, value);
-                        LocalEvent::Pulled { object, size }
-                    }
-                    None => LocalEvent::PullFailed { object, from },
-                };
-                self.tell(worker, event);
-            }
-            Event::Joined(worker, number, held) => self.joined(worker, number, held),
-            Event::ToHead(from, session, (number, message)) => {
-                let is_here = session == self.head_number && self.arrives(from);
-                if is_here && self.head.as_mut().is_some_and(|head| head.is_news(from, number)) {
-                    self.tell_head(ClusterEvent::FromWorker { from, message });
-                }
-            }
-            Event::HeadFound(worker, number) => {
-                if self.workers.get(&worker).is_some_and(|w| w.session == Some(number)) {
-                    self.tell(worker, LocalEvent::HeadFound { fresh: true });
-                }
-            }
-            Event::FromHead(to, number, message) => self.head_says(to, number, message),
-            Event::HeadLost(worker, number) => {
-                // A stalled worker may notice late, and a new one have met the next head.
-                if let Some(at) = self.workers.get_mut(&worker)
-                    && at.session == Some(number)
-                {
-                    at.session = None;
-                    self.tell(worker, LocalEvent::HeadLost);
-                    let again = self.now + 1 + self.rng.below(100 * MILLISECOND);
-                    self.agenda.at(again & !1, Event::Hello(worker));
-                }
-            }
-            Event::Hello(worker) => self.hello(worker),
-            Event::HeadUp => self.head_up(),
-            Event::Detected(worker) => {
-                if self.head.is_some() {
-                    let reason = "it does not answer".to_owned();
-                    self.tell_head(ClusterEvent::WorkerLost { worker, reason });
-                    let forget = self.now + 10_000 * MILLISECOND;
-                    self.agenda.at(forget, Event::ForgetLost(worker));
-                }
-            }
-            Event::ForgetLost(worker) => drop(self.durable.workers.remove(&worker)),
-            Event::WorkerTimer(worker) => self.worker_timer(worker),
-            Event::HeadTimer => self.head_timer(),
-            Event::Submit(job) => self.submit_job(job),
-            Event::Stop(job) => match self.head {
-                Some(_) => {
-                    self.stopped.insert(job);
-                    self.tell_head(ClusterEvent::JobStopRequested { job });
-                }
-                None => self.agenda.at(self.now + 50 * MILLISECOND, Event::Stop(job)),
-            },
-            Event::Drain(worker, session) => self.drains(worker, session),
-            Event::Leave(worker) => self.leave(worker),
-            Event::Fault => self.fault(),
-            Event::Nothing => {}
-        }
     }
 
     fn check_end(&mut self) {

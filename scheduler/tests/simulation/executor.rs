@@ -1,10 +1,13 @@
 //! Simulated executors: processes that run programs and talk to their worker over rings.
 
+mod direct;
 pub mod end;
 mod lane;
 mod lease;
 mod reading;
 mod ring;
+mod route;
+mod run;
 mod stream;
 mod submit;
 
@@ -13,20 +16,24 @@ use std::sync::Arc;
 
 use rdist_scheduler::checkpoint::EndedCall;
 use rdist_scheduler::hash::{FastMap, FastSet};
-use rdist_scheduler::id::{ActorId, ExecutorId, GroupId, JobId, ObjectId, TaskId, WorkerId};
+use rdist_scheduler::id::{ActorId, ExecutorId, JobId, ObjectId, TaskId, WorkerId};
 use rdist_scheduler::local::{ExecutorRole, LeaseEnd, LocalEvent};
 use rdist_scheduler::outcome::{Death, TaskError};
-use rdist_scheduler::spec::{Reference, TaskKind, TaskSpec};
+use rdist_scheduler::spec::{Reference, TaskSpec};
 
 use super::cluster::{Event, Simulation};
-use super::network::{Address, mix};
-use super::workload::{Op, Program, driver_program, stream_program, task_program};
+use super::network::Address;
+use super::workload::Op;
 
+use direct::Direct;
 use lane::Host;
 pub use lease::Leases;
 use lease::Lessee;
 pub use ring::Rings;
-use stream::Reading;
+use route::Route;
+pub use route::Routes;
+use run::Given;
+pub use run::{Handle, Run};
 
 /// A value in a worker's table.
 #[derive(Debug, Clone)]
@@ -57,6 +64,9 @@ pub enum Command {
     /// What a leased task makes comes by the worker, which counts this process as a holder.
     Made(ObjectId),
     LinkEnded(ExecutorId, Death),
+    /// The actor's process, and the fence there; nothing: not now.
+    Route(ActorId, Option<(ExecutorId, u64)>),
+    RouteEnded(ActorId, Death),
     Stop,
 }
 
@@ -81,6 +91,8 @@ pub struct Process {
     turns: Turns,
     host: Host,
     lessee: Lessee,
+    direct: Direct,
+    routes: BTreeMap<ActorId, Route>,
 }
 
 /// Tasks that wait for their turn.
@@ -111,38 +123,6 @@ struct Actor {
     unsaved: Vec<EndedCall>,
 }
 
-#[derive(Debug)]
-pub struct Run {
-    pub spec: Arc<TaskSpec>,
-    pub attempt: u32,
-    /// Who gave it, if it came by a lease.
-    lane: Option<ExecutorId>,
-    program: Program,
-    next: usize,
-    slots: Vec<Reference>,
-    /// Those that it has made, and whether they are in a group of its own.
-    actors: Vec<(ActorId, bool)>,
-    groups: Vec<GroupId>,
-    /// What it has read so far.
-    read: u64,
-    children: u64,
-    puts: u32,
-    /// Still to be read for the current `Get`; the first one refers to the others.
-    wants: VecDeque<Reference>,
-    inner: bool,
-    blocked: bool,
-    failed: bool,
-    /// It waits for a lease, to submit this.
-    unsent: Option<Box<TaskSpec>>,
-    /// The stream that it reads.
-    pub stream: Option<Reading>,
-    /// What it has yielded, and how many of that were taken, as far as it knows.
-    yielded: u32,
-    taken: u32,
-    /// It waits until so many are.
-    credit: Option<u32>,
-}
-
 impl Process {
     pub fn new(job: JobId, role: ExecutorRole) -> Self {
         Self {
@@ -161,14 +141,9 @@ impl Process {
             restores: FastMap::default(),
             host: Host::default(),
             lessee: Lessee::default(),
+            direct: Direct::default(),
+            routes: BTreeMap::new(),
         }
-    }
-}
-
-impl Run {
-    /// What the ids of its children and puts derive from.
-    fn root(&self) -> TaskId {
-        self.spec.id.root(self.attempt)
     }
 }
 
@@ -188,7 +163,7 @@ impl Simulation {
         }
         match command {
             Command::Run(spec, attempt) => {
-                self.run_task((worker, executor), spec, attempt, None);
+                self.run_task((worker, executor), spec, attempt, Given::ByWorker);
             }
             Command::RunAhead(spec, attempt, after) => {
                 self.run_ahead(
@@ -218,6 +193,12 @@ impl Simulation {
             }
             Command::Made(object) => self.made(worker, executor, object),
             Command::LinkEnded(peer, death) => self.link_ended(worker, executor, peer, &death),
+            Command::Route(actor, granted) => {
+                self.route_answered(worker, executor, actor, granted);
+            }
+            Command::RouteEnded(actor, death) => {
+                self.route_ended(worker, executor, actor, &death);
+            }
             Command::Stop => self.exit(worker, executor),
         }
     }
@@ -229,87 +210,6 @@ impl Simulation {
             let death = super::cluster::killed();
             self.say(worker, executor, LocalEvent::ExecutorDied { executor, death }, Vec::new());
         }
-    }
-
-    fn run_task(
-        &mut self,
-        (worker, executor): (WorkerId, ExecutorId),
-        spec: Arc<TaskSpec>,
-        n: u32,
-        lane: Option<ExecutorId>,
-    ) -> Option<At> {
-        let program = match &spec.kind {
-            TaskKind::Driver => driver_program(word(&spec, 0), self.mix_of(spec.id.job())),
-            TaskKind::Plain if n < u32::from(spec.body[12]) => {
-                Program { ops: vec![Op::Compute(100_000_000_000)], returns: Vec::new() }
-            }
-            TaskKind::Plain if spec.stream().is_some() => {
-                stream_program(word(&spec, 0), spec.body[10].into())
-            }
-            TaskKind::Plain => task_program(word(&spec, 0), spec.body[8], spec.borrowed.len()),
-            TaskKind::ActorCreate(_) | TaskKind::ActorCall { .. } => Program {
-                ops: vec![Op::Compute(mix(word(&spec, 0), 5) % 200_000)],
-                returns: Vec::new(),
-            },
-            TaskKind::GroupCreate(_) | TaskKind::Bundle { .. } => {
-                panic!("{:?} runs in {executor} of {worker}, and has no code", spec.id)
-            }
-        };
-        let mut read = word(&spec, 0);
-        for dependency in &spec.dependencies {
-            let value = self.checked_value(worker, dependency.object);
-            if self.oracle.get(dependency.object).is_some() {
-                read = mix(read, value);
-            }
-        }
-        self.next_run += 1;
-        let at = At { worker, executor, run: self.next_run };
-        for reference in &spec.borrowed {
-            self.hold(at, *reference, true);
-        }
-        let slots = spec.borrowed.clone();
-        let actor = match spec.kind {
-            TaskKind::ActorCall { actor, .. } => Some(actor),
-            _ => None,
-        };
-        let taken = spec.stream().map_or(0, |stream| stream.consumed);
-        let run = Run {
-            spec,
-            attempt: n,
-            lane,
-            program,
-            next: 0,
-            slots,
-            actors: Vec::new(),
-            groups: Vec::new(),
-            read,
-            children: 0,
-            puts: 0,
-            wants: VecDeque::new(),
-            inner: false,
-            blocked: false,
-            failed: false,
-            unsent: None,
-            stream: None,
-            yielded: 0,
-            taken,
-            credit: None,
-        };
-        let process = self.process(worker, executor)?;
-        process.runs.insert(at.run, run);
-        match actor {
-            None => self.step_soon(at, 0),
-            Some(actor) => {
-                let Some(actor) = process.actors.get_mut(&actor) else {
-                    panic!("a call runs in {executor} of {worker}, where {actor} does not live");
-                };
-                actor.calls.push_back(at.run);
-                if actor.calls.len() == 1 {
-                    self.step_soon(at, 0);
-                }
-            }
-        }
-        Some(at)
     }
 
     /// Runs a program until it computes, waits or ends.
@@ -357,9 +257,18 @@ impl Simulation {
                 Op::Spawn { own_process, cpus, named, place } => {
                     self.spawn(at, own_process, cpus, (named, place));
                 }
+                Op::Cancel(slot, mode) => self.cancel_value(at, slot, mode),
+                Op::Kill(actor) => self.kill_actor(at, actor),
                 Op::Reserve { bundles, strategy } => self.reserve(at, &bundles, strategy),
                 Op::Return(group) => self.return_group(at, group),
-                Op::Call { actor, dependencies } => self.call(at, actor, &dependencies),
+                Op::Call { actor, dependencies } => {
+                    if !self.call(at, actor, &dependencies) {
+                        if let Some(run) = self.running(at) {
+                            run.next -= 1;
+                        }
+                        return;
+                    }
+                }
             }
         }
     }
@@ -428,9 +337,4 @@ impl Simulation {
     pub(super) fn running(&mut self, at: At) -> Option<&mut Run> {
         self.process(at.worker, at.executor)?.runs.get_mut(&at.run)
     }
-}
-
-fn word(spec: &TaskSpec, at: usize) -> u64 {
-    let bytes = spec.body.get(at..at + 8).and_then(|bytes| bytes.try_into().ok());
-    u64::from_le_bytes(bytes.expect("a body of this simulation"))
 }

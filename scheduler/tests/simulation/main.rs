@@ -20,8 +20,13 @@
 //! only when something died that explains them; when faults stop, every job ends; and then no
 //! worker has a task, object, value, actor, process or lease left, and the head has all room back.
 //!
-//! In about half of the seeds, processes ask for leases and give short tasks to their job's pool
-//! themselves, over rings that outlive who wrote them, as the runtime's processes do.
+//! In about half of the seeds each, drawn independently:
+//! - processes ask for leases and give short tasks to their job's pool themselves, over rings that
+//!   outlive who wrote them, as the runtime's processes do;
+//! - processes ask for routes to actors and call them over such rings, drivers and tasks alike;
+//!   what the calls return is read, or passed on before it is there;
+//! - tasks are cancelled where they wait, run or have ended, wherever they came from, alone or with
+//!   what they have submitted, by force where processes die anyway; and actors are killed.
 #![allow(clippy::unwrap_used, missing_docs, unreachable_pub)]
 
 mod checker;
@@ -33,7 +38,7 @@ mod workload;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 
 use cluster::{Faults, Options, Simulation};
-use executor::Leases;
+use executor::{Leases, Routes};
 use network::Rng;
 use workload::Mix;
 
@@ -53,7 +58,7 @@ fn run(test: &str, count: u64, options: impl Fn(&mut Rng) -> Options) {
         }
     };
     let (runs, mut queued_ahead) = (seeds.end - seeds.start, 0);
-    let mut leases = Leases::default();
+    let (mut leases, mut routes) = (Leases::default(), Routes::default());
     for seed in seeds {
         let options = options(&mut Rng(seed ^ 0x5157_4152_4d00_0000));
         let ran = catch_unwind(AssertUnwindSafe(|| {
@@ -65,6 +70,7 @@ fn run(test: &str, count: u64, options: impl Fn(&mut Rng) -> Options) {
             Ok(simulation) => {
                 queued_ahead += simulation.queued_ahead;
                 leases.add(&simulation.leases);
+                routes.add(&simulation.routed);
                 if number("SIM_SEED").is_some() {
                     let (now, events) = (simulation.now / MILLISECOND, simulation.events);
                     let (submitted, finished) = (simulation.submitted, simulation.finished);
@@ -84,8 +90,12 @@ fn run(test: &str, count: u64, options: impl Fn(&mut Rng) -> Options) {
     println!("{queued_ahead} tasks waited in executors for their turn");
     assert!(runs < 100 || 2 * queued_ahead > runs, "tasks are given ahead of their turn");
     println!("{leases:?}");
-    let each = [leases.ran, leases.left, leases.returned, leases.promised];
+    let Leases { ran, left, returned, promised, .. } = leases;
+    let each = [ran, left, returned, promised, 4 * leases.cancelled];
     assert!(runs < 100 || each.iter().all(|count| 2 * count > runs), "tasks go by leases");
+    println!("{routes:?}");
+    let each = [routes.answered, routes.made, routes.promised, routes.refused];
+    assert!(runs < 100 || each.iter().all(|count| 2 * count > runs), "calls go by routes");
 }
 
 fn jobs(rng: &mut Rng, workers: u64, faults: Faults) -> Vec<Mix> {
@@ -99,6 +109,9 @@ fn jobs(rng: &mut Rng, workers: u64, faults: Faults) -> Vec<Mix> {
         stubborn: may_kill,
         quota: 0,
         leases: false,
+        routes: false,
+        cancels: false,
+        forces: faults.executors,
     };
     (0..1 + rng.below(3)).map(|_| mix(rng)).collect()
 }
@@ -117,6 +130,16 @@ fn small(rng: &mut Rng, faults: Faults) -> Options {
         for job in &mut jobs {
             job.leases = job.quota == 0 || dice.one_in(2);
         }
+    }
+    // And so were direct calls.
+    let mut dice = Rng(rng.0 ^ 0x524f_5554_4553);
+    if dice.one_in(2) {
+        jobs.iter_mut().for_each(|job| job.routes = true);
+    }
+    // And cancels.
+    let mut dice = Rng(rng.0 ^ 0x4341_4e43_454c);
+    if dice.one_in(2) {
+        jobs.iter_mut().for_each(|job| job.cancels = true);
     }
     Options {
         workers,
@@ -202,6 +225,9 @@ fn a_thousand_workers() {
             stubborn: false,
             quota: 0,
             leases: false,
+            routes: false,
+            cancels: false,
+            forces: false,
         }],
         faults: Faults {
             executors: true,

@@ -4,18 +4,22 @@
 //! and so that an oracle, which runs nothing, knows every value. A value is a hash of the seed and
 //! of all that the task read.
 
+mod actors;
+mod cancels;
 mod one_by_one;
 mod oracle;
 mod trouble;
 
 use rdist_scheduler::id::{ObjectId, TaskId};
+use rdist_scheduler::message::CancelMode;
 use rdist_scheduler::spec::GroupStrategy;
 
 use super::network::Rng;
 
+use actors::call_actor;
 pub use oracle::Oracle;
 use trouble::stream;
-pub use trouble::{Trouble, stream_program};
+pub use trouble::{ENDLESS, Trouble, stream_program};
 
 /// Where a program keeps its references: those in its arguments first, then its own in order.
 pub type Slot = usize;
@@ -61,6 +65,10 @@ pub enum Op {
     },
     /// Gives the n-th group of this program back.
     Return(usize),
+    /// Wants the task ended that makes a value.
+    Cancel(Slot, CancelMode),
+    /// Ends the n-th actor of this program.
+    Kill(usize),
     /// Calls the n-th actor of this program.
     Call {
         actor: usize,
@@ -81,6 +89,10 @@ pub struct Child {
     /// What it yields; 0: it returns a value.
     pub items: u32,
     pub trouble: Trouble,
+    /// It calls the n-th actor of its parent, so often.
+    pub calls: Option<(usize, u8)>,
+    /// It has the tasks ended that make what it borrows, instead of reading that.
+    pub cancels: bool,
 }
 
 impl Child {
@@ -89,7 +101,8 @@ impl Child {
         let Trouble { fails, hangs, stubborn } = self.trouble;
         let mut body = self.seed.to_le_bytes().to_vec();
         body.extend([self.depth, u8::from(self.inline), self.items as u8]);
-        body.extend([fails, hangs, u8::from(stubborn)]);
+        let calls = self.calls.map_or(0, |(_, times)| times);
+        body.extend([fails, hangs, u8::from(stubborn), calls, u8::from(self.cancels)]);
         body
     }
 }
@@ -133,6 +146,12 @@ pub struct Mix {
     pub quota: u64,
     /// Processes give short tasks to others of the job themselves.
     pub leases: bool,
+    /// Processes call actors directly, and tasks call them too.
+    pub routes: bool,
+    /// Tasks are cancelled, and actors ended.
+    pub cancels: bool,
+    /// Also by force, with what runs beside them.
+    pub forces: bool,
 }
 
 /// The function whose runs are short, but for a few.
@@ -148,6 +167,8 @@ impl Op {
                 | Self::Spawn { .. }
                 | Self::Reserve { .. }
                 | Self::Call { .. }
+                | Self::Cancel(..)
+                | Self::Kill(_)
         )
     }
 }
@@ -169,8 +190,14 @@ pub fn put_id(task: TaskId, index: u32, seed: u64, inline: bool) -> ObjectId {
     }
 }
 
-/// A task's own program: borrowed references are its first slots.
-pub fn task_program(seed: u64, depth: u8, borrowed: usize) -> Program {
+/// A task's own program: borrowed references are its first slots. `calls`: so often it calls an
+/// actor; `cancels`: it has what it borrows ended.
+pub fn task_program(
+    seed: u64,
+    depth: u8,
+    borrowed: usize,
+    (calls, cancels): (u8, bool),
+) -> Program {
     let mut rng = Rng(seed);
     let mut program = Program::default();
     program.ops.push(Op::Compute(match function_of(seed) {
@@ -178,7 +205,9 @@ pub fn task_program(seed: u64, depth: u8, borrowed: usize) -> Program {
         SHORT => rng.below(40_000),
         _ => rng.below(3_000_000),
     }));
-    program.ops.extend((0..borrowed).map(Op::Get));
+    let mode = CancelMode { force: false, children: true };
+    let takes = |slot| if cancels { Op::Cancel(slot, mode) } else { Op::Get(slot) };
+    program.ops.extend((0..borrowed).map(takes));
     let mut slots = borrowed;
     if depth > 0 {
         let children = 1 + rng.below(3);
@@ -195,6 +224,8 @@ pub fn task_program(seed: u64, depth: u8, borrowed: usize) -> Program {
                 priority: 0,
                 items: 0,
                 trouble: Trouble::default(),
+                calls: None,
+                cancels: false,
             }));
             slots += 1;
         }
@@ -210,6 +241,10 @@ pub fn task_program(seed: u64, depth: u8, borrowed: usize) -> Program {
     if rng.one_in(4) {
         program.ops.push(Op::Put { seed: rng.next(), inline: rng.one_in(2), contains: Vec::new() });
         program.returns.push(slots);
+        slots += 1;
+    }
+    if calls > 0 {
+        call_actor(&mut rng, &mut program, slots, calls.into());
     }
     program
 }
@@ -225,12 +260,15 @@ pub fn driver_program(seed: u64, what: Mix) -> Program {
         groups: 0,
         what,
     };
+    let mut more: Vec<Shape> = Vec::new();
+    more.resize(if what.leases { 4 } else { 0 }, Writer::one_by_one);
+    more.resize(more.len() + if what.routes { 4 } else { 0 }, Writer::bursts);
+    more.resize(more.len() + if what.cancels { 4 } else { 0 }, Writer::cancels);
     let mut left = what.tasks;
     while left > 0 {
         let count = (1 + driver.rng.below(20)).min(left);
         left -= count;
-        let shapes = if what.leases { 14 } else { 10 };
-        match driver.rng.below(if what.plain { 1 } else { shapes }) {
+        match driver.rng.below(if what.plain { 1 } else { 10 + more.len() as u64 }) {
             0 | 1 => driver.independent(count),
             2 => driver.chain(count),
             3 => driver.fan(count),
@@ -239,7 +277,7 @@ pub fn driver_program(seed: u64, what: Mix) -> Program {
             6 | 7 => driver.group(count),
             8 => driver.streams(count),
             9 => driver.references(count),
-            _ => driver.one_by_one(count),
+            n => more[n as usize - 10](&mut driver, count),
         }
         if driver.rng.one_in(3) {
             let time = driver.rng.below(5_000_000);
@@ -251,6 +289,9 @@ pub fn driver_program(seed: u64, what: Mix) -> Program {
     driver.ops.extend(open.into_iter().flat_map(|slot| [Op::Get(slot), Op::Drop(slot)]));
     Program { ops: driver.ops, returns: Vec::new() }
 }
+
+/// Writes work of so many tasks.
+type Shape = fn(&mut Writer, u64);
 
 struct Writer {
     rng: Rng,
@@ -285,6 +326,8 @@ impl Writer {
             priority: if self.rng.one_in(8) { 1 } else { 0 },
             items: 0,
             trouble,
+            calls: None,
+            cancels: false,
         }));
         self.slots += 1;
         self.slots - 1
@@ -335,30 +378,6 @@ impl Writer {
         let depth = 1 + self.rng.below(2) as u8;
         for _ in 0..1 + count / 4 {
             self.child(depth, Vec::new(), Vec::new());
-        }
-    }
-
-    fn actors(&mut self, count: u64) {
-        let own_process = self.rng.one_in(2);
-        // Actors hold what they ask for as long as the job lasts: with three jobs, what is left
-        // of the smallest worker must be enough for the largest task.
-        let cpus = if self.actors == 0 && self.what.actors_hold {
-            [0.0, 0.25, 0.5][self.rng.below(3) as usize]
-        } else {
-            0.0
-        };
-        let (named, place) = (self.rng.one_in(3), Placing::Default);
-        self.ops.push(Op::Spawn { own_process, cpus, named, place });
-        self.actors += 1;
-        for _ in 0..count {
-            let argument = self.rng.one_in(4).then(|| self.child(0, Vec::new(), Vec::new()));
-            let mut actor = self.rng.below(self.actors as u64) as usize;
-            if self.ended.contains(&actor) {
-                actor = self.actors - 1;
-            }
-            let dependencies = argument.into_iter().collect();
-            self.ops.push(Op::Call { actor, dependencies });
-            self.slots += 1;
         }
     }
 
@@ -431,6 +450,8 @@ impl Writer {
             priority: 0,
             items: 0,
             trouble: Trouble::default(),
+            calls: None,
+            cancels: false,
         }));
         self.slots += 1;
     }

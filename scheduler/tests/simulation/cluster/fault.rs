@@ -91,7 +91,6 @@ impl Simulation {
         }
     }
 
-    /// Where processes lease, now and then one of them is stopped for a while, and nothing else.
     /// Somebody asks for a worker to leave, which holds for heads to come.
     fn drain(&mut self, worker: WorkerId) {
         let open = self.open_workers();
@@ -124,6 +123,7 @@ impl Simulation {
         self.tell(worker, LocalEvent::Drain);
     }
 
+    /// Where processes lease, now and then one of them is stopped for a while, and nothing else.
     fn stalls_process(&mut self, worker: WorkerId) -> bool {
         if !self.options.jobs.iter().any(|job| job.leases) || self.rng.one_in(3) {
             return false;
@@ -182,11 +182,11 @@ impl Simulation {
     pub(super) fn kill_executor(&mut self, worker: WorkerId) {
         let Some(at) = self.workers.get(&worker) else { return };
         let up = at.processes.iter().filter(|(_, process)| process.up);
-        let leases = up.clone().filter(|(_, process)| process.is_leasing());
-        let leases: Vec<ExecutorId> = leases.map(|(id, _)| *id).collect();
+        let direct = up.clone().filter(|(_, process)| process.is_direct());
+        let direct: Vec<ExecutorId> = direct.map(|(id, _)| *id).collect();
         let up: Vec<ExecutorId> = up.map(|(id, _)| *id).collect();
-        // What is leased for a moment would hardly ever be hit.
-        let may_be = if leases.is_empty() { up } else { leases };
+        // What is under way for a moment would hardly ever be hit.
+        let may_be = if direct.is_empty() { up } else { direct };
         if let Some(executor) = self.rng.pick(&may_be) {
             self.harm.executors_died = true;
             self.exit(worker, executor);

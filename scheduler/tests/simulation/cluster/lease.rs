@@ -1,9 +1,9 @@
-//! The worker's part in leases: rings and fences between executors, as in the runtime
+//! The worker's part in leases and routes: rings and fences between executors, as in the runtime
 //! (`worker::dispatch::links`), and whom a task that leaves its lease is told to.
 
 use std::collections::BTreeSet;
 
-use rdist_scheduler::id::{ExecutorId, TaskId, WorkerId};
+use rdist_scheduler::id::{ActorId, ExecutorId, TaskId, WorkerId};
 use rdist_scheduler::local::{LEASED_ATTEMPT, LocalEvent};
 use rdist_scheduler::outcome::Death;
 use rdist_scheduler::time::Timestamp;
@@ -53,11 +53,37 @@ impl Simulation {
             let event = LocalEvent::LeaseOver { executor, caller, number, running };
             return self.lease_over(worker, event);
         }
-        at.links.pairs.insert((caller, host));
-        at.links.last_fence += 1;
-        let fence = at.links.last_fence;
-        self.order(worker, host, Command::Fence(fence, caller));
+        let Some(fence) = self.set_fence(worker, (caller, host)) else { return };
         self.order(worker, caller, Command::Lease(Some((host, fence, number))));
+    }
+
+    /// Answers a process that wants to call an actor, in `callee`, directly.
+    pub(super) fn route(
+        &mut self,
+        worker: WorkerId,
+        caller: ExecutorId,
+        actor: ActorId,
+        callee: Option<ExecutorId>,
+    ) {
+        let fails = self.rng.one_in(30);
+        let callee = callee.filter(|_| !fails);
+        let granted =
+            callee.and_then(|callee| Some((callee, self.set_fence(worker, (caller, callee))?)));
+        self.order(worker, caller, Command::Route(actor, granted));
+    }
+
+    /// Sets a fence for what a process gives to another one.
+    fn set_fence(
+        &mut self,
+        worker: WorkerId,
+        (caller, callee): (ExecutorId, ExecutorId),
+    ) -> Option<u64> {
+        let links = &mut self.workers.get_mut(&worker)?.links;
+        links.pairs.insert((caller, callee));
+        links.last_fence += 1;
+        let fence = links.last_fence;
+        self.order(worker, callee, Command::Fence(fence, caller));
+        Some(fence)
     }
 
     /// A host gives a lease back. The caller is told of the task that has left it.

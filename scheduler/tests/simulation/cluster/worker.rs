@@ -8,14 +8,14 @@ use rdist_scheduler::local::{ExecutorRole, LocalAction, LocalConfig, LocalCore, 
 use rdist_scheduler::message::{PeerMessage, Place, ToHead};
 use rdist_scheduler::outcome::Outcome;
 use rdist_scheduler::resource::{Amount, Resources};
-use rdist_scheduler::spec::{Strategy, TaskKind};
+use rdist_scheduler::spec::{Strategy, TaskKind, TaskSpec};
 use rdist_scheduler::time::Timestamp;
 
 use super::lease::Links;
 use super::{Event, MILLISECOND, Simulation, Worker};
 use crate::checker::{Pool, Usage};
 use crate::executor::end::number;
-use crate::executor::{Command, Process, Rings, Stored};
+use crate::executor::{Command, Handle, Process, Rings, Stored};
 use crate::network::Address;
 
 impl Worker {
@@ -158,13 +158,7 @@ impl Simulation {
         let Some(at) = self.workers.get_mut(&worker) else { return };
         match action {
             LocalAction::StartExecutor { executor, job, role, .. } => {
-                at.processes.insert(executor, Process::new(job, role));
-                let up = self.now + MILLISECOND + self.rng.below(20 * MILLISECOND);
-                self.agenda.at(up & !1, Event::ProcessUp(worker, executor));
-                // Some programs say beforehand that they submit tasks.
-                if role == ExecutorRole::Driver && job.0 % 2 == 1 {
-                    self.tell(worker, LocalEvent::PoolExpected { job });
-                }
+                self.start_process(worker, executor, job, role);
             }
             LocalAction::StopExecutor { executor, force } => {
                 // One that will not end takes along what runs beside it.
@@ -176,27 +170,7 @@ impl Simulation {
                 self.order(worker, executor, Command::Stop);
             }
             LocalAction::Run { executor, spec, attempt } => {
-                assert!(at.processes.get(&executor).is_none_or(|p| p.up), "runs before it is up");
-                for dependency in &spec.dependencies {
-                    let there = at.table.contains_key(&dependency.object);
-                    assert!(there, "{:?} runs on {worker} without {dependency:?}", spec.id);
-                }
-                if !matches!(spec.kind, TaskKind::ActorCall { .. }) {
-                    let actor = matches!(spec.kind, TaskKind::ActorCreate(_));
-                    let pool = match spec.strategy {
-                        Strategy::Group { group, owner, .. } => Some((group, owner)),
-                        _ => None,
-                    };
-                    let bundles = at.bundles_of(pool);
-                    at.usage.pays_from(pool, bundles);
-                    let most = at.room_of(pool);
-                    at.usage.start((&most, pool), (executor, spec.id), &spec, actor);
-                    at.usage.started((executor, spec.id), attempt);
-                    if let Some((group, owner)) = pool {
-                        self.check_whole(group, owner);
-                    }
-                    self.check_quota(spec.id.job());
-                }
+                self.check_start(worker, executor, &spec, attempt);
                 self.order(worker, executor, Command::Run(spec, attempt));
             }
             LocalAction::RunAhead { executor, spec, attempt, after } => {
@@ -227,9 +201,13 @@ impl Simulation {
                 at.usage.end((executor, actor.0));
                 self.order(worker, executor, Command::DropActor(actor));
             }
-            LocalAction::ActorFound { .. }
-            | LocalAction::Route { .. }
-            | LocalAction::RouteEnded { .. } => {}
+            LocalAction::ActorFound { .. } => {}
+            LocalAction::Route { caller, actor, executor } => {
+                self.route(worker, caller, actor, executor);
+            }
+            LocalAction::RouteEnded { caller, actor, death } => {
+                self.order(worker, caller, Command::RouteEnded(actor, death));
+            }
             LocalAction::Lease { caller, granted } => self.lease(worker, caller, granted),
             LocalAction::EndLease { executor, caller, number, how } => {
                 self.order(worker, executor, Command::EndLease(caller, number, how));
@@ -255,6 +233,56 @@ impl Simulation {
                 }
             }
         }
+    }
+
+    fn start_process(
+        &mut self,
+        worker: WorkerId,
+        executor: ExecutorId,
+        job: JobId,
+        role: ExecutorRole,
+    ) {
+        let Some(at) = self.workers.get_mut(&worker) else { return };
+        at.processes.insert(executor, Process::new(job, role));
+        let up = self.now + MILLISECOND + self.rng.below(20 * MILLISECOND);
+        self.agenda.at(up & !1, Event::ProcessUp(worker, executor));
+        // Some programs say beforehand that they submit tasks.
+        if role == ExecutorRole::Driver && job.0 % 2 == 1 {
+            self.tell(worker, LocalEvent::PoolExpected { job });
+        }
+    }
+
+    /// A task starts: what it needs is there, and it fits.
+    fn check_start(
+        &mut self,
+        worker: WorkerId,
+        executor: ExecutorId,
+        spec: &TaskSpec,
+        attempt: u32,
+    ) {
+        let Some(at) = self.workers.get_mut(&worker) else { return };
+        assert!(at.processes.get(&executor).is_none_or(|p| p.up), "runs before it is up");
+        for dependency in &spec.dependencies {
+            let there = at.table.contains_key(&dependency.object);
+            assert!(there, "{:?} runs on {worker} without {dependency:?}", spec.id);
+        }
+        if matches!(spec.kind, TaskKind::ActorCall { .. }) {
+            return;
+        }
+        let actor = matches!(spec.kind, TaskKind::ActorCreate(_));
+        let pool = match spec.strategy {
+            Strategy::Group { group, owner, .. } => Some((group, owner)),
+            _ => None,
+        };
+        let bundles = at.bundles_of(pool);
+        at.usage.pays_from(pool, bundles);
+        let most = at.room_of(pool);
+        at.usage.start((&most, pool), (executor, spec.id), spec, actor);
+        at.usage.started((executor, spec.id), attempt);
+        if let Some((group, owner)) = pool {
+            self.check_whole(group, owner);
+        }
+        self.check_quota(spec.id.job());
     }
 
     pub(super) fn freed(&mut self, worker: WorkerId, object: ObjectId) {
@@ -294,6 +322,10 @@ impl Simulation {
         if self.notes_of_leases(worker, executor, &message) {
             return self.tell(worker, message);
         }
+        if let LocalEvent::Made { caller, object, .. } = message {
+            self.tell(worker, message);
+            return self.order(worker, caller, Command::Made(object));
+        }
         let Some(at) = self.workers.get_mut(&worker) else { return };
         let mut death = None;
         match &message {
@@ -309,7 +341,8 @@ impl Simulation {
                 if matches!(spec.kind, TaskKind::ActorCreate(_))
                     && !matches!(spec.strategy, Strategy::Group { .. }) =>
             {
-                self.served.push((ActorId(spec.id), worker));
+                let actor = ActorId(spec.id);
+                self.served.push(Handle { actor, owner: worker, is_grouped: false });
             }
             LocalEvent::Recalled { .. } => at.usage.recalled(executor),
             LocalEvent::Blocked { task, .. } => at.usage.block((executor, *task), true),

@@ -9,85 +9,102 @@ use rdist_scheduler::local::LocalEvent;
 use rdist_scheduler::outcome::{Cause, Outcome, Returned, TaskError};
 use rdist_scheduler::spec::{Reference, TaskKind};
 
+use super::run::word;
 use super::submit::is_unordered;
-use super::{Actor, At, Stored, Waiting, stream::Reading, word};
+use super::{Actor, At, Given, Stored, Waiting, stream::Reading};
 use crate::cluster::Simulation;
 use crate::workload::Op;
 
 impl Simulation {
     pub(super) fn finish(&mut self, at: At) {
-        let (worker, executor) = (at.worker, at.executor);
         let Some(run) = self.running(at) else { return };
-        let inline = run.spec.body.get(9).is_none_or(|inline| *inline == 1);
+        let inline = run.is_inline();
         let contains: Vec<Reference> =
             run.program.returns.iter().map(|slot| run.slots[*slot]).collect();
-        if self.ends_by_lease(at, inline && contains.is_empty()) {
+        let spec = Arc::clone(&run.spec);
+        if !self.calls_are_taken(at) || self.ends_by_lease(at, inline && contains.is_empty()) {
             return;
         }
         contains.iter().for_each(|inner| self.pass_on(at, inner.object));
-        let Some(process) = self.process(worker, executor) else { return };
-        let Some(run) = process.runs.get(&at.run) else { return };
-        let (task, attempt, spec) = (run.spec.id, run.attempt, Arc::clone(&run.spec));
-        let (told_as, takes_turns) = (run.told_as(), run.takes_turns());
-        let (mut value, failed, yielded) = (run.read, run.failed, run.yielded);
-        let mut next_call = None;
+        let Some(run) = self.running(at) else { return };
+        let (attempt, value) = (run.attempt, run.read);
         match &spec.kind {
             TaskKind::ActorCreate(_) => {
-                let count =
-                    process.restores.remove(&ActorId(task)).map_or(0, |state| number(&state));
-                let actor = Actor { life: u64::from(attempt), count, ..Actor::default() };
-                process.actors.insert(ActorId(task), actor);
+                let Some(process) = self.process(at.worker, at.executor) else { return };
+                let actor = ActorId(spec.id);
+                let count = process.restores.remove(&actor).map_or(0, |state| number(&state));
+                let life = u64::from(attempt);
+                process.actors.insert(actor, Actor { life, count, ..Actor::default() });
+                self.end_well(at, value, contains);
             }
-            TaskKind::ActorCall { rules, .. } if rules.exactly_once => {
-                return self.finish_saved_call(at);
-            }
-            TaskKind::ActorCall { actor: id, actor_owner, .. } => {
-                let Some(actor) = process.actors.get_mut(id) else { return };
-                actor.calls.pop_front();
-                actor.count += 1;
-                value = actor.life << 32 | actor.count;
-                next_call = actor.calls.front().copied();
-                let (life, caller) = (actor.life, (word(&spec, 18), word(&spec, 26)));
-                if !is_unordered(*id) {
-                    self.actors.started(*id, life, caller, word(&spec, 10));
-                }
-                self.actors.counted((*id, *actor_owner), value, (task, attempt), caller);
-            }
-            _ => {}
+            TaskKind::ActorCall { rules, .. } if rules.exactly_once => self.finish_saved_call(at),
+            TaskKind::ActorCall { .. } => self.finish_call(at),
+            _ => self.end_well(at, value, contains),
         }
-        let mut values = Vec::new();
+    }
+
+    /// A call of an actor that saves nothing.
+    fn finish_call(&mut self, at: At) {
+        let Some(process) = self.process(at.worker, at.executor) else { return };
+        let Some(run) = process.runs.get(&at.run) else { return };
+        let (spec, attempt, given) = (Arc::clone(&run.spec), run.attempt, run.given);
+        let TaskKind::ActorCall { actor: id, actor_owner, .. } = spec.kind else { return };
+        let Some(actor) = process.actors.get_mut(&id) else { return };
+        actor.calls.pop_front();
+        actor.count += 1;
+        let value = actor.life << 32 | actor.count;
+        let (next, life) = (actor.calls.front().copied(), actor.life);
+        // One that is tried again comes after what was called meanwhile.
+        if !is_unordered(id) && attempt == 0 {
+            let caller = (word(&spec, 18), word(&spec, 26));
+            self.actors.started(id, life, caller, word(&spec, 10));
+        }
+        let call = (spec.id, attempt, word(&spec, 34));
+        self.actors.counted((id, actor_owner), value, call);
+        match given {
+            Given::Called { caller, token } => {
+                self.finished += 1;
+                self.reply(at, (caller, token), value);
+                self.forget_run(at);
+            }
+            _ => self.end_well(at, value, Vec::new()),
+        }
+        if let Some(run) = next {
+            self.step_soon(At { run, ..at }, 0);
+        }
+    }
+
+    /// A run ends by itself, which its worker is told.
+    fn end_well(&mut self, at: At, value: u64, contains: Vec<Reference>) {
+        let executor = at.executor;
+        let Some(run) = self.running(at) else { return };
+        let (task, spec, inline) = (run.spec.id, Arc::clone(&run.spec), run.is_inline());
+        let (attempt, takes_turns) = (run.told_as(), run.takes_turns());
         let is_plain = matches!(spec.kind, TaskKind::Plain);
-        let outcome = if is_plain && attempt < u32::from(spec.body[11]) {
-            let cause = Cause::Returned { message: "it failed as it should".to_owned() };
-            Outcome::Retryable(TaskError { task, cause })
+        let failed = |message: &str| {
+            let cause = Cause::Returned { message: message.to_owned() };
+            TaskError { task, cause }
+        };
+        let mut values = Vec::new();
+        let outcome = if is_plain && run.attempt < u32::from(spec.body[11]) {
+            Outcome::Retryable(failed("it failed as it should"))
         } else if spec.stream().is_some() {
-            Outcome::Streamed(yielded)
-        } else if failed && matches!(spec.kind, TaskKind::Plain) {
-            let cause = Cause::Returned { message: "a value that it read failed".to_owned() };
-            Outcome::Failed(TaskError { task, cause })
+            Outcome::Streamed(run.yielded)
+        } else if run.failed && is_plain {
+            Outcome::Failed(failed("a value that it read failed"))
         } else {
             let size = if inline { 100 } else { 1 << 20 };
-            let of = |n: u32| (n, Returned { size, inline, contains: contains.clone() });
-            let returned: Vec<_> = (0..spec.returns).map(of).collect();
-            values.extend(returned.iter().map(|(n, returned)| {
-                let contains = returned.contains.clone();
-                (task.object(*n), Stored { value, contains })
-            }));
-            Outcome::Returned(returned.into_iter().map(|(_, returned)| returned).collect())
+            let of = |_| Returned { size, inline, contains: contains.clone() };
+            let stored = Stored { value, contains: contains.clone() };
+            values.extend((0..spec.returns).map(|n| (task.object(n), stored.clone())));
+            Outcome::Returned((0..spec.returns).map(of).collect())
         };
         self.finished += 1;
-        self.say(
-            worker,
-            executor,
-            LocalEvent::Finished { executor, task, attempt: told_as, outcome },
-            values,
-        );
+        let event = LocalEvent::Finished { executor, task, attempt, outcome };
+        self.say(at.worker, executor, event, values);
         self.forget_run(at);
         if takes_turns {
-            self.turn(worker, executor);
-        }
-        if let Some(run) = next_call {
-            self.step_soon(At { run, ..at }, 0);
+            self.turn(at.worker, executor);
         }
     }
 
@@ -140,13 +157,8 @@ impl Simulation {
         for EndedCall { attempt, applied } in actor.unsaved {
             self.say_cancelled(worker, executor, applied.call, attempt);
         }
-        for number in actor.calls {
-            let Some(run) = self.process(worker, executor).and_then(|p| p.runs.get(&number)) else {
-                continue;
-            };
-            let (call, attempt) = (run.spec.id, run.attempt);
-            self.forget_run(At { worker, executor, run: number });
-            self.say_cancelled(worker, executor, call, attempt);
+        for run in actor.calls {
+            self.cut_off(At { worker, executor, run });
         }
     }
 
@@ -173,6 +185,8 @@ impl Simulation {
         if hangs && run.spec.body[13] == 1 {
             return; // it has to be killed
         }
+        let is_leased = matches!(run.given, Given::Leased(_));
+        self.leases.cancelled += u64::from(is_leased);
         self.end_cancelled(At { worker, executor, run: number });
     }
 
@@ -188,7 +202,13 @@ impl Simulation {
         }
     }
 
-    fn say_cancelled(&mut self, worker: WorkerId, executor: ExecutorId, task: TaskId, n: u32) {
+    pub(super) fn say_cancelled(
+        &mut self,
+        worker: WorkerId,
+        executor: ExecutorId,
+        task: TaskId,
+        n: u32,
+    ) {
         let outcome = Outcome::Failed(TaskError { task, cause: Cause::Cancelled });
         let event = LocalEvent::Finished { executor, task, attempt: n, outcome };
         self.say(worker, executor, event, Vec::new());
@@ -201,7 +221,7 @@ impl Simulation {
         let next = turns.used.max(task.after) + 1;
         if turns.waiting.is_empty() && next <= turns.now {
             turns.used = next;
-            self.run_task((worker, executor), task.spec, task.attempt, None);
+            self.run_task((worker, executor), task.spec, task.attempt, Given::ByWorker);
         } else {
             turns.waiting.push_back(task);
             self.queued_ahead += 1;
@@ -218,7 +238,7 @@ impl Simulation {
             turns.used = turns.used.max(next.after) + 1;
             assert_eq!(turns.used, turns.now, "a task waits for the next turn");
             if !next.cancelled {
-                self.run_task((worker, executor), next.spec, next.attempt, None);
+                self.run_task((worker, executor), next.spec, next.attempt, Given::ByWorker);
                 return;
             }
             self.say_cancelled(worker, executor, next.spec.id, next.attempt);

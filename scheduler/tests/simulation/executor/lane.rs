@@ -10,7 +10,7 @@ use rdist_scheduler::local::{LEASED_ATTEMPT, LeaseEnd, LocalEvent};
 use rdist_scheduler::spec::TaskSpec;
 
 use super::ring::Frame;
-use super::{At, Run};
+use super::{At, Given, Run};
 use crate::cluster::{Event, Simulation};
 
 /// What others give an executor.
@@ -54,12 +54,15 @@ impl Lane {
 impl Run {
     /// Whether its end, or its wait, is the turn of another task.
     pub(super) fn takes_turns(&self) -> bool {
-        self.spec.takes_turns() && self.lane.is_none()
+        self.spec.takes_turns() && !matches!(self.given, Given::Leased(_))
     }
 
     /// Which try the worker knows it as.
     pub(super) fn told_as(&self) -> u32 {
-        if self.lane.is_some() { LEASED_ATTEMPT } else { self.attempt }
+        match self.given {
+            Given::Leased(_) => LEASED_ATTEMPT,
+            _ => self.attempt,
+        }
     }
 }
 
@@ -137,7 +140,9 @@ impl Simulation {
         };
         let spec = Arc::clone(&leased.spec);
         let cancelled = leased.cancelled;
-        let Some(at) = self.run_task((worker, host), spec, 0, Some(caller)) else { return };
+        let Some(at) = self.run_task((worker, host), spec, 0, Given::Leased(caller)) else {
+            return;
+        };
         if let Some(lane) = self.lane(worker, (caller, host)) {
             lane.current = Some((at.run, leased));
         }
@@ -174,7 +179,7 @@ impl Simulation {
 
     /// A task does something of which the worker has to hear: it leaves its lease, unless it has.
     pub(super) fn leave_lease(&mut self, at: At) {
-        let Some(caller) = self.running(at).and_then(|run| run.lane) else { return };
+        let Some(Given::Leased(caller)) = self.running(at).map(|run| run.given) else { return };
         let Some(lane) = self.lane(at.worker, (caller, at.executor)) else { return };
         if lane.current.as_ref().is_some_and(|(run, _)| *run == at.run) {
             self.give_back(at.worker, (caller, at.executor));
@@ -202,7 +207,7 @@ impl Simulation {
     pub(super) fn ends_by_lease(&mut self, at: At, is_small: bool) -> bool {
         let Some(run) = self.running(at) else { return false };
         let (value, has_failed) = (run.read, run.failed);
-        let Some(caller) = run.lane else { return false };
+        let Given::Leased(caller) = run.given else { return false };
         if !is_small || has_failed {
             self.leave_lease(at);
             return false;
@@ -227,6 +232,7 @@ impl Simulation {
         match waiting.into_iter().find(|leased| leased.spec.id == id) {
             Some(leased) => {
                 leased.cancelled = true;
+                self.leases.cancelled += 1;
                 true
             }
             None => false,

@@ -8,7 +8,7 @@ use rdist_scheduler::outcome::{Cause, TaskError};
 use rdist_scheduler::spec::Reference;
 
 use super::At;
-use super::lease::Known;
+use super::direct::Known;
 use crate::cluster::Simulation;
 use crate::network::mix;
 
@@ -22,6 +22,10 @@ impl Simulation {
             Known::Value(value) => {
                 self.check_value(object, value, &[]);
                 (value, Vec::new())
+            }
+            Known::Failed(error) => {
+                self.read_failed(at, object, &error);
+                return true;
             }
             Known::Nothing
                 if self.workers[&at.worker].processes[&at.executor].views.contains(&object) =>
@@ -110,20 +114,35 @@ impl Simulation {
         }
         for number in waiting {
             let at = At { worker, executor, run: number };
-            let Some(run) = self.running(at) else { continue };
-            let inner = run.inner;
-            if error.is_some() {
-                run.failed |= !is_end;
-                run.wants.pop_front();
-                if run.stream.is_some() && !inner {
-                    self.stop_reading(at, object, is_end);
-                } else if inner {
-                    self.let_go(at, object);
-                }
+            if let Some(error) = &error {
+                self.misses(at, object, error);
             }
             self.goes_on(at);
         }
         self.answered(worker, executor, object);
+    }
+
+    /// What a run wants has failed, as its process knows.
+    fn read_failed(&mut self, at: At, object: ObjectId, error: &TaskError) {
+        if !self.runs_for_nobody(at) {
+            self.excuse(object.task, error);
+        }
+        self.misses(at, object, error);
+    }
+
+    /// A run goes on without a value. That a call fails is no failure of the task that made it.
+    fn misses(&mut self, at: At, object: ObjectId, error: &TaskError) {
+        let is_end = error.cause == Cause::EndOfStream;
+        let is_known = self.oracle.get(object).is_some();
+        let Some(run) = self.running(at) else { return };
+        run.failed |= !is_end && is_known;
+        run.wants.pop_front();
+        let inner = run.inner;
+        if run.stream.is_some() && !inner {
+            self.stop_reading(at, object, is_end);
+        } else if inner {
+            self.let_go(at, object);
+        }
     }
 
     /// A head that restarted may place a task again whose first run had just ended: the owner has
@@ -172,6 +191,8 @@ impl Simulation {
 
     fn check_value(&self, object: ObjectId, value: u64, contains: &[Reference]) {
         if let Some(expected) = self.oracle.get(object) {
+            let is_endless = self.endless.contains(&object.task);
+            assert!(!is_endless, "{object:?} is there, although its task was to be cancelled");
             assert_eq!(value, expected.value, "{object:?} has a wrong value");
             let contains = contains.iter().map(|inner| inner.object);
             assert!(contains.eq(expected.contains.iter().copied()), "{object:?} contains others");

@@ -5,9 +5,10 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
 use rdist_scheduler::id::{ExecutorId, WorkerId};
-use rdist_scheduler::outcome::Death;
+use rdist_scheduler::outcome::{Death, TaskError};
 use rdist_scheduler::spec::TaskSpec;
 
+use super::At;
 use crate::cluster::{Event, Simulation};
 
 #[derive(Debug, Clone)]
@@ -16,8 +17,12 @@ pub enum Frame {
     After(u64),
     /// A task, by the lease of that number.
     Run { lease: u64, token: u64, spec: Arc<TaskSpec> },
-    /// The task of that token returned this value: inline, and without references.
+    /// A call, by a route.
+    Call { token: u64, spec: Arc<TaskSpec> },
+    /// What that token stands for returned this value: inline, and without references.
     Ran { token: u64, value: u64 },
+    /// It failed.
+    Failed { token: u64, error: TaskError },
     /// The task of that token comes back.
     NotStarted { token: u64 },
 }
@@ -56,7 +61,11 @@ impl Simulation {
                 Frame::Run { lease, token, spec } => {
                     self.task_arrived(worker, (from, to), lease, (token, spec));
                 }
-                Frame::Ran { token, value } => self.ran(worker, to, token, value),
+                Frame::Call { token, spec } => {
+                    self.call_arrived(worker, (from, to), token, spec);
+                }
+                Frame::Ran { token, value } => self.replied((worker, to), token, Ok(value)),
+                Frame::Failed { token, error } => self.replied((worker, to), token, Err(error)),
                 Frame::NotStarted { token } => self.came_back(worker, to, token),
             }
         }
@@ -71,7 +80,7 @@ impl Simulation {
         let host = &mut at.processes.get_mut(&to)?.host;
         let ring = at.rings.frames.get_mut(&(from, to))?;
         match ring.front()? {
-            Frame::After(_) | Frame::Run { .. } => {
+            Frame::After(_) | Frame::Run { .. } | Frame::Call { .. } => {
                 let lane = host.lanes.get_mut(&from)?;
                 if lane.after > host.fence {
                     return None;
@@ -82,8 +91,15 @@ impl Simulation {
                 }
                 frame
             }
-            Frame::Ran { .. } | Frame::NotStarted { .. } => ring.pop_front(),
+            _ => ring.pop_front(),
         }
+    }
+
+    /// Whether the other executor has read what this one has given it, or is known to have ended.
+    pub(super) fn is_taken(&self, at: At, by: ExecutorId) -> bool {
+        let rings = self.workers.get(&at.worker).map(|worker| &worker.rings.frames);
+        let frames = rings.and_then(|frames| frames.get(&(at.executor, by)));
+        frames.is_none_or(|frames| !frames.iter().any(|frame| matches!(frame, Frame::Call { .. })))
     }
 
     /// The other executor has ended: what it has written counts.

@@ -5,18 +5,21 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use rdist_scheduler::hash::{FastHasher, FastMap};
-use rdist_scheduler::id::{ActorId, GroupId, ObjectId, TaskId, WorkerId};
+use rdist_scheduler::id::{ActorId, GroupId, ObjectId, TaskId};
 use rdist_scheduler::local::LocalEvent;
+use rdist_scheduler::message::CancelMode;
 use rdist_scheduler::resource::{Amount, Resources};
 use rdist_scheduler::spec::{
     ActorOptions, Backoff, CallRules, GroupOptions, GroupStrategy, Policy, Reference, Strategy,
     TaskKind, TaskSpec,
 };
 
-use super::{At, Stored};
+use super::direct::Via;
+use super::route::Goes;
+use super::{At, Handle, Stored};
 use crate::cluster::Simulation;
 use crate::network::mix;
-use crate::workload::{Child, Placing, Trouble, function_of, put_id};
+use crate::workload::{Child, ENDLESS, Placing, Trouble, function_of, put_id};
 
 impl Simulation {
     pub(super) fn submit_task(&mut self, at: At, child: &Child) {
@@ -33,7 +36,10 @@ impl Simulation {
         if child.seed.is_multiple_of(6) && !is_grouped {
             // It gets a process for itself. A task that waits gives back no memory, so that some
             // has to be left over by all that may wait at a time.
-            let waits = child.depth > 0 || child.items > 0 || !child.borrowed.is_empty();
+            let waits = child.depth > 0
+                || child.items > 0
+                || !child.borrowed.is_empty()
+                || child.calls.is_some();
             request.memory = Amount::whole(if waits { 1 << 10 } else { 1 << 20 });
         }
         let spec = TaskSpec {
@@ -45,10 +51,19 @@ impl Simulation {
             max_retries: 1_000,
             strategy,
             priority: child.priority,
-            policy: (child.trouble != Trouble::default())
-                .then(|| Box::new(self.policy(child.trouble))),
+            policy: child.trouble.has_policy().then(|| Box::new(self.policy(child.trouble))),
             ..self.spec(id, at, TaskKind::Plain, child.body())
         };
+        if let Some((actor, _)) = child.calls {
+            let handle = self.running(at).map(|run| run.actors[actor]);
+            self.handles.extend(handle.map(|handle| (id, handle)));
+        }
+        if self.mix_of(id.job()).cancels {
+            self.parents.insert(id, spec.parent);
+        }
+        if child.trouble.hangs == ENDLESS {
+            self.endless.insert(id);
+        }
         self.oracle.submit(id, child, |slot| known[&slot]);
         self.submitted += 1;
         self.submit_plain(at, spec);
@@ -57,7 +72,8 @@ impl Simulation {
     pub(super) fn policy(&self, trouble: Trouble) -> Policy {
         let (first, most) = (Duration::from_millis(5), Duration::from_millis(100));
         Policy {
-            timeout: (trouble.hangs > 0).then_some(Duration::from_millis(50)),
+            timeout: (trouble.hangs > 0 && trouble.hangs < ENDLESS)
+                .then_some(Duration::from_millis(50)),
             timeout_retries: 1_000,
             error_retries: 1_000,
             backoff: Backoff { first, most },
@@ -110,7 +126,8 @@ impl Simulation {
         let Some(run) = self.running(at) else { return };
         let id = run.root().child(run.children);
         run.children += 1;
-        run.actors.push((ActorId(id), matches!(place, Placing::Group(..))));
+        let is_grouped = matches!(place, Placing::Group(..));
+        run.actors.push(Handle { actor: ActorId(id), owner: at.worker, is_grouped });
         let name = named.then(|| format!("{id}"));
         let kind = TaskKind::ActorCreate(ActorOptions {
             max_restarts: 1_000,
@@ -126,47 +143,97 @@ impl Simulation {
         self.submit_spec(at, spec);
     }
 
-    pub(super) fn call(&mut self, at: At, actor: usize, dependencies: &[usize]) {
+    /// Calls an actor, by the way that there is; false: not yet.
+    pub(super) fn call(&mut self, at: At, actor: usize, dependencies: &[usize]) -> bool {
+        let Some(run) = self.running(at) else { return false };
+        let (id, handle) = (run.root().child(run.children), run.actors[actor]);
+        let dependencies: Vec<_> = dependencies.iter().map(|slot| run.slots[*slot]).collect();
+        // Who has a group waits for nobody, and what another job's actor returns is not passed on.
+        let is_mine = handle.is_grouped || self.mix_of(id.job()).routes && dependencies.is_empty();
+        let Handle { actor, owner, .. } = if is_mine { handle } else { self.callee(id, handle) };
+        let rules =
+            CallRules { out_of_order: is_unordered(actor), exactly_once: saves_state(actor) };
+        let fits = dependencies.is_empty();
+        let goes = self.way(at, (actor, rules), id.object(0), fits);
+        if matches!(goes, Goes::NotYet) {
+            return false;
+        }
+        let body = self.call_body(at, actor, id);
+        if let Some(run) = self.running(at) {
+            run.children += 1;
+        }
+        let kind = TaskKind::ActorCall { actor, actor_owner: owner, rules };
+        // Some are tried again, and may so count twice.
+        let is_tried = mix(7, hash_of(ActorId(id))).is_multiple_of(4);
+        let max_retries = match rules.exactly_once {
+            true => u32::MAX,
+            false if is_tried && self.mix_of(id.job()).routes => 1_000,
+            false => 0,
+        };
+        self.called.insert(id, actor);
+        if rules.exactly_once {
+            self.calls.submitted((id, at.run), (actor, owner));
+        }
+        let spec = TaskSpec { dependencies, max_retries, ..self.spec(id, at, kind, body) };
+        match goes {
+            Goes::Directly(host) => self.give(at, host, Via::Route(actor), spec),
+            Goes::ByWorker | Goes::NotYet => {
+                self.forget_own(at, id.object(0));
+                self.submit_spec(at, spec);
+            }
+        }
+        true
+    }
+
+    /// The task ends that makes a value, or has made it.
+    pub(super) fn cancel_value(&mut self, at: At, slot: usize, mode: CancelMode) {
         let Some(run) = self.running(at) else { return };
-        let id = run.root().child(run.children);
-        run.children += 1;
-        let (actor, is_grouped) = run.actors[actor];
-        let dependencies = dependencies.iter().map(|slot| run.slots[*slot]).collect();
-        // Who has a group waits for nobody.
-        let (actor, owner) =
-            if is_grouped { (actor, at.worker) } else { self.callee(id, actor, at.worker) };
-        let Some(process) = self.process(at.worker, at.executor) else { return };
+        let Reference { object, owner } = run.slots[slot];
+        self.pass_on(at, object);
+        self.cancelled.insert(object.task);
+        let event = LocalEvent::CancelRequested { task: object.task, owner, mode };
+        self.say(at.worker, at.executor, event, Vec::new());
+    }
+
+    pub(super) fn kill_actor(&mut self, at: At, actor: usize) {
+        let Some(run) = self.running(at) else { return };
+        let Handle { actor, owner, .. } = run.actors[actor];
+        self.killed.insert(actor);
+        let event = LocalEvent::ActorKillRequested { actor, owner };
+        self.say(at.worker, at.executor, event, Vec::new());
+    }
+
+    /// Says where a call comes in the order of its caller's, and who that is.
+    fn call_body(&mut self, at: At, actor: ActorId, call: TaskId) -> Vec<u8> {
+        let is_small = !mix(8, hash_of(ActorId(call))).is_multiple_of(8);
+        // The large value of a call, which nobody makes again, is lost where a task that runs again
+        // elsewhere makes the call again: the first owner frees what lies there for both.
+        let is_driver = self.running(at).is_some_and(|run| run.spec.kind == TaskKind::Driver);
+        let may_be_large = is_driver && self.mix_of(call.job()).routes && !saves_state(actor);
+        let is_small = is_small || !may_be_large;
+        let Some(process) = self.process(at.worker, at.executor) else { return Vec::new() };
         let number = process.call_numbers.entry(actor).or_default();
         *number += 1;
         let mut body = mix(2, *number).to_le_bytes().to_vec();
-        body.extend([0, 1]);
-        for word in [*number, at.worker.0, u64::from(at.executor.0)] {
+        body.extend([0, u8::from(is_small)]);
+        for word in [*number, at.worker.0, u64::from(at.executor.0), at.run] {
             body.extend(word.to_le_bytes());
         }
-        let exactly_once = saves_state(actor);
-        let rules = CallRules { out_of_order: is_unordered(actor), exactly_once };
-        let kind = TaskKind::ActorCall { actor, actor_owner: owner, rules };
-        let max_retries = if exactly_once { u32::MAX } else { 0 };
-        if exactly_once {
-            self.calls.submitted(id, (actor, owner));
-        }
-        let spec = TaskSpec { dependencies, max_retries, ..self.spec(id, at, kind, body) };
-        self.submit_spec(at, spec);
+        body
     }
 
     /// Now and then a call is of another job's actor, as if that was found by its name.
-    fn callee(&mut self, call: TaskId, own: ActorId, worker: WorkerId) -> (ActorId, WorkerId) {
-        let mine = (own, worker);
+    fn callee(&mut self, call: TaskId, own: Handle) -> Handle {
         if self.options.jobs.len() < 2 || !mix(5, hash_of(ActorId(call))).is_multiple_of(6) {
-            return mine;
+            return own;
         }
-        let others = self.served.iter().filter(|(actor, _)| actor.0.job() != call.job());
+        let others = self.served.iter().filter(|other| other.actor.0.job() != call.job());
         let others: Vec<_> = others.copied().collect();
         if others.is_empty() {
-            return mine;
+            return own;
         }
         let other = others[(mix(6, hash_of(ActorId(call))) % others.len() as u64) as usize];
-        self.foreign.insert(call, other.0.0.job());
+        self.foreign.insert(call, other.actor.0.job());
         other
     }
 

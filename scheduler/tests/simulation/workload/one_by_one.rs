@@ -29,7 +29,7 @@ impl Writer {
         }
     }
 
-    fn short(&mut self) -> Slot {
+    pub(super) fn short(&mut self) -> Slot {
         self.ops.push(Op::Submit(Child {
             seed: self.rng.next(),
             depth: u8::from(self.rng.one_in(10)),
@@ -41,6 +41,8 @@ impl Writer {
             priority: 0,
             items: 0,
             trouble: Trouble::default(),
+            calls: None,
+            cancels: false,
         }));
         self.slots += 1;
         self.slots - 1

@@ -68,7 +68,8 @@ impl Oracle {
             Some(expected) => mix(read, expected.value),
             None => read,
         });
-        let program = task_program(child.seed, child.depth, child.borrowed.len());
+        let more = (child.calls.map_or(0, |(_, times)| times), child.cancels);
+        let program = task_program(child.seed, child.depth, child.borrowed.len(), more);
         let mut own: Vec<ObjectId> = child.borrowed.iter().map(|n| slot(*n)).collect();
         let (mut children, mut puts) = (0, 0);
         for op in &program.ops {
@@ -95,11 +96,17 @@ impl Oracle {
                         own.extend(keep.then_some(object));
                     }
                 }
+                Op::Call { .. } => {
+                    // What it returns nobody knows before.
+                    own.push(task.child(children).object(0));
+                    children += 1;
+                }
                 Op::Yield { .. } => unreachable!("a task yields or returns"),
                 Op::Compute(_)
                 | Op::Drop(_)
+                | Op::Cancel(..)
+                | Op::Kill(_)
                 | Op::Spawn { .. }
-                | Op::Call { .. }
                 | Op::Reserve { .. }
                 | Op::Return(_) => {}
             }

@@ -3,6 +3,9 @@
 use super::{Child, Mix, Op, Placing, Program};
 use crate::network::Rng;
 
+/// Every try of a task goes on until somebody ends it, and there is no limit to its time.
+pub const ENDLESS: u8 = u8::MAX;
+
 /// How tries of a task end badly that nothing happens to.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Trouble {
@@ -15,6 +18,11 @@ pub struct Trouble {
 }
 
 impl Trouble {
+    /// Whether its tries are limited, or repeated.
+    pub fn has_policy(self) -> bool {
+        self.fails > 0 || (self.hangs > 0 && self.hangs < ENDLESS)
+    }
+
     pub(super) fn some(rng: &mut Rng, what: Mix, may_hang: bool) -> Self {
         match rng.below(if what.trouble { 12 } else { 1 }) {
             1 => Self { fails: 1 + rng.below(3) as u8, ..Self::default() },
@@ -66,6 +74,8 @@ pub(super) fn stream(rng: &mut Rng, trouble: Trouble) -> (Op, usize) {
         priority: 0,
         items,
         trouble,
+        calls: None,
+        cancels: false,
     };
     (Op::Stream { child, take, keep }, if keep { take as usize } else { 0 })
 }
