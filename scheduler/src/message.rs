@@ -389,6 +389,11 @@ pub enum ToHead {
     GroupUnwanted(GroupId),
     /// The sender wants to know all workers, now and whenever some come or go.
     MembersWanted,
+    /// Asks what all workers offer.
+    OffersWanted {
+        /// Echoed in the answer.
+        request: u64,
+    },
 }
 
 /// What a worker has free, and what waits there.
@@ -473,6 +478,13 @@ pub enum FromHead {
     },
     /// To who wants to know: all workers that do not leave.
     Members(Vec<WorkerId>),
+    /// Answer to `OffersWanted`: all that each worker has that does not leave, whoever holds it.
+    Offers {
+        /// From the question.
+        request: u64,
+        /// In the order of the workers' ids.
+        offers: Vec<(WorkerId, Resources)>,
+    },
     /// To a group's leader: why it waits.
     GroupWaiting {
         /// The group.

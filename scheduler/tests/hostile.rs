@@ -234,9 +234,10 @@ impl Liar {
             14 => LocalEvent::Released { by, object: self.object() },
             15 => LocalEvent::Blocked { executor, task, attempt: self.attempt() },
             16 => LocalEvent::Unblocked { executor, task, attempt: self.attempt() },
-            17 => match self.below(3) {
+            17 => match self.below(4) {
                 0 => LocalEvent::Recalled { executor },
                 1 => LocalEvent::ExecutorStarted { executor },
+                2 => LocalEvent::OffersWanted { by, request: self.below(3) },
                 _ => LocalEvent::ActorLookup { by, request: self.below(3), name: "name".into() },
             },
             18 => LocalEvent::CancelRequested { task, owner: self.worker(), mode: self.mode() },

@@ -79,7 +79,8 @@ fn after_to_head(message: &ToHead) -> Option<ToHead> {
         ToHead::ActorLookup { .. } => ToHead::GroupWanted(wanted(7, 1.0)),
         ToHead::GroupWanted(_) => ToHead::GroupUnwanted(group()),
         ToHead::GroupUnwanted(_) => ToHead::MembersWanted,
-        ToHead::MembersWanted => return None,
+        ToHead::MembersWanted => ToHead::OffersWanted { request: 7 },
+        ToHead::OffersWanted { .. } => return None,
     })
 }
 
@@ -175,7 +176,10 @@ fn after_from_head(message: &FromHead) -> Option<FromHead> {
         }
         FromHead::GroupPlaced { .. } => FromHead::GroupWaiting { group: group(), reason },
         FromHead::GroupWaiting { .. } => FromHead::Members(vec![ME, PEER]),
-        FromHead::Members(_) => return None,
+        FromHead::Members(_) => {
+            FromHead::Offers { request: 2, offers: vec![(ME, Resources::cpus(4.0))] }
+        }
+        FromHead::Offers { .. } => return None,
     })
 }
 

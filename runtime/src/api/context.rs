@@ -93,6 +93,12 @@ impl Context {
         self.0.attempt
     }
 
+    /// What each worker of the cluster has in all, whoever holds it at the moment; workers that are
+    /// about to leave are not named. Waits for the head's answer.
+    pub fn offers(&self) -> Vec<(WorkerId, Resources)> {
+        self.process().offers()
+    }
+
     /// What the task holds while it runs.
     pub fn resources(&self) -> &Resources {
         &self.0.request

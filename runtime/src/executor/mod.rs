@@ -38,6 +38,7 @@ pub(crate) mod outbox;
 pub(crate) mod output;
 pub(crate) mod panic;
 pub(crate) mod process;
+mod questions;
 pub(crate) mod registry;
 pub(crate) mod run;
 pub(crate) mod running;

@@ -1,8 +1,6 @@
 //! The connection to the worker: one for the whole life of the process.
 
-use std::collections::HashMap;
 use std::os::fd::{AsFd, OwnedFd};
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, TryLockError};
 use std::task::Waker;
 use std::time::{Duration, Instant};
@@ -20,12 +18,13 @@ use super::inherited::{self, ConnectError};
 use super::mailbox::Mailbox;
 use super::objects::{Entry, Held, Kept, Objects};
 use super::outbox::Outbox;
+use super::questions::{Answer, Questions};
 use super::registry::{Body, Registry};
 use super::running::Running;
 use super::settled::Settled;
 use super::slots::{Slots, Work};
 use super::turns::Turns;
-use super::wait::{Parker, Watch, Why};
+use super::wait::{Watch, Why};
 use crate::api::error::Error;
 use crate::api::value::{self, Archived, Value as UserValue};
 use crate::ring::{Bell, RingPair};
@@ -64,16 +63,8 @@ pub(crate) struct Process {
     pub(super) actors: DashMap<ActorId, Arc<Mailbox>, BuildIdHasher>,
     /// Saved states of actors that are made next.
     pub(super) restores: DashMap<ActorId, Vec<u8>, BuildIdHasher>,
-    look_ups: Mutex<HashMap<u64, LookUp>>,
+    pub(super) questions: Questions,
     pub(super) detaching: Detaching,
-    next_request: AtomicU64,
-}
-
-/// A question for an actor's name.
-#[derive(Debug)]
-enum LookUp {
-    Asked(Arc<Parker>),
-    Answered(Option<(ActorId, WorkerId)>),
 }
 
 impl Process {
@@ -132,9 +123,8 @@ impl Process {
             running: DashMap::default(),
             actors: DashMap::default(),
             restores: DashMap::default(),
-            look_ups: Mutex::default(),
+            questions: Questions::default(),
             detaching: Detaching::default(),
-            next_request: AtomicU64::new(0),
         })
     }
 
@@ -210,13 +200,10 @@ impl Process {
                 }
             }
             ToExecutor::ActorFound { request, actor } => {
-                let mut look_ups = self.look_ups.lock().unwrap_or_else(PoisonError::into_inner);
-                if let Some(look_up) = look_ups.get_mut(&request)
-                    && let LookUp::Asked(parker) =
-                        std::mem::replace(look_up, LookUp::Answered(actor))
-                {
-                    parker.notify();
-                }
+                self.questions.answered(request, Answer::Actor(actor));
+            }
+            ToExecutor::Offers { request, offers } => {
+                self.questions.answered(request, Answer::Offers(offers));
             }
             ToExecutor::Detached { task, answer } => self.detaching.answered(task, answer),
             ToExecutor::Reclaim(blocks) => self.writer.reclaim(blocks),
@@ -406,20 +393,6 @@ impl Process {
         is_over: impl FnMut() -> bool,
     ) -> bool {
         self.wait(Why::Answer, deadline, is_over, || {})
-    }
-
-    /// Asks who has a name.
-    pub(crate) fn look_up(&'static self, name: &str) -> Option<(ActorId, WorkerId)> {
-        let request = self.next_request.fetch_add(1, Ordering::Relaxed);
-        let lock = || self.look_ups.lock().unwrap_or_else(PoisonError::into_inner);
-        lock().insert(request, LookUp::Asked(Parker::current()));
-        self.send(&FromExecutor::ActorLookup { request, name: name.to_owned() });
-        let is_answered = || matches!(lock().get(&request), Some(LookUp::Answered(_)));
-        self.wait(Why::Answer, None, is_answered, || {});
-        match lock().remove(&request) {
-            Some(LookUp::Answered(actor)) => actor,
-            _ => None,
-        }
     }
 }
 

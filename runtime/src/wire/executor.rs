@@ -16,6 +16,7 @@ use rdist_scheduler::id::{ActorId, ExecutorId, GroupId, JobId, ObjectId, TaskId,
 use rdist_scheduler::local::LeaseEnd;
 use rdist_scheduler::message::CancelMode;
 use rdist_scheduler::outcome::{Death, Outcome, TaskError};
+use rdist_scheduler::resource::Resources;
 use rdist_scheduler::spec::{Reference, TaskSpec};
 use rkyv::{Archive, Deserialize, Serialize};
 
@@ -249,6 +250,11 @@ pub enum FromExecutor {
         /// The worker that leads it.
         owner: WorkerId,
     },
+    /// Asks what all workers offer.
+    OffersWanted {
+        /// Echoed in the answer.
+        request: u64,
+    },
     /// Asks for an actor by name.
     ActorLookup {
         /// Echoed in the answer.
@@ -322,6 +328,13 @@ pub enum ToExecutor {
     },
     /// The actor ends; its pending calls are answered by the worker.
     DropActor(ActorId),
+    /// Answer to `OffersWanted`: all that each worker has that does not leave.
+    Offers {
+        /// From the question.
+        request: u64,
+        /// In the order of the workers' ids.
+        offers: Vec<(WorkerId, Resources)>,
+    },
     /// Answer to a look-up: the actor and its supervisor.
     ActorFound {
         /// From the question.

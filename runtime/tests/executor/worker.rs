@@ -290,6 +290,10 @@ impl FakeWorker {
                 let actor = self.names.get(&name).map(|actor| (*actor, ME));
                 self.send(by, &ToExecutor::ActorFound { request, actor });
             }
+            FromExecutor::OffersWanted { request } => {
+                let offers = vec![(ME, Resources::cpus(1.0))];
+                self.send(by, &ToExecutor::Offers { request, offers });
+            }
             FromExecutor::Detach(_) => panic!("no program here detaches an actor"),
             FromExecutor::RouteWanted(actor) => {
                 self.send(by, &ToExecutor::Route { actor, granted: None });

@@ -188,6 +188,10 @@ impl ClusterCore {
             ToHead::GroupUnwanted(group) => self.gangs.remove(&(group, from)),
             ToHead::ActorLookup { request, name } => self.looked_up(from, request, &name),
             ToHead::MembersWanted => self.members_wanted(from),
+            ToHead::OffersWanted { request } => {
+                let offers = self.offers();
+                self.send(from, FromHead::Offers { request, offers });
+            }
         }
     }
 

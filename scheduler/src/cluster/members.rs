@@ -126,6 +126,12 @@ impl ClusterCore {
         }
     }
 
+    /// What members have that do not leave.
+    pub(super) fn offers(&self) -> Vec<(WorkerId, Resources)> {
+        let offer = |worker| Some((worker, self.field.spot(worker)?.total.clone()));
+        self.staying().into_iter().filter_map(offer).collect()
+    }
+
     /// Members that do not leave.
     fn staying(&self) -> Vec<WorkerId> {
         let staying = self.members.iter().filter(|(_, member)| !member.draining);

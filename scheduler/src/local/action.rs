@@ -156,6 +156,15 @@ pub enum LocalAction {
         /// How.
         how: LeaseEnd,
     },
+    /// Answer to the question what all workers offer.
+    Offers {
+        /// Who asked.
+        executor: ExecutorId,
+        /// From the question.
+        request: u64,
+        /// All that each worker has that does not leave.
+        offers: Vec<(WorkerId, Resources)>,
+    },
     /// Answer to a look-up by name.
     ActorFound {
         /// Who asked.

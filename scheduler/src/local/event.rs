@@ -231,6 +231,13 @@ pub enum LocalEvent {
         /// The worker that leads it.
         owner: WorkerId,
     },
+    /// Somebody here asks what all workers offer.
+    OffersWanted {
+        /// The process.
+        by: ExecutorId,
+        /// Echoed in the answer.
+        request: u64,
+    },
     /// Somebody here asks for an actor by name.
     ActorLookup {
         /// The process.

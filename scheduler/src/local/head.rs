@@ -39,9 +39,9 @@ pub(super) struct HeadLink {
     unspilled: IdMap<TaskId, (u32, Option<WorkerId>)>,
     /// Drivers that have ended here, until the head ends their job.
     pub(super) drivers: BTreeMap<JobId, (u32, Outcome)>,
-    /// Names that are looked up: who asked, and the number and name that it asked with.
-    lookups: BTreeMap<u64, (ExecutorId, u64, String)>,
-    last_lookup: u64,
+    /// Questions without an answer.
+    questions: BTreeMap<u64, Question>,
+    last_question: u64,
     /// The load may differ from what was sent.
     pub(super) load_changed: bool,
     /// Assignments that came since the head was fresh.
@@ -49,6 +49,25 @@ pub(super) struct HeadLink {
     pub(super) unstarted: Unstarted,
     next_load: Timestamp,
     last_load: Option<Load>,
+}
+
+/// Something that an executor wants to know of the head.
+#[derive(Debug)]
+struct Question {
+    by: ExecutorId,
+    /// The executor's own number for it.
+    request: u64,
+    /// The name that is looked up; `None`: what all workers offer.
+    name: Option<String>,
+}
+
+impl Question {
+    fn message(&self, request: u64) -> ToHead {
+        match self.name.clone() {
+            Some(name) => ToHead::ActorLookup { request, name },
+            None => ToHead::OffersWanted { request },
+        }
+    }
 }
 
 impl HeadLink {
@@ -70,7 +89,7 @@ impl HeadLink {
     }
 
     pub(super) fn forget_executor(&mut self, executor: ExecutorId) {
-        self.lookups.retain(|_, (by, ..)| *by != executor);
+        self.questions.retain(|_, question| question.by != executor);
     }
 }
 
@@ -178,10 +197,13 @@ impl LocalCore {
             FromHead::Members(members) => self.members_are(members),
             FromHead::GroupWaiting { group, reason } => self.group_waits(group, reason),
             FromHead::ActorFound { request, actor } => {
-                if let Some((executor, request, _)) = self.head.lookups.remove(&request)
-                    && self.listens(executor)
-                {
+                if let Some((executor, request)) = self.asked(request) {
                     self.act(LocalAction::ActorFound { executor, request, actor });
+                }
+            }
+            FromHead::Offers { request, offers } => {
+                if let Some((executor, request)) = self.asked(request) {
+                    self.act(LocalAction::Offers { executor, request, offers });
                 }
             }
         }
@@ -244,11 +266,9 @@ impl LocalCore {
         for (actor, name) in names {
             self.send_head(ToHead::ActorNamed { name, actor, owner: self.me });
         }
-        for (request, name) in
-            self.head.lookups.iter().map(|(n, l)| (*n, l.2.clone())).collect::<Vec<_>>()
-        {
-            self.send_head(ToHead::ActorLookup { request, name });
-        }
+        let questions = self.head.questions.iter();
+        let questions: Vec<ToHead> = questions.map(|(number, q)| q.message(*number)).collect();
+        questions.into_iter().for_each(|question| self.send_head(question));
         for (job, (attempt, outcome)) in self.head.drivers.clone() {
             self.send_head(ToHead::DriverFinished { job, attempt, outcome });
         }
@@ -284,14 +304,21 @@ impl LocalCore {
         }
     }
 
-    pub(super) fn lookup(&mut self, by: ExecutorId, request: u64, name: String) {
+    /// Asks the head who has a name, or what all workers offer.
+    pub(super) fn ask(&mut self, by: ExecutorId, request: u64, name: Option<String>) {
         if !self.listens(by) {
             return;
         }
-        self.head.last_lookup += 1;
-        let number = self.head.last_lookup;
-        self.head.lookups.insert(number, (by, request, name.clone()));
-        self.send_head(ToHead::ActorLookup { request: number, name });
+        self.head.last_question += 1;
+        let (number, question) = (self.head.last_question, Question { by, request, name });
+        self.send_head(question.message(number));
+        self.head.questions.insert(number, question);
+    }
+
+    /// Who asked the question that is answered, if it still wants to know, and by which number.
+    fn asked(&mut self, number: u64) -> Option<(ExecutorId, u64)> {
+        let Question { by, request, .. } = self.head.questions.remove(&number)?;
+        self.listens(by).then_some((by, request))
     }
 
     /// Nothing new starts here: what is queued and may run elsewhere goes to the head.

@@ -352,7 +352,8 @@ impl LocalCore {
             }
             LocalEvent::ActorKillRequested { actor, owner } => self.kill_requested(actor, owner),
             LocalEvent::GroupRemoveRequested { group, owner } => self.remove_group(group, owner),
-            LocalEvent::ActorLookup { by, request, name } => self.lookup(by, request, name),
+            LocalEvent::ActorLookup { by, request, name } => self.ask(by, request, Some(name)),
+            LocalEvent::OffersWanted { by, request } => self.ask(by, request, None),
             LocalEvent::Pulled { object, size } => self.pulled(object, size),
             LocalEvent::PullFailed { object, from } => self.pull_failed(object, from),
             LocalEvent::CopyUnreadable { object } => self.copy_unreadable(object),

@@ -69,6 +69,9 @@ impl Dispatch {
             LocalAction::EndLease { executor, caller, number, how } => {
                 self.send(executor, &ToExecutor::EndLease { caller, number, how });
             }
+            LocalAction::Offers { executor, request, offers } => {
+                self.send(executor, &ToExecutor::Offers { request, offers });
+            }
             LocalAction::ActorFound { executor, request, actor } => {
                 self.send(executor, &ToExecutor::ActorFound { request, actor });
             }

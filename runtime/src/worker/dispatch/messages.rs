@@ -129,6 +129,9 @@ impl Dispatch {
                 self.check_job(by, group.0.object(0))?;
                 self.tell(LocalEvent::GroupRemoveRequested { group, owner });
             }
+            FromExecutor::OffersWanted { request } => {
+                self.tell(LocalEvent::OffersWanted { by, request });
+            }
             FromExecutor::ActorLookup { request, name } => {
                 self.tell(LocalEvent::ActorLookup { by, request, name });
             }

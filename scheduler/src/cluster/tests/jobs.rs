@@ -126,6 +126,9 @@ fn names_are_first_come_first_served() {
     assert!(bench.take_sent(2, result(2, Some(actor(1)))));
     bench.say(2, ToHead::ActorLookup { request: 4, name: "counter".to_owned() });
     assert!(bench.take_sent(2, FromHead::ActorFound { request: 4, actor: granted }));
+    bench.say(2, ToHead::OffersWanted { request: 5 });
+    let offers = [1, 2].map(|worker| (WorkerId(worker), Resources::cpus(1.0))).to_vec();
+    assert!(bench.take_sent(2, FromHead::Offers { request: 5, offers }));
     bench.say(2, ToHead::ActorUnnamed { name: "counter".to_owned(), actor: actor(2) });
     bench.nothing_more();
     bench.lose(1);

@@ -105,6 +105,23 @@ fn a_head_that_forgot_is_told_again() {
 }
 
 #[test]
+fn what_all_workers_offer_is_asked_again_of_a_new_head() {
+    let (mut bench, driver) = Bench::with_driver(1.0);
+    bench.handle(LocalEvent::OffersWanted { by: driver, request: 9 });
+    let ToHead::OffersWanted { request } = bench.claim_head() else { panic!("a question") };
+    bench.handle(LocalEvent::HeadLost);
+    bench.now.0 += 1_000_000_000;
+    bench.handle(LocalEvent::HeadFound { fresh: true });
+    assert_eq!(bench.claim_head(), ToHead::OffersWanted { request });
+    bench.claim_load();
+    let offers = vec![(ME, Resources::cpus(1.0)), (PEER, Resources::cpus(4.0))];
+    let answer = FromHead::Offers { request, offers: offers.clone() };
+    bench.head_says(answer.clone());
+    bench.claim_exactly(LocalAction::Offers { executor: driver, request: 9, offers });
+    bench.head_says(answer);
+}
+
+#[test]
 fn load_is_reported_when_it_changed_and_not_too_often() {
     let (mut bench, driver, pool) = Bench::with_pool(1.0);
     bench.submit(driver, TaskBuilder::new(1));

@@ -269,7 +269,9 @@ impl World {
                     self.handle(at, LocalEvent::Finished { executor, task, attempt, outcome });
                 }
             }
-            LocalAction::ActorFound { .. } | LocalAction::Credit { .. } => {}
+            LocalAction::ActorFound { .. }
+            | LocalAction::Offers { .. }
+            | LocalAction::Credit { .. } => {}
             LocalAction::Route { .. }
             | LocalAction::RouteEnded { .. }
             | LocalAction::Lease { .. }

@@ -201,7 +201,7 @@ impl Simulation {
                 at.usage.end((executor, actor.0));
                 self.order(worker, executor, Command::DropActor(actor));
             }
-            LocalAction::ActorFound { .. } => {}
+            LocalAction::ActorFound { .. } | LocalAction::Offers { .. } => {}
             LocalAction::Route { caller, actor, executor } => {
                 self.route(worker, caller, actor, executor);
             }
