@@ -5,6 +5,9 @@ use std::path::Path;
 
 use rdist_scheduler::resource::{Amount, Resources};
 
+/// What tells CUDA which GPUs a process sees.
+pub const VISIBLE_GPUS: &str = "CUDA_VISIBLE_DEVICES";
+
 /// CPUs, GPUs and memory.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Machine {
@@ -23,9 +26,9 @@ impl Machine {
     /// Looks at this machine.
     pub fn detect() -> Self {
         let cpus = std::thread::available_parallelism().map_or(1, usize::from);
-        let visible = std::env::var("CUDA_VISIBLE_DEVICES").ok();
+        let visible = std::env::var(VISIBLE_GPUS).ok();
         let gpus = match visible {
-            Some(list) => visible_gpus(&list),
+            Some(list) => visible_gpus(&list).count(),
             None => device_files(Path::new("/dev")),
         };
         let meminfo = fs::read_to_string("/proc/meminfo").unwrap_or_default();
@@ -48,9 +51,23 @@ impl Machine {
     }
 }
 
+/// What CUDA calls each GPU that makes `total`: as `CUDA_VISIBLE_DEVICES` names them, which may be
+/// numbers or UUIDs, else by their numbers. CUDA ignores what it does not have.
+pub(crate) fn gpu_names(total: Amount) -> Vec<String> {
+    names(std::env::var(VISIBLE_GPUS).ok().as_deref(), total)
+}
+
+fn names(visible: Option<&str>, total: Amount) -> Vec<String> {
+    let count = total.as_f64().ceil() as usize;
+    match visible {
+        Some(list) => visible_gpus(list).take(count).map(str::to_owned).collect(),
+        None => (0..count).map(|number| number.to_string()).collect(),
+    }
+}
+
 /// Entries of `CUDA_VISIBLE_DEVICES` before the first that hides the rest.
-fn visible_gpus(list: &str) -> usize {
-    list.split(',').take_while(|entry| !matches!(entry.trim(), "" | "-1")).count()
+fn visible_gpus(list: &str) -> impl Iterator<Item = &str> {
+    list.split(',').map(str::trim).take_while(|entry| !matches!(*entry, "" | "-1"))
 }
 
 /// Files `nvidia0`, `nvidia1`, ...
@@ -89,14 +106,23 @@ mod tests {
 
     #[test]
     fn gpus_are_counted() {
-        assert_eq!(visible_gpus(""), 0);
-        assert_eq!(visible_gpus("0,1"), 2);
-        assert_eq!(visible_gpus("0,-1,2"), 1);
+        assert_eq!(visible_gpus("").count(), 0);
+        assert_eq!(visible_gpus("0,1").count(), 2);
+        assert_eq!(visible_gpus("0,-1,2").count(), 1);
         let folder = tempfile::tempdir().expect("a folder");
         for name in ["nvidia0", "nvidia12", "nvidiactl", "nvidia-uvm", "null"] {
             fs::write(folder.path().join(name), "").expect("a file");
         }
         assert_eq!(device_files(folder.path()), 2);
+    }
+
+    #[test]
+    fn gpus_keep_the_names_that_the_environment_has_for_them() {
+        let two = Amount::whole(2);
+        assert_eq!(names(None, Amount::from_f64(1.5)), ["0", "1"]);
+        assert_eq!(names(Some("5, GPU-8f1,7"), two), ["5", "GPU-8f1"]);
+        assert_eq!(names(Some("3,-1,4"), two), ["3"]);
+        assert!(names(None, Amount::ZERO).is_empty());
     }
 
     #[test]

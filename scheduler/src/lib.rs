@@ -50,6 +50,7 @@
 //! | LC-1 | `local::invariants` | an event's consequences are all drawn before `handle` returns |
 //! | TG-1 to TG-4 | `task::table` | tasks, the queue, executors and dependencies agree |
 //! | RL-1 | `resource::ledger` | what is free and what is held make the worker's total |
+//! | GP-1 | `resource::gpus` | GPUs that are free and those that processes hold make whole ones |
 //! | RF-1 to RF-3 | `object::entry` | every holder is counted, on the right side |
 //! | OB-1 | `object::entry` | copies and the workers that have them agree |
 //! | RP-1 | `local::replicas` | keepers of replicated objects are listed once |

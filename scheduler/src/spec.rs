@@ -90,6 +90,16 @@ impl TaskSpec {
             && !matches!(self.strategy, Strategy::Group { .. })
     }
 
+    /// Whether it has a process to itself, of its own resources: what asks for memory is held to
+    /// it there, what asks for GPUs sees those alone, and that from the process's start.
+    pub fn is_alone(&self) -> bool {
+        match &self.kind {
+            TaskKind::Plain => !self.request.memory.is_zero() || !self.request.gpu.is_zero(),
+            TaskKind::ActorCreate(options) => options.own_process || !self.request.gpu.is_zero(),
+            _ => false,
+        }
+    }
+
     /// How it yields, if it does.
     pub fn stream(&self) -> Option<&StreamPolicy> {
         self.policy.as_ref().and_then(|policy| policy.stream.as_ref())

@@ -72,7 +72,7 @@ impl TaskOptions {
         self.request.cpu = Amount::from_f64(n);
     }
 
-    /// GPUs.
+    /// GPUs; a fraction is a share of one.
     pub fn gpus(&mut self, n: f64) {
         self.request.gpu = Amount::from_f64(n);
     }
@@ -233,7 +233,8 @@ macro_rules! __option_methods {
             self
         }
 
-        /// Holds so many GPUs while it runs.
+        /// Holds so many GPUs while it runs, in a process of its own that sees those alone
+        /// (`CUDA_VISIBLE_DEVICES`). A fraction is a share of one GPU.
         #[must_use]
         pub fn gpus(mut self, n: f64) -> Self {
             self.options.gpus(n);

@@ -31,6 +31,7 @@ use super::network::{Command, Network};
 use super::query::Functions;
 use super::spiller::Spiller;
 use crate::config::WorkerConfig;
+use crate::machine;
 use crate::ring::{Bell, Rung, Spin};
 use crate::store::{Arena, Table};
 use crate::wire::cluster::JobInfo;
@@ -47,6 +48,8 @@ const FRAMES_PER_TURN: usize = 256;
 pub(super) struct Dispatch {
     worker: WorkerId,
     config: WorkerConfig,
+    /// What CUDA calls the worker's GPUs, by their number.
+    gpus: Vec<String>,
     core: LocalCore,
     arena: Arena,
     table: Table,
@@ -109,8 +112,10 @@ impl Dispatch {
         let room = Room::new(spiller, config.spill_limit.unwrap_or(u64::MAX));
         let known = LocalConfig::new(worker, config.resources.clone());
         let core = LocalCore::new(LocalConfig { labels: config.labels.clone(), ..known });
+        let gpus = machine::gpu_names(config.resources.gpu);
         Self {
             worker,
+            gpus,
             core,
             arena: Arena::new(config.store_bytes),
             table: Table::default(),

@@ -43,6 +43,8 @@ pub(super) struct Launch {
     pub socket: OwnedFd,
     /// What it may use; numeric libraries get a thread for each CPU.
     pub limit: Limit,
+    /// The GPUs that it may see, as `CUDA_VISIBLE_DEVICES` has them; empty: none.
+    pub gpus: String,
     /// For people: `driver`, `pool`, `task`, `actor`.
     pub source: &'static str,
 }

@@ -19,6 +19,7 @@ use super::launch::{Host, Launch, Prepared};
 use super::limits::Lease;
 use crate::executor::inherited::socket_text;
 use crate::executor::{DRIVER_FILES, EXECUTOR_FD, SCRATCH};
+use crate::machine::VISIBLE_GPUS;
 use crate::spawn::{Leads, Start, Started, start};
 use crate::wire::cluster::JobInfo;
 
@@ -95,8 +96,13 @@ fn environment(launch: &Launch, job: &JobInfo, prepared: &Prepared) -> io::Resul
     set("OMP_NUM_THREADS", threads.to_string().as_ref());
     // Two spinning OpenMP threads on a busy 2-core machine ran 34 times slower.
     set("OMP_WAIT_POLICY", "PASSIVE".as_ref());
+    // Who asked for no GPU takes none that others hold, unless the job says so itself.
+    set(VISIBLE_GPUS, launch.gpus.as_ref());
     for (name, value) in &job.environment {
         set(name, value.as_ref());
+    }
+    if !launch.gpus.is_empty() {
+        set(VISIBLE_GPUS, launch.gpus.as_ref());
     }
     set(SCRATCH, prepared.scratch.as_os_str());
     set(EXECUTOR_FD, socket_text(launch.socket.as_fd()).as_ref());

@@ -14,7 +14,8 @@ use crate::spec::TaskSpec;
 pub enum ExecutorRole {
     /// Runs the job's tasks and light actors, many at a time.
     Pool,
-    /// Runs tasks that ask for memory, one at a time, so that it can be held to what they ask for.
+    /// Runs tasks that ask for memory, one at a time, so that it can be held to what they ask for;
+    /// or a single one that asks for GPUs, which it sees alone.
     Alone,
     /// Runs the job's main function alone.
     Driver,
@@ -35,6 +36,8 @@ pub enum LocalAction {
         role: ExecutorRole,
         /// What it may use: limits and the number of intra-op threads follow from it.
         resources: Resources,
+        /// The GPUs that it may see, by their number among the worker's.
+        gpus: Vec<u32>,
     },
     /// End a process; answered by `ExecutorDied`. Not `force`: it may finish its output first.
     StopExecutor {

@@ -14,7 +14,7 @@ use super::{ExecutorRole, LocalAction, LocalCore};
 use crate::hash::{FastMap, IdSet};
 use crate::id::{ActorId, ExecutorId, JobId, ObjectId, TaskId};
 use crate::outcome::{Cause, Death, Outcome, TaskError};
-use crate::resource::Resources;
+use crate::resource::{HeldGpus, Resources};
 use crate::spec::TaskKind;
 use crate::task::{TaskKey, TaskState};
 
@@ -29,6 +29,9 @@ pub(super) struct Executor {
     pub(super) phase: Phase,
     /// What it may use.
     pub(super) resources: Resources,
+    /// Which GPUs are its own: given back when it is to end, as what it runs gives back amounts,
+    /// or when it is dead, where what it runs counts until then.
+    pub(super) gpus: HeldGpus,
     /// Objects that it refers to.
     pub(super) holds: IdSet<ObjectId>,
     /// Tasks that wait for it to start, with their stamps.
@@ -76,11 +79,18 @@ impl LocalCore {
     ) -> ExecutorId {
         self.last_executor += 1;
         let executor = ExecutorId(self.last_executor);
+        // What the job's tasks share is for those that ask for no GPU.
+        let gpus = match role {
+            ExecutorRole::Pool => HeldGpus::new(),
+            _ => self.gpus.take(resources.gpu),
+        };
+        let seen = gpus.iter().map(|(gpu, _)| *gpu).collect();
         let process = Executor {
             job,
             role,
             phase: Phase::Starting { tries },
             resources: resources.clone(),
+            gpus,
             holds: IdSet::default(),
             waiting: Vec::new(),
             running: Vec::new(),
@@ -90,7 +100,7 @@ impl LocalCore {
             killed_for: None,
         };
         self.executors.insert(executor, process);
-        self.act(LocalAction::StartExecutor { executor, job, role, resources });
+        self.act(LocalAction::StartExecutor { executor, job, role, resources, gpus: seen });
         executor
     }
 
@@ -148,11 +158,15 @@ impl LocalCore {
         }
     }
 
-    /// A process that runs one task at a time has none: it is kept for the next, or ends.
+    /// A process that runs one task at a time has none: it is kept for the next, or ends. One with
+    /// GPUs ends: it would keep memory there that others are to have.
     pub(super) fn idle_alone(&mut self, executor: ExecutorId) {
         let Some(process) = self.executors.get(&executor) else { return };
         if !process.is_up() || !process.running.is_empty() || process.killed_for.is_some() {
             return;
+        }
+        if !process.gpus.is_empty() {
+            return self.stop_executor(executor, false);
         }
         let idle = self.idle.entry(process.job).or_default();
         idle.push(executor);
@@ -178,6 +192,9 @@ impl LocalCore {
             return;
         }
         process.phase = Phase::Stopping;
+        if process.killed_for.is_none() {
+            self.gpus.give(core::mem::take(&mut process.gpus));
+        }
         let job = process.job;
         self.not_idle(job, executor);
         if self.pools.get(&job) == Some(&executor) {
@@ -191,6 +208,7 @@ impl LocalCore {
 
     pub(super) fn executor_died(&mut self, executor: ExecutorId, death: Death) {
         let Some(mut process) = self.executors.remove(&executor) else { return };
+        self.gpus.give(core::mem::take(&mut process.gpus));
         self.not_idle(process.job, executor);
         if process.role != ExecutorRole::Pool {
             self.end_groups_of(executor);

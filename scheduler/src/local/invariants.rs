@@ -108,6 +108,7 @@ impl LocalCore {
         self.shares.jobs().for_each(|(_, held)| used.add(held));
         used.add(&self.ledger.available);
         assert_eq!(used, self.ledger.total, "RL-1: what jobs hold is what is not free");
+        self.gpus.check(self.executors.values().map(|process| &process.gpus));
     }
 
     /// What the tasks and actors of a bundle hold, or those that are in none.

@@ -88,7 +88,7 @@ use crate::message::{PeerMessage, Taken};
 use crate::object::{Lineage, ObjectEntry};
 use crate::outcome::TaskError;
 use crate::quota::Quotas;
-use crate::resource::{Ledger, Resources};
+use crate::resource::{Gpus, Ledger, Resources};
 use crate::share::Shares;
 use crate::spec::Assignment;
 use crate::task::{ReadyQueue, TaskKey, TaskTable};
@@ -171,6 +171,8 @@ pub struct LocalCore {
     queue: ReadyQueue,
     paces: Paces,
     ledger: Ledger,
+    /// Which GPUs are whose.
+    gpus: Gpus,
     /// What each job holds here.
     shares: Shares,
     quotas: Quotas,
@@ -260,6 +262,7 @@ impl LocalCore {
             queue: ReadyQueue::default(),
             paces: Paces::default(),
             ledger: Ledger::new(config.total.clone()),
+            gpus: Gpus::new(config.total.gpu),
             shares: Shares::default(),
             quotas: Quotas::default(),
             objects: IdMap::default(),

@@ -32,13 +32,12 @@ impl LocalCore {
         let outcome = self.ruled(key, outcome);
         let spec = Arc::clone(&self.tasks[key].spec);
         match (&spec.kind, &outcome) {
-            (TaskKind::ActorCreate(options), Outcome::Returned(_)) => {
-                let shared = !options.own_process;
-                self.actor_lives_here(key, executor, shared);
+            (TaskKind::ActorCreate(_), Outcome::Returned(_)) => {
+                self.actor_lives_here(key, executor, !spec.is_alone());
             }
-            (TaskKind::ActorCreate(options), _) => {
+            (TaskKind::ActorCreate(_), _) => {
                 self.stop_running(key);
-                if options.own_process {
+                if spec.is_alone() {
                     self.stop_executor(executor, false);
                 }
             }

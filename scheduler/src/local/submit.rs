@@ -399,10 +399,10 @@ impl LocalCore {
         let job = spec.id.job();
         let role = match &spec.kind {
             TaskKind::Driver => ExecutorRole::Driver,
-            TaskKind::ActorCreate(options) if options.own_process => {
+            TaskKind::ActorCreate(_) if spec.is_alone() => {
                 ExecutorRole::Actor(crate::id::ActorId(spec.id))
             }
-            TaskKind::Plain if !spec.request.memory.is_zero() => {
+            TaskKind::Plain if spec.is_alone() => {
                 return self.executor_alone(job, &spec.request);
             }
             _ => ExecutorRole::Pool,

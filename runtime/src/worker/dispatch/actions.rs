@@ -44,8 +44,8 @@ impl Dispatch {
             LocalAction::Send { to, message } => self.send_peer(to, message),
             LocalAction::SendHead(message) => self.send_head(message),
             LocalAction::Pull { object, size, from } => self.pull(object, size, from),
-            LocalAction::StartExecutor { executor, job, role, resources } => {
-                self.start_executor(executor, job, role, &resources);
+            LocalAction::StartExecutor { executor, job, role, resources, gpus } => {
+                self.start_executor((executor, job, role), &resources, &gpus);
             }
             LocalAction::StopExecutor { executor, force } => self.stop_executor(executor, force),
             LocalAction::Restore { executor, actor, state } => {
@@ -154,10 +154,9 @@ impl Dispatch {
 
     fn start_executor(
         &mut self,
-        id: ExecutorId,
-        job: JobId,
-        role: ExecutorRole,
+        (id, job, role): (ExecutorId, JobId, ExecutorRole),
         resources: &Resources,
+        gpus: &[u32],
     ) {
         let is_driver = role == ExecutorRole::Driver;
         let (executor, socket) =
@@ -178,7 +177,10 @@ impl Dispatch {
         };
         let memory = (!resources.memory.is_zero()).then(|| resources.memory.as_f64() as u64);
         let limit = Limit { memory, cpus: resources.cpu.as_f64() };
-        let launch = Launch { executor: id, worker: self.worker, job, socket, limit, source };
+        let name = |gpu: &u32| self.gpus.get(*gpu as usize).map(String::as_str);
+        let gpus: Vec<&str> = gpus.iter().filter_map(name).collect();
+        let gpus = gpus.join(",");
+        let launch = Launch { executor: id, worker: self.worker, job, socket, limit, gpus, source };
         match self.jobs.get(&job).cloned() {
             Some(info) => self.launch(launch, info),
             None => {

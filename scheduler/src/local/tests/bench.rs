@@ -163,14 +163,19 @@ pub(super) struct Bench {
 
 impl Bench {
     /// A worker without a head.
-    pub(super) fn new(cpus: f64) -> Self {
-        let core = LocalCore::new(LocalConfig::new(ME, Resources::cpus(cpus)));
+    fn new(total: Resources) -> Self {
+        let core = LocalCore::new(LocalConfig::new(ME, total));
         Self { core, now: Timestamp(1), met: Vec::new(), actions: VecDeque::new() }
     }
 
     /// A worker with a head, and a driver that runs in `executor-1`.
     pub(super) fn with_driver(cpus: f64) -> (Self, ExecutorId) {
-        let mut bench = Self::new(cpus);
+        Self::with_driver_and(Resources::cpus(cpus))
+    }
+
+    /// As above, on a worker that has `total`.
+    pub(super) fn with_driver_and(total: Resources) -> (Self, ExecutorId) {
+        let mut bench = Self::new(total);
         bench.handle(LocalEvent::HeadFound { fresh: true });
         bench.claim_load();
         let driver = TaskBuilder::driver().assignment(0, WorkerId::HEAD);

@@ -6,6 +6,7 @@ mod ahead;
 mod bench;
 mod direct;
 mod fairness;
+mod gpus;
 mod groups;
 mod head;
 mod lease;
