@@ -9,4 +9,9 @@ fn main() {
     // some builds of it carry no path of their own.
     println!("cargo:rustc-link-arg=-Wl,--disable-new-dtags");
     println!("cargo:rustc-link-arg=-Wl,-rpath,{}", lib.to_string_lossy());
+    // Nothing of ours calls into it: unasked, the linker would leave out what has the GPU code.
+    if std::path::Path::new(&lib).join("libtorch_cuda.so").exists() {
+        println!("cargo:rustc-link-arg=-L{}", lib.to_string_lossy());
+        println!("cargo:rustc-link-arg=-Wl,--push-state,--no-as-needed,-ltorch_cuda,--pop-state");
+    }
 }

@@ -4,6 +4,7 @@
 //! spec      a job's TOML, checked        graph   its task graph, drawn
 //! data      IDX files, where they are found, who trains on what
 //! model     parameters and forward passes          tensor  slices as tensors; all `unsafe`
+//! device    CPUs or a GPU: asked for, found, or said to be missing
 //! train     trainer (one model, no cluster) <- replica (an actor) <- fleet (all of them)
 //!           <- strategies (who does what when) <- run (a job)
 //! pipeline  files to predictions, through pools of actors; how long each activity takes
@@ -15,6 +16,7 @@
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
 pub mod data;
+pub mod device;
 pub mod graph;
 pub mod metric;
 pub mod model;

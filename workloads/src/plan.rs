@@ -6,6 +6,7 @@ use std::fmt::Write as _;
 use serde_json::{Value, json};
 
 use crate::data::Shape;
+use crate::device::Wish;
 use crate::graph::{self, Format};
 use crate::model::{Input, Layout, weights};
 use crate::spec::{Spec, Strategy};
@@ -30,6 +31,8 @@ pub struct Plan {
     pub compared: Vec<(&'static str, usize)>,
     /// `None`: as many as the cluster has CPUs.
     pub replicas: Option<u32>,
+    /// What a replica computes on.
+    pub device: Wish,
     /// Epochs, and images per step and replica.
     pub epochs: (u64, u32),
     /// Bytes that the object store holds of the data.
@@ -77,6 +80,7 @@ pub fn plan(spec: &Spec) -> Result<Plan, JobError> {
         from,
         compared: compared.collect(),
         replicas: spec.train.replicas,
+        device: spec.train.device.wish,
         epochs: (spec.train.epochs, spec.train.batch),
         model_bytes,
         replica_bytes: model_bytes * memories,
@@ -151,11 +155,16 @@ impl Plan {
         for (model, trained) in &self.compared {
             line("", format!("then {model}: {trained} parameters, in a folder of its own"));
         }
+        let (each, with) = match self.device {
+            Wish::Cpu => ("CPU", "1 CPU"),
+            Wish::Gpu => ("GPU", "1 CPU and 1 GPU"),
+            Wish::Auto => ("CPU", "1 CPU, or 1 CPU and 1 GPU where workers have GPUs"),
+        };
         let replicas = self.replicas.map_or_else(
-            || "one for each CPU of the cluster".to_owned(),
+            || format!("one for each {each} of the cluster"),
             |replicas| replicas.to_string(),
         );
-        line("replicas", format!("{replicas}; each a process of its own with 1 CPU"));
+        line("replicas", format!("{replicas}; each a process of its own with {with}"));
         line(
             "",
             format!(
@@ -190,6 +199,12 @@ impl Plan {
             "compared": self.compared.iter().map(|(model, _)| model).collect::<Vec<_>>(),
             "replicas": self.replicas,
             "cpus_per_replica": 1,
+            // `null`: the cluster decides, when the job starts.
+            "gpus_per_replica": match self.device {
+                Wish::Cpu => Some(0),
+                Wish::Gpu => Some(1),
+                Wish::Auto => None,
+            },
             "epochs": self.epochs.0,
             "batch": self.epochs.1,
             "stored_bytes": self.stored_bytes,
@@ -258,6 +273,11 @@ mod tests {
             assert!(text.contains(piece), "{piece}: {text}");
         }
         assert_eq!(plan.json()["train_images"], 12);
+        assert_eq!(plan.json()["gpus_per_replica"], Value::Null);
+        let gpu = [&set[..], &["train.device=cuda".to_owned()]].concat();
+        let gpu = super::plan(&Spec::parse("job.toml", "", &gpu).unwrap()).unwrap();
+        assert_eq!(gpu.json()["gpus_per_replica"], 1);
+        assert!(gpu.text().contains("with 1 CPU and 1 GPU"), "{}", gpu.text());
 
         // What it is to start from is looked at too.
         for key in ["model.weights", "infer.model"] {

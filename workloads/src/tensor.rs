@@ -1,5 +1,7 @@
 //! Between Rust's slices and libtorch's tensors. Everything `unsafe` of this crate is here.
 
+use std::cell::Cell;
+
 use rkyv::rend::f32_le;
 use rkyv::vec::ArchivedVec;
 use tch::{Device, Kind, Tensor};
@@ -9,30 +11,52 @@ use crate::model::Layout;
 use crate::model::ready::Ready;
 
 /// A model's parameters: one flat run of memory, seen both as a slice and as the tensors that the
-/// model computes with. Writing to the slice changes the tensors; nothing is copied.
+/// model computes with. Writing to the slice changes the tensors. On a CPU nothing is copied; a GPU
+/// has a copy, which is renewed before the model computes with it.
 pub struct Parameters {
     /// Owns the memory; 1-D, contiguous, `f32`, on the CPU, never resized.
     flat: Tensor,
-    /// Views of `flat`, shaped by the layout.
+    twin: Option<Twin>,
+    /// Where running statistics begin in `flat`.
+    statistics: i64,
+    /// Views of `flat`, or of its copy, shaped by the layout.
     leaves: Vec<Tensor>,
     /// Those of them that gradients are asked for, with their place in `flat`.
     trained: Vec<(Tensor, std::ops::Range<usize>)>,
 }
 
+/// Parameters on another device.
+struct Twin {
+    flat: Tensor,
+    /// The values were changed since it was made.
+    stale: Cell<bool>,
+}
+
 impl Parameters {
-    /// Zeros.
+    /// Zeros, for a model that computes on CPUs.
     pub fn new(layout: &Layout) -> Self {
+        Self::on(Device::Cpu, layout)
+    }
+
+    /// Zeros, for a model that computes on `device`.
+    pub fn on(device: Device, layout: &Layout) -> Self {
+        Self::with(layout, |flat| (device != Device::Cpu).then(|| flat.to_device(device)))
+    }
+
+    fn with(layout: &Layout, twin: impl FnOnce(&Tensor) -> Option<Tensor>) -> Self {
         let flat = Tensor::zeros([layout.len() as i64], (Kind::Float, Device::Cpu));
+        let twin = twin(&flat);
+        let seen = twin.as_ref().unwrap_or(&flat).shallow_clone();
         let mut trained = Vec::new();
         let leaves = layout
             .entries()
             .iter()
             .map(|entry| {
                 let shape: Vec<i64> = entry.shape.iter().map(|side| *side as i64).collect();
-                let leaf = flat
+                let leaf = seen
                     .narrow(0, entry.range.start as i64, entry.range.len() as i64)
                     .view(&shape[..])
-                    // Shares memory with `flat`, but starts a graph of its own.
+                    // Shares its memory, but starts a graph of its own.
                     .detach();
                 if !entry.trained {
                     return leaf;
@@ -42,12 +66,26 @@ impl Parameters {
                 leaf
             })
             .collect();
-        Self { flat, leaves, trained }
+        let twin = twin.map(|flat| Twin { flat, stale: Cell::new(false) });
+        Self { flat, twin, statistics: layout.trained() as i64, leaves, trained }
     }
 
-    /// The tensors, in the layout's order.
+    /// The tensors, in the layout's order, with the present values.
     pub fn leaves(&self) -> &[Tensor] {
+        if let Some(twin) = self.twin.as_ref().filter(|twin| twin.stale.replace(false)) {
+            tch::no_grad(|| twin.flat.shallow_clone().copy_(&self.flat));
+        }
         &self.leaves
+    }
+
+    /// Has running statistics among the values that a forward pass in training has moved on.
+    pub fn fetch_statistics(&mut self) {
+        let Some(twin) = &self.twin else { return };
+        let len = self.flat.numel() as i64 - self.statistics;
+        if len > 0 {
+            let moved = twin.flat.narrow(0, self.statistics, len);
+            tch::no_grad(|| self.flat.narrow(0, self.statistics, len).copy_(&moved));
+        }
     }
 
     /// The values.
@@ -63,6 +101,9 @@ impl Parameters {
     /// The values, to be changed. No graph may be kept over this: a gradient computed later from
     /// it would mix old activations with new parameters (nobody here keeps one).
     pub fn values_mut(&mut self) -> &mut [f32] {
+        if let Some(twin) = &self.twin {
+            twin.stale.set(true);
+        }
         // Safety: as in `values`; `&mut self` excludes every other slice of it, and calls into
         // libtorch on other threads cannot happen, as `Parameters` is not `Sync`.
         unsafe {
@@ -76,7 +117,8 @@ pub fn gradient(loss: &Tensor, parameters: &Parameters, gradient: &mut [f32]) {
     let leaves: Vec<&Tensor> = parameters.trained.iter().map(|(leaf, _)| leaf).collect();
     let parts = Tensor::run_backward(&[loss], &leaves, false, false);
     for (part, (_, range)) in parts.into_iter().zip(&parameters.trained) {
-        part.contiguous().copy_data(&mut gradient[range.clone()], range.len());
+        let part = part.to_device(Device::Cpu).contiguous();
+        part.copy_data(&mut gradient[range.clone()], range.len());
     }
 }
 
@@ -178,6 +220,31 @@ mod tests {
         let leaf = parameters.leaves()[2].flatten(0, -1);
         let seen: Vec<f32> = (&leaf).try_into().unwrap();
         assert_eq!(seen, parameters.values()[entry.range.clone()]);
+    }
+
+    /// As on a GPU, with a copy that lies on the CPU.
+    #[test]
+    fn a_copy_follows_the_values_and_gives_statistics_back() {
+        let model = model(Architecture::HerbariumConvnet, 16);
+        let layout = model.layout();
+        let pixels: Vec<f32> = (0..512).map(|pixel| (pixel % 7) as f32 / 7.0).collect();
+        let images = Tensor::from_slice(&pixels).view([2, 1, 16, 16]);
+        let run = |mut parameters: Parameters| {
+            let mut found = Vec::new();
+            for seed in [5, 6] {
+                parameters.values_mut().copy_from_slice(&layout.initial(seed));
+                let mut random = crate::data::random::Random::new(&[1]);
+                let scores = model.forward(parameters.leaves(), &images, Some(&mut random));
+                parameters.fetch_statistics();
+                let mut gradients = vec![0.0; layout.len()];
+                gradient(&scores.square().sum(None), &parameters, &mut gradients);
+                found.push((gradients, parameters.values().to_vec()));
+            }
+            found
+        };
+        let copied = run(Parameters::with(layout, |flat| Some(flat.copy())));
+        assert!(copied == run(Parameters::new(layout)));
+        assert!(copied[0].1[layout.trained()..] != layout.initial(5)[layout.trained()..]);
     }
 
     #[test]

@@ -17,6 +17,7 @@ mod durability;
 mod exhaustion;
 mod explain;
 mod files;
+mod gpus;
 mod groups;
 mod jobs;
 mod leases;

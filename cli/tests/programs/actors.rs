@@ -325,6 +325,49 @@ async fn pool(cx: &Driver) -> Result<()> {
     Ok(())
 }
 
+/// The GPUs that this process sees.
+fn visible() -> String {
+    std::env::var("CUDA_VISIBLE_DEVICES").unwrap_or_else(|_| "unset".to_owned())
+}
+
+struct Seer;
+
+#[rdist::actor]
+impl Seer {
+    fn new() -> Self {
+        Self
+    }
+
+    fn sees(&self) -> (String, u32) {
+        (visible(), std::process::id())
+    }
+}
+
+#[rdist::task]
+fn sees() -> String {
+    visible()
+}
+
+/// On a worker with two GPUs.
+async fn gpus(cx: &Driver) -> Result<()> {
+    let offered: f64 = cx.offers().iter().map(|(_, offer)| offer.gpu.as_f64()).sum();
+    let one = || Seer::with().cpus(0.0).gpus(1.0).spawn(cx);
+    let (first, second) = (one().await?, one().await?);
+    let seen = [first.sees().call().await?, second.sees().call().await?];
+    assert_ne!(seen[0].1, seen[1].1, "a process each");
+    first.kill()?;
+    // Its GPU is free again.
+    let third = one().await?;
+    let again = third.sees().call().await?.0;
+    let light = Seer::spawn(cx).await?.sees().call().await?.0;
+    second.kill()?;
+    third.kill()?;
+    let both = sees.with().gpus(2.0).submit(cx).await?;
+    let [(first, _), (second, _)] = seen;
+    println!("{offered}: {first}; {second}; {again}; [{light}]; {both}");
+    Ok(())
+}
+
 #[rdist::main]
 async fn main(cx: Driver) -> Result<()> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
@@ -340,6 +383,7 @@ async fn main(cx: Driver) -> Result<()> {
         ["come-back"] => come_back(&cx).await,
         ["make-an-end"] => make_an_end().await,
         ["pool"] => pool(&cx).await,
+        ["gpus"] => gpus(&cx).await,
         other => Err(Error::Refused(format!("unknown arguments {other:?}"))),
     }
 }

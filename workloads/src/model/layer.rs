@@ -1,7 +1,7 @@
 //! The pieces that models are put together from. A [`Builder`] notes each piece's parameters in
 //! the layout, and gives back what computes with them.
 
-use tch::{Kind, Tensor};
+use tch::Tensor;
 
 use super::layout::{Entry, Initial, Layout};
 use crate::data::random::Random;
@@ -241,12 +241,14 @@ pub fn dropout(share: f64) -> Layer {
             }
         }
         let mask = Tensor::from_slice(&mask).view(&x.size()[..]);
-        x * mask.to_kind(Kind::Float)
+        x * mask.to_device(x.device())
     })
 }
 
 #[cfg(test)]
 mod tests {
+    use tch::Kind;
+
     use super::*;
 
     #[test]

@@ -1,8 +1,8 @@
-//! A model that only predicts, made fast for libtorch on CPUs: batch norms folded into the
+//! A model that only predicts, made fast for libtorch: batch norms folded into the
 //! convolutions before them, weights in the order in memory that images come in (PyTorch's
 //! `channels_last`), no gradients. Scores differ from [`Model::forward`]'s by rounding only.
 
-use tch::{Kind, Tensor};
+use tch::{Device, Kind, Tensor};
 
 use super::Model;
 use super::layer::{Fold, Pass};
@@ -11,14 +11,20 @@ use crate::tensor::Parameters;
 /// See the module.
 pub struct Ready {
     model: Model,
+    device: Device,
     leaves: Vec<Tensor>,
     /// What convolutions add, by the index of their weight.
     folded: Vec<Option<Tensor>>,
 }
 
 impl Ready {
-    /// With these parameters, in the layout's order; `None`: they are of another model.
+    /// With these parameters, in the layout's order, on CPUs; `None`: they are of another model.
     pub fn new(model: Model, values: &[f32]) -> Option<Self> {
+        Self::on(Device::Cpu, model, values)
+    }
+
+    /// The same on `device`.
+    pub fn on(device: Device, model: Model, values: &[f32]) -> Option<Self> {
         let mut parameters = Parameters::new(model.layout());
         let own = parameters.values_mut();
         if own.len() != values.len() {
@@ -33,15 +39,19 @@ impl Ready {
                 leaves[fold.weight] = weight;
                 folded[fold.weight] = Some(bias);
             }
-            let leaves = leaves.iter().map(channels_last).collect();
-            Self { model, leaves, folded }
+            let there = |tensor: Tensor| tensor.to_device(device);
+            let leaves = leaves.iter().map(channels_last).map(there).collect();
+            let folded = folded.into_iter().map(|bias| bias.map(there)).collect();
+            Self { model, device, leaves, folded }
         }))
     }
 
-    /// Scores (`n x classes`, before softmax) of `images` (`n x channels x rows x columns`).
+    /// Scores (`n x classes`, before softmax) of `images` (`n x channels x rows x columns`). Both
+    /// are on the CPU, wherever the model is.
     pub fn forward(&self, images: &Tensor) -> Tensor {
         let mut pass = Pass { leaves: &self.leaves, dropout: None, folded: &self.folded };
-        tch::no_grad(|| (self.model.layer)(images, &mut pass))
+        let images = images.to_device(self.device);
+        tch::no_grad(|| (self.model.layer)(&images, &mut pass)).to_device(Device::Cpu)
     }
 }
 

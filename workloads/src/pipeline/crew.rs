@@ -16,6 +16,7 @@ use super::hand::{Duty, Hand, Part, Pixels, Product};
 use super::stage::{self, Each, Stage};
 use super::{Report, Settings, Source};
 use crate::data::table::Sample;
+use crate::device::Processor;
 use crate::train::error::{JobError, Loss, loss};
 
 /// With `predictors = "auto"`: predictors that are asked for beyond those that there are. They
@@ -152,6 +153,10 @@ impl Crew {
         Ok(Flow::of_images(limits, blocks))
     }
 
+    fn has_gpus(&self) -> bool {
+        self.duty.processor == Processor::Gpu
+    }
+
     fn now(&self) -> Duration {
         self.began.elapsed()
     }
@@ -183,7 +188,7 @@ impl Crew {
         let with = match berth {
             // Beside the driver, which sees the files.
             Berth::Prepares(_) => with.cpus(0.0).strategy(Placement::on(self.cx.worker_id())),
-            Berth::Predicts => with.cpus(1.0).own_process(),
+            Berth::Predicts => with.cpus(1.0).gpus(self.duty.processor.gpus()).own_process(),
         };
         let number = self.next_number;
         self.next_number += 1;
@@ -269,13 +274,15 @@ impl Crew {
     }
 
     fn join(&mut self, flow: &mut Flow<Pixels>, number: u32, place: &str) {
+        let has_gpus = self.has_gpus();
         let Some(member) = self.members.get_mut(&number) else { return };
         member.joined = true;
         let reads = place == format!("{:?}", self.cx.worker_id());
         let before = flow.sizes();
         let stage = match member.berth {
             Berth::Prepares(stage) => stage,
-            Berth::Predicts if !self.settings.balance => Stage::Predict,
+            // What has a GPU is for prediction alone, which nobody else can do.
+            Berth::Predicts if !self.settings.balance || has_gpus => Stage::Predict,
             Berth::Predicts => match before {
                 [.., 0] => Stage::Predict,
                 sizes => stage::neediest(&flow.costs(), &sizes, |s| reads || s != Stage::Read),
@@ -339,7 +346,10 @@ impl Crew {
 
     fn balance(&mut self, flow: &mut Flow<Pixels>) {
         let before = flow.sizes();
-        let moved = stage::better(&flow.costs(), &before, |from, to| flow.may_move(from, to));
+        let predicts = |stage: Stage| stage == Stage::Predict && self.has_gpus();
+        let may = |from: Stage, to: Stage| !predicts(from) && !predicts(to);
+        let may = |from: Stage, to: Stage| may(from, to) && flow.may_move(from, to);
+        let moved = stage::better(&flow.costs(), &before, may);
         let Some(stage::Move { from, to, rates }) = moved else { return };
         let Some(actor) = flow.reassign(from, to) else { return };
         let why = format!(
@@ -376,7 +386,10 @@ impl Crew {
             return;
         }
         self.silence = Instant::now();
-        println!("waiting for a predictor: no worker has a free CPU; `rdist worker join` adds one");
+        let what = self.duty.processor.name();
+        println!(
+            "waiting for a predictor: no worker has a free {what}; `rdist worker join` adds one"
+        );
     }
 
     fn dismiss(&self) {

@@ -17,6 +17,7 @@ use crate::data::augment::{Change, Normal, show};
 use crate::data::picture::Decoder;
 use crate::data::stored::Chunk;
 use crate::data::{Images, Shape};
+use crate::device::Processor;
 use crate::metric::Answers;
 use crate::model::ready::Ready;
 use crate::model::{Architecture, Input};
@@ -35,6 +36,8 @@ pub struct Duty {
     pub architecture: Architecture,
     pub input: Input,
     pub normal: Normal,
+    /// Of those that predict.
+    pub processor: Processor,
     /// Of the model.
     pub parameters: ObjectRef<Vec<f32>>,
 }
@@ -247,7 +250,8 @@ impl Duty {
     fn ready(&self) -> Result<Ready, String> {
         let parameters = self.parameters.read().map_err(lost)?;
         let model = self.architecture.build(&self.input);
-        let ready = Ready::new(model, tensor::floats(&parameters));
+        let device = self.processor.device()?;
+        let ready = Ready::on(device, model, tensor::floats(&parameters));
         ready.ok_or_else(|| "the parameters are of another model".to_owned())
     }
 }

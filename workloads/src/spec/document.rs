@@ -255,12 +255,18 @@ impl<'a> Section<'a> {
         SpecError::Value { place, key: self.path(key), found, expected: expected.to_owned() }
     }
 
+    /// Where a key stands; for messages.
+    pub(super) fn place(&self, key: &'static str) -> String {
+        let placed = self.table.and_then(|table| table.get(key));
+        placed.map_or_else(|| "the job".to_owned(), |placed| placed.place.clone())
+    }
+
     /// What is wrong with a key whose value is right by itself, but not beside the others.
     pub(super) fn unfit(&self, key: &'static str, expected: &str) -> SpecError {
         match self.table.and_then(|table| table.get(key)) {
             Some(placed) => self.wrong(key, placed, expected),
             None => SpecError::Value {
-                place: "the job".to_owned(),
+                place: self.place(key),
                 key: self.path(key),
                 found: "not given".to_owned(),
                 expected: expected.to_owned(),

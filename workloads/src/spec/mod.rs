@@ -234,6 +234,7 @@ const KEEP: &str = "How many older checkpoints to keep beside the newest one.";
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::device::Wish;
     use crate::train::schedule::Schedule;
 
     fn parse(text: &str, overrides: &[&str]) -> Result<Spec, String> {
@@ -255,6 +256,16 @@ mod tests {
         assert_eq!(spec.train.strategy, Strategy::ParameterAverage);
         assert_eq!((spec.train.replicas, spec.train.exchange), (None, Some(1)));
         assert_eq!(spec.train.rates.schedule, Schedule::Cosine);
+    }
+
+    #[test]
+    fn a_device_is_a_wish_with_its_place() {
+        let device =
+            |set: &[&str]| parse("\n[train]\ndevice = \"cuda:0\"", set).unwrap().train.device;
+        assert_eq!((device(&[]).wish, device(&[]).place.as_str()), (Wish::Gpu, "job.toml, line 3"));
+        assert_eq!(device(&["train.device=cuda"]).place, "--set train.device=cuda");
+        assert_eq!(device(&["train.device=cpu"]).wish, Wish::Cpu);
+        assert_eq!(parse("", &[]).unwrap().train.device.wish, Wish::Auto);
     }
 
     #[test]
@@ -302,7 +313,9 @@ mod tests {
         refused("[train]\nepochs = \"three\"", &[], &["line 2", "train.epochs", "integer"]);
         refused("[train]\nepochs = 0", &[], &["line 2", "at least 1", "0"]);
         refused("[data]\nportion = 1.5", &[], &["line 2", "up to 1", "1.5"]);
-        refused("[train]\ndevice = \"cuda:0\"", &[], &["line 2", "cuda:0", "no GPU is used"]);
+        refused("[train]\ndevice = \"gpu\"", &[], &["line 2", "gpu", "\"cuda\""]);
+        let which = ["line 2", "cuda:1", "the one GPU", "CUDA_VISIBLE_DEVICES=1"];
+        refused("[train]\ndevice = \"cuda:1\"", &[], &which);
         refused("[output]\nfolder = \"\"", &[], &["line 2", "the name of a folder"]);
         refused("train = 3", &[], &["line 1", "[train]"]);
         refused("[train]\nreplicas = \"all\"", &[], &["line 2", "auto", "all"]);

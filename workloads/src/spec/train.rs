@@ -3,6 +3,7 @@
 use super::SpecError;
 use super::document::Section;
 use crate::data::shard::Partition;
+use crate::device::{DeviceSpec, Wish};
 use crate::metric::{self, Metric};
 use crate::train::aggregate::Combine;
 use crate::train::optimiser::{OptimiserSpec, Rule};
@@ -62,6 +63,8 @@ pub struct TrainSpec {
     pub replicas: Option<u32>,
     /// `epochs`: how often every image is shown.
     pub epochs: u64,
+    /// `device`: what models compute on.
+    pub device: DeviceSpec,
     /// `batch`: images per step and replica.
     pub batch: u32,
     /// `seed`: of first values, orders, augmentation and dropout.
@@ -122,11 +125,7 @@ pub struct Selection {
 pub(super) fn read(mut s: Section<'_>) -> Result<TrainSpec, SpecError> {
     let strategy = s.choice("strategy", &Strategy::ALL, Strategy::ParameterAverage, STRATEGY)?;
     let replicas = s.integer_or("replicas", "auto", COUNT, None, REPLICAS)?;
-    let device = s.text("device", "`auto`", DEVICE)?;
-    if device.is_some_and(|device| !["auto", "cpu"].contains(&device.as_str())) {
-        let expected = "\"auto\" or \"cpu\": models compute on CPUs here, and no GPU is used";
-        return Err(s.unfit("device", expected));
-    }
+    let device = read_device(&mut s)?;
     let epochs = s.integer("epochs", COUNT, 5, EPOCHS)?;
     let batch = s.integer("batch", COUNT, 64, BATCH)? as u32;
     let seed = s.integer("seed", 0..=u64::MAX, 1, SEED)?;
@@ -149,6 +148,7 @@ pub(super) fn read(mut s: Section<'_>) -> Result<TrainSpec, SpecError> {
         strategy,
         replicas: replicas.map(|n| n as u32),
         epochs,
+        device,
         batch,
         seed,
         rates,
@@ -163,6 +163,28 @@ pub(super) fn read(mut s: Section<'_>) -> Result<TrainSpec, SpecError> {
 }
 
 const COUNT: std::ops::RangeInclusive<u64> = 1..=u32::MAX as u64;
+
+fn read_device(s: &mut Section<'_>) -> Result<DeviceSpec, SpecError> {
+    let text = s.text("device", "`auto`", DEVICE)?.unwrap_or_else(|| "auto".to_owned());
+    let wish = match text.as_str() {
+        "auto" => Wish::Auto,
+        "cpu" => Wish::Cpu,
+        "cuda" | "cuda:0" => Wish::Gpu,
+        other => {
+            let number = other.strip_prefix("cuda:").and_then(|number| number.parse::<u32>().ok());
+            let expected = match number {
+                Some(number) => format!(
+                    "\"cuda\" or \"cuda:0\": a replica sees the one GPU that it is given, which \
+                     is its first; a worker started with CUDA_VISIBLE_DEVICES={number} gives that \
+                     one"
+                ),
+                None => "\"auto\", \"cpu\", \"cuda\" or \"cuda:0\"".to_owned(),
+            };
+            return Err(s.unfit("device", &expected));
+        }
+    };
+    Ok(DeviceSpec { wish, place: s.place("device"), text })
+}
 
 fn read_rates(s: &mut Section<'_>, epochs: u64) -> Result<Rates, SpecError> {
     let rate = |n: f64| n > 0.0 && n <= 10.0;
@@ -242,8 +264,12 @@ const STRATEGY: &str = "How replicas learn together. `parameter_average`: an epo
     batches), then an outer step.";
 const REPLICAS: &str = "How many copies of the model train; `auto` follows the CPUs of the \
     cluster, also while it grows. `RDIST_NUM_REPLICAS` takes the place of `auto`.";
-const DEVICE: &str = "What models compute on: `auto` and `cpu` are the CPUs that a replica is \
-    given. GPUs are not used: `cuda:N` is refused before anything starts.";
+const DEVICE: &str = "What models compute on, in training and prediction. `cuda` (or `cuda:0`): \
+    each replica is given a CPU and a GPU of its worker, and sees that GPU alone; which GPUs a \
+    worker gives, and under which numbers, `CUDA_VISIBLE_DEVICES` says when it joins. Where no \
+    worker has one, or libtorch was built without CUDA, the job says so before it starts. `auto`: \
+    as `cuda` where a worker has a GPU that libtorch can use, else as `cpu`. Optimiser steps are \
+    taken on CPUs.";
 const EPOCHS: &str = "How often every image is shown.";
 const BATCH: &str = "Images per step and replica.";
 const SEED: &str = "Of first values, orders, augmentation and dropout.";

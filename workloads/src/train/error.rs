@@ -74,6 +74,19 @@ pub enum JobError {
         /// What happened last.
         last: String,
     },
+    /// A GPU is wanted, and there is none.
+    #[error(
+        "{place}: train.device is \"{device}\", but {reason}; train.device = \"cpu\" computes on \
+         CPUs"
+    )]
+    Device {
+        /// File and line, or the override.
+        place: String,
+        /// What is wanted.
+        device: String,
+        /// What is missing, and what to do about it.
+        reason: String,
+    },
     /// `allreduce` broke its promise.
     #[error(
         "replicas differ after epoch {epoch} (digests {digests:x?}); this is a fault of the \

@@ -62,7 +62,7 @@ pub struct Material {
 pub struct Fleet {
     cx: Driver,
     material: Material,
-    /// `None`: as many as there are CPUs.
+    /// `None`: as many as there are CPUs, or GPUs.
     wanted: Option<u32>,
     members: Vec<Member>,
     joining: Vec<Joining>,
@@ -201,7 +201,8 @@ impl Fleet {
         };
         while self.joining.len() < missing {
             let Material { recipe, sets } = &self.material;
-            let with = Replica::with().own_process().cpus(1.0).max_restarts(0);
+            let gpus = recipe.processor.gpus();
+            let with = Replica::with().own_process().cpus(1.0).gpus(gpus).max_restarts(0);
             let spawning = with.spawn(&self.cx, self.next_number, recipe, sets);
             let handle = spawning.handle();
             let ready = spawning.into_future();
@@ -249,7 +250,8 @@ impl Fleet {
             match tokio::time::timeout(REMIND, self.join_any()).await {
                 Ok(joined) => joined?,
                 Err(_) => println!(
-                    "waiting for a replica: no worker has a free CPU; `rdist worker join` adds one"
+                    "waiting for a replica: no worker has a free {}; `rdist worker join` adds one",
+                    self.material.recipe.processor.name()
                 ),
             }
         }

@@ -59,7 +59,8 @@ impl Test<'_> {
         parameters: ObjectRef<Vec<f32>>,
     ) -> Result<(Map<String, Value>, Predicted), JobError> {
         let Identity { architecture, input, normal, .. } = *self.identity;
-        let duty = Duty { architecture, input, normal, parameters };
+        let processor = self.spec.train.device.processor();
+        let duty = Duty { architecture, input, normal, processor, parameters };
         let mut settings = self.spec.infer.pipeline.clone();
         let [.., predictors] = &mut settings.actors;
         *predictors = predictors.or(self.spec.train.replicas);

@@ -80,7 +80,7 @@ impl Replica {
         let telling = Telling::of(number);
         tensor::use_leased_threads();
         let [train, watch] = [&sets.train, &sets.watch].map(|set| set.open().map_err(text));
-        let trainer = Trainer::new(recipe);
+        let trainer = Trainer::new(recipe)?;
         let (version, merge) = Default::default();
         Ok(Self { trainer, train: train?, watch: watch?, version, telling, merge })
     }

@@ -25,6 +25,7 @@ use super::start::{self, Start};
 use super::trainer::Recipe;
 use super::upload::{self, Uploaded};
 use super::{Course, Scheme, Standing};
+use crate::device::Processor;
 use crate::metric::{Answers, Seen, Tally};
 use crate::model::Input;
 use crate::report::rounds::Round;
@@ -38,7 +39,8 @@ const MAX_TRIES: u32 = 5;
 ///
 /// # Errors
 /// What ended it.
-pub async fn run(cx: Driver, spec: Spec) -> Result<(), JobError> {
+pub async fn run(cx: Driver, mut spec: Spec) -> Result<(), JobError> {
+    spec.train.device = spec.train.device.settled(&cx).await?;
     if let Some(path) = &spec.infer.model {
         let saved = Saved::read(path)?;
         return predict::predict(cx, spec, saved).await;
@@ -74,6 +76,7 @@ pub(super) fn recipe(spec: &Spec, data: &Prepared) -> Recipe {
             classes: data.classes.len() as i64,
             dropout: spec.model.dropout(),
         },
+        processor: spec.train.device.processor(),
         normal: spec.data.normal,
         augment: spec.data.augment,
         class_weights: spec.data.balanced.then(|| data.balance()),
@@ -134,12 +137,13 @@ impl Run {
         let material = Material { recipe, sets: data.sets.clone() };
         let fleet = Fleet::assemble(cx, material, spec.train.replicas).await?;
         println!(
-            "training {} ({} parameters) on {} images with {}, {} replicas, {} epochs",
+            "training {} ({} parameters) on {} images with {}, {} {}replicas, {} epochs",
             spec.model.architecture.name(),
             model.layout().len(),
             data.train_labels.len(),
             spec.train.strategy.name(),
             fleet.len(),
+            if spec.train.device.processor() == Processor::Gpu { "GPU " } else { "" },
             spec.train.epochs
         );
         let (round, total, speed) = Default::default();

@@ -4,7 +4,7 @@
 use std::ops::Range;
 
 use rkyv::{Archive, Deserialize, Serialize};
-use tch::Tensor;
+use tch::{Device, Tensor};
 
 use super::feed::{Batch, Look, each_batch};
 use super::optimiser::{Optimiser, OptimiserSpec, OptimiserState};
@@ -14,6 +14,7 @@ use crate::data::Images;
 use crate::data::augment::{Augment, Normal};
 use crate::data::random::Random;
 use crate::data::shard::{self, Partition};
+use crate::device::Processor;
 use crate::metric::{Answers, Tally};
 use crate::model::{Architecture, Input, Layout, Model};
 use crate::tensor::{self, Parameters};
@@ -24,6 +25,7 @@ use crate::tensor::{self, Parameters};
 pub struct Recipe {
     pub architecture: Architecture,
     pub input: Input,
+    pub processor: Processor,
     pub normal: Normal,
     pub augment: Augment,
     /// How much an image's loss counts, by class; their mean over the training images is 1.
@@ -88,6 +90,7 @@ pub struct Trainer {
 /// The part that computes.
 struct Learner {
     model: Model,
+    device: Device,
     parameters: Parameters,
     optimiser: Optimiser,
     /// Gradients of the trained parameters, then running statistics as they would become.
@@ -103,10 +106,14 @@ const LOOK_BATCH: usize = 500;
 
 impl Trainer {
     /// With the first values that the seed draws.
-    pub fn new(recipe: Recipe) -> Self {
-        let learner = Learner::new(&recipe);
+    ///
+    /// # Errors
+    /// It is to compute on a GPU, and this process sees none.
+    pub fn new(recipe: Recipe) -> Result<Self, String> {
+        let device = recipe.processor.device()?;
+        let learner = Learner::new(&recipe, device);
         let (orders, batch, spent) = Default::default();
-        Self { recipe, learner, orders, batch, spent }
+        Ok(Self { recipe, learner, orders, batch, spent })
     }
 
     /// The parameters' names and shapes.
@@ -297,27 +304,29 @@ impl Among {
 }
 
 impl Learner {
-    fn new(recipe: &Recipe) -> Self {
+    fn new(recipe: &Recipe, device: Device) -> Self {
         let model = recipe.model();
         let layout = model.layout();
-        let mut parameters = Parameters::new(layout);
+        let mut parameters = Parameters::on(device, layout);
         parameters.values_mut().copy_from_slice(&layout.initial(recipe.seed));
         let optimiser = Optimiser::new(recipe.optimiser, layout.trained());
         let gradient = vec![0.0; layout.len()];
-        let class_weights = recipe.class_weights.as_ref().map(|each| Tensor::from_slice(each));
+        let class_weights = recipe.class_weights.as_ref();
+        let class_weights = class_weights.map(|each| Tensor::from_slice(each).to_device(device));
         let label_smoothing = recipe.label_smoothing;
-        Self { model, parameters, optimiser, gradient, class_weights, label_smoothing }
+        Self { model, device, parameters, optimiser, gradient, class_weights, label_smoothing }
     }
 
     fn scores(&self, batch: &Batch, input: Input, dropout: Option<&mut Random>) -> Tensor {
-        let images = tensor::batch(&batch.values, input.shape);
+        let images = tensor::batch(&batch.values, input.shape).to_device(self.device);
         self.model.forward(self.parameters.leaves(), &images, dropout)
     }
 
     /// Running statistics in the parameters move on; the gradient carries them too.
     fn compute_gradient(&mut self, batch: &Batch, input: Input, mut dropout: Random) -> Tally {
         let scores = self.scores(batch, input, Some(&mut dropout));
-        let labels = Tensor::from_slice(&batch.labels);
+        self.parameters.fetch_statistics();
+        let labels = Tensor::from_slice(&batch.labels).to_device(self.device);
         let loss = self.loss(&scores, &labels);
         tensor::gradient(&loss, &self.parameters, &mut self.gradient);
         let trained = self.model.layout().trained();
@@ -369,6 +378,7 @@ impl Learner {
 
 /// Classes, probabilities and losses of `n x classes` scores.
 pub(crate) fn answers_of(scores: &Tensor, labels: &[i64], classes: i64) -> Answers {
+    let scores = scores.to_device(Device::Cpu);
     let probabilities = scores.softmax(1, tch::Kind::Float);
     let (certainty, best) = probabilities.max_dim(1, false);
     let known: Vec<bool> = labels.iter().map(|label| (0..classes).contains(label)).collect();

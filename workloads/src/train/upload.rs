@@ -13,6 +13,7 @@ use super::prepare::Prepared;
 use super::trainer::{Recipe, Trainer};
 use crate::data::Images;
 use crate::data::stored::Dataset;
+use crate::device::Processor;
 use crate::metric::{Answers, Seen, accuracy};
 use crate::spec::OutputSpec;
 use crate::{place, tensor};
@@ -83,8 +84,9 @@ fn test_model(path: String, recipe: Recipe, test: Dataset) -> Result<Option<f64>
         architecture: saved.identity.architecture,
         input: saved.identity.input,
         normal: saved.identity.normal,
+        processor: Processor::Cpu,
         ..recipe
-    });
+    })?;
     if images.shape() != saved.identity.input.shape || !trainer.set_parameters(&saved.parameters) {
         return Err(format!("{path} holds {}, not the job's model", saved.identity));
     }

@@ -1,6 +1,7 @@
 use super::*;
 use crate::data::augment::Flip;
 use crate::data::{ImageSet, Shape, synthetic};
+use crate::device::Processor;
 use crate::train::optimiser::Rule;
 use crate::train::schedule::Schedule;
 
@@ -11,6 +12,7 @@ fn recipe(architecture: Architecture, dropout: f64) -> Recipe {
     Recipe {
         architecture,
         input: Input { shape, classes: 10, dropout },
+        processor: Processor::Cpu,
         normal: Normal::PLAIN,
         augment: Augment::NONE,
         class_weights: None,
@@ -21,6 +23,10 @@ fn recipe(architecture: Architecture, dropout: f64) -> Recipe {
         batch: 32,
         seed: 1,
     }
+}
+
+fn trainer(recipe: Recipe) -> Trainer {
+    Trainer::new(recipe).unwrap()
 }
 
 fn work(order: u64, from: u64, to: u64) -> Work {
@@ -36,11 +42,33 @@ fn right(trainer: &mut Trainer, set: &ImageSet) -> usize {
     answers.classes.iter().zip(&set.labels).filter(|(a, b)| a == b).count()
 }
 
+/// Where there is a GPU and a libtorch that knows it; elsewhere it says that it was not run.
+#[test]
+fn a_gpu_computes_what_a_cpu_does() {
+    if let Err(reason) = Processor::Gpu.device() {
+        return eprintln!("skipped: no GPU ({reason})");
+    }
+    let train = synthetic::draw(64, 1);
+    let run = |processor| {
+        let mut trainer =
+            trainer(Recipe { processor, ..recipe(Architecture::HerbariumConvnet, 0.25) });
+        let (mean, tally) = trainer.mean_gradient(&train, &work(0, 0, 64), |_| ());
+        assert!(trainer.train(&train, &whole(&train, 1), |_| ()).loss.is_finite());
+        (mean, tally.loss, trainer.answers(&train, 0..64).classes.len())
+    };
+    let (cpu, gpu) = (run(Processor::Cpu), run(Processor::Gpu));
+    assert!((cpu.1 - gpu.1).abs() < 1e-2 * cpu.1 && (cpu.2, gpu.2) == (64, 64));
+    let pairs = || cpu.0.iter().zip(&gpu.0);
+    let apart = pairs().map(|(a, b)| (a - b).powi(2)).sum::<f32>().sqrt();
+    let size = cpu.0.iter().map(|a| a.powi(2)).sum::<f32>().sqrt();
+    assert!(apart < 0.02 * size, "{apart} of {size}");
+}
+
 #[test]
 fn learns_drawn_digits_and_repeats_bit_for_bit() {
     let (train, test) = (synthetic::draw(2_000, 1), synthetic::draw(500, 2));
     let run = || {
-        let mut trainer = Trainer::new(recipe(Architecture::Convnet, 0.25));
+        let mut trainer = trainer(recipe(Architecture::Convnet, 0.25));
         let tallies = [0, 1, 2].map(|epoch| trainer.train(&train, &whole(&train, epoch), |_| ()));
         assert!(tallies[2].loss < tallies[0].loss / 2.0, "{tallies:?}");
         trainer
@@ -57,14 +85,14 @@ fn augmented_batches_are_made_beside_and_repeat_whoever_makes_them() {
     let augment = Augment { flip: Flip::Both, rotate: 10.0, contrast: 0.2, ..Augment::NONE };
     let changed = Recipe { augment, ..recipe(Architecture::Convnet, 0.25) };
     let run = |recipe: &Recipe| {
-        let mut trainer = Trainer::new(recipe.clone());
+        let mut trainer = trainer(recipe.clone());
         trainer.train(&train, &whole(&train, 3), |_| ());
         trainer.parameters().to_vec()
     };
     assert!(run(&changed) == run(&changed));
     assert!(run(&changed) != run(&recipe(Architecture::Convnet, 0.25)));
     // One batch by the other way of making it.
-    let mut trainer = Trainer::new(changed.clone());
+    let mut trainer = trainer(changed.clone());
     let (mean, tally) = trainer.mean_gradient(&train, &work(3, 0, 32), |_| ());
     assert_eq!(tally, trainer.compute_gradient(&train, &work(3, 0, 32)));
     assert!(mean == *trainer.last_gradient());
@@ -102,8 +130,8 @@ fn two_halves_of_a_batch_give_the_whole_batchs_step() {
 /// How far apart the furthest parameters are.
 fn halves_from_whole(recipe: &Recipe, steps: usize) -> f32 {
     let train = synthetic::draw(512, 1);
-    let mut whole = Trainer::new(recipe.clone());
-    let mut halves = [(); 2].map(|()| Trainer::new(recipe.clone()));
+    let mut whole = trainer(recipe.clone());
+    let mut halves = [(); 2].map(|()| trainer(recipe.clone()));
     for from in (0..512).step_by(128).take(steps) {
         whole.compute_gradient(&train, &work(0, from, from + 128));
         let gradient = whole.last_gradient().clone();
@@ -127,7 +155,7 @@ fn halves_from_whole(recipe: &Recipe, steps: usize) -> f32 {
 #[test]
 fn running_statistics_are_sent_and_move_with_the_step_alone() {
     let train = synthetic::draw(64, 1);
-    let mut trainer = Trainer::new(recipe(Architecture::HerbariumConvnet, 0.0));
+    let mut trainer = trainer(recipe(Architecture::HerbariumConvnet, 0.0));
     let trained = trainer.layout().trained();
     let before = trainer.parameters().to_vec();
     trainer.compute_gradient(&train, &work(0, 0, 32));
@@ -143,8 +171,7 @@ fn a_pull_keeps_parameters_near() {
     let train = synthetic::draw(200, 1);
     let moved = |proximal| {
         let optimiser = OptimiserSpec::plain(Rule::Sgd);
-        let mut trainer =
-            Trainer::new(Recipe { proximal, optimiser, ..recipe(Architecture::Mlp, 0.0) });
+        let mut trainer = trainer(Recipe { proximal, optimiser, ..recipe(Architecture::Mlp, 0.0) });
         let before = trainer.parameters().to_vec();
         trainer.train(&train, &whole(&train, 0), |_| ());
         let pairs = before.iter().zip(trainer.parameters());
@@ -166,7 +193,7 @@ fn members_show_only_their_own_images() {
         train.labels[index] = if own.contains(&(index as u32)) { 2 } else { 5 };
     }
     assert_eq!(plain(&train), members);
-    let mut trainer = Trainer::new(recipe(Architecture::Mlp, 0.0));
+    let mut trainer = trainer(recipe(Architecture::Mlp, 0.0));
     let among = Among::Member(Member { index: 2, partition });
     for order in 0..20 {
         let tally = trainer.train(&train, &Work { among, ..work(order, 0, 50) }, |_| ());
@@ -179,7 +206,7 @@ fn members_show_only_their_own_images() {
 fn two_classes_have_probabilities_and_no_label_no_loss() {
     let shape = Shape { rows: 28, columns: 28, channels: 1 };
     let input = Input { shape, classes: 2, dropout: 0.0 };
-    let mut trainer = Trainer::new(Recipe { input, ..recipe(Architecture::BreastConvnet, 0.0) });
+    let mut trainer = trainer(Recipe { input, ..recipe(Architecture::BreastConvnet, 0.0) });
     let mut set = synthetic::draw(20, 1);
     set.labels.fill(u32::MAX);
     let answers = trainer.answers(&set, 5..20);
