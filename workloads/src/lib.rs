@@ -17,6 +17,8 @@
 
 pub mod data;
 pub mod device;
+#[cfg(test)]
+mod fuzz_tests;
 pub mod graph;
 pub mod metric;
 pub mod model;

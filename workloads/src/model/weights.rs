@@ -64,7 +64,7 @@ impl fmt::Display for Loaded {
 }
 
 /// One tensor of a file, as binary32.
-struct Named {
+pub(crate) struct Named {
     name: String,
     shape: Vec<usize>,
     values: Vec<f32>,
@@ -129,7 +129,7 @@ fn read(path: &Path) -> Result<Vec<Named>, WeightsError> {
         .collect())
 }
 
-fn read_safetensors(bytes: &[u8]) -> Result<Vec<Named>, String> {
+pub(crate) fn read_safetensors(bytes: &[u8]) -> Result<Vec<Named>, String> {
     let file = SafeTensors::deserialize(bytes).map_err(|error| error.to_string())?;
     let mut tensors = Vec::new();
     for (name, tensor) in file.tensors() {

@@ -124,7 +124,7 @@ impl Saved {
         place::replace(path, bytes).map_err(failed)
     }
 
-    fn encode(&self) -> Result<Vec<u8>, safetensors::SafeTensorError> {
+    pub(crate) fn encode(&self) -> Result<Vec<u8>, safetensors::SafeTensorError> {
         let model = self.model();
         let mut tensors: Vec<(String, Vec<usize>, Vec<u8>)> = Vec::new();
         for entry in model.layout().entries() {
@@ -181,7 +181,7 @@ impl Saved {
             .map_err(|reason| CheckpointError::Content { path: path.to_owned(), reason })
     }
 
-    fn decode(bytes: &[u8]) -> Result<Self, String> {
+    pub(crate) fn decode(bytes: &[u8]) -> Result<Self, String> {
         let text = |error: safetensors::SafeTensorError| error.to_string();
         let (_, header) = SafeTensors::read_metadata(bytes).map_err(text)?;
         let tensors = SafeTensors::deserialize(bytes).map_err(text)?;
@@ -202,6 +202,10 @@ impl Saved {
             best,
         };
         let model = saved.model();
+        // Before memory is taken for a model that the metadata alone promises.
+        for entry in model.layout().entries() {
+            tensor(&tensors, &entry.name, &entry.shape)?;
+        }
         saved.parameters = vec![0.0; model.layout().len()];
         for entry in model.layout().entries() {
             let values = floats(&tensors, &entry.name, &entry.shape)?;
@@ -280,7 +284,12 @@ fn bytes_of(values: &[f32]) -> Vec<u8> {
     values.iter().flat_map(|value| value.to_le_bytes()).collect()
 }
 
-fn floats(tensors: &SafeTensors<'_>, name: &str, shape: &[usize]) -> Result<Vec<f32>, String> {
+/// One of the tensors, if it is as it should be.
+fn tensor<'a>(
+    tensors: &SafeTensors<'a>,
+    name: &str,
+    shape: &[usize],
+) -> Result<TensorView<'a>, String> {
     let tensor = tensors.tensor(name).map_err(|_| format!("it has no tensor `{name}`"))?;
     if tensor.dtype() != Dtype::F32 || tensor.shape() != shape {
         return Err(format!(
@@ -289,7 +298,12 @@ fn floats(tensors: &SafeTensors<'_>, name: &str, shape: &[usize]) -> Result<Vec<
             tensor.shape()
         ));
     }
-    let values = tensor.data().chunks_exact(4).map(|bytes| {
+    Ok(tensor)
+}
+
+fn floats(tensors: &SafeTensors<'_>, name: &str, shape: &[usize]) -> Result<Vec<f32>, String> {
+    let values = tensor(tensors, name, shape)?;
+    let values = values.data().chunks_exact(4).map(|bytes| {
         let mut word = [0; 4];
         word.copy_from_slice(bytes);
         f32::from_le_bytes(word)
@@ -354,4 +368,4 @@ pub fn probe(folder: &Path) -> Result<(), CheckpointError> {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

@@ -2,7 +2,8 @@ use std::fs;
 
 use super::*;
 
-fn saved(optimiser: bool) -> Saved {
+/// A training of a small net that stands in its third epoch.
+pub(crate) fn saved(optimiser: bool) -> Saved {
     let class = |n: usize| Class { id: n.to_string(), name: format!("class \"{n}\"") };
     let identity = Identity {
         architecture: Architecture::Convnet,
