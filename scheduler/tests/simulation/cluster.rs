@@ -209,6 +209,11 @@ pub fn killed() -> Death {
     Death::Killed { signal: 9, stderr: String::new() }
 }
 
+/// What a worker is labelled with.
+pub fn labels_of(worker: WorkerId) -> Vec<(String, String)> {
+    vec![("zone".to_owned(), format!("zone-{}", worker.0 % 3))]
+}
+
 impl Simulation {
     pub fn new(seed: u64, options: Options) -> Self {
         let mut simulation = Self {

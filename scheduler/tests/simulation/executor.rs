@@ -21,7 +21,7 @@ use rdist_scheduler::local::{ExecutorRole, LeaseEnd, LocalEvent};
 use rdist_scheduler::outcome::{Death, TaskError};
 use rdist_scheduler::spec::{Reference, TaskSpec};
 
-use super::cluster::{Event, Simulation};
+use super::cluster::{Event, Simulation, killed};
 use super::network::Address;
 use super::workload::Op;
 
@@ -199,15 +199,14 @@ impl Simulation {
             Command::RouteEnded(actor, death) => {
                 self.route_ended(worker, executor, actor, &death);
             }
-            Command::Stop => self.exit(worker, executor),
+            Command::Stop => self.exit(worker, executor, killed()),
         }
     }
 
     /// The process ends; what it said before still arrives first.
-    pub fn exit(&mut self, worker: WorkerId, executor: ExecutorId) {
+    pub fn exit(&mut self, worker: WorkerId, executor: ExecutorId, death: Death) {
         let Some(at) = self.workers.get_mut(&worker) else { return };
         if at.processes.remove(&executor).is_some() {
-            let death = super::cluster::killed();
             self.say(worker, executor, LocalEvent::ExecutorDied { executor, death }, Vec::new());
         }
     }

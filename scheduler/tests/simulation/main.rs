@@ -26,7 +26,8 @@
 //! - processes ask for routes to actors and call them over such rings, drivers and tasks alike;
 //!   what the calls return is read, or passed on before it is there;
 //! - tasks are cancelled where they wait, run or have ended, wherever they came from, alone or with
-//!   what they have submitted, by force where processes die anyway; and actors are killed.
+//!   what they have submitted, by force where processes die anyway; and actors are killed;
+//! - tasks return several values and ask for labels, and processes run out of memory.
 #![allow(clippy::unwrap_used, missing_docs, unreachable_pub)]
 
 mod checker;
@@ -112,6 +113,7 @@ fn jobs(rng: &mut Rng, workers: u64, faults: Faults) -> Vec<Mix> {
         routes: false,
         cancels: false,
         forces: faults.executors,
+        several: false,
     };
     (0..1 + rng.below(3)).map(|_| mix(rng)).collect()
 }
@@ -140,6 +142,11 @@ fn small(rng: &mut Rng, faults: Faults) -> Options {
     let mut dice = Rng(rng.0 ^ 0x4341_4e43_454c);
     if dice.one_in(2) {
         jobs.iter_mut().for_each(|job| job.cancels = true);
+    }
+    // And several returns.
+    let mut dice = Rng(rng.0 ^ 0x5345_5645_5241);
+    if dice.one_in(2) {
+        jobs.iter_mut().for_each(|job| job.several = true);
     }
     Options {
         workers,
@@ -228,6 +235,7 @@ fn a_thousand_workers() {
             routes: false,
             cancels: false,
             forces: false,
+            several: false,
         }],
         faults: Faults {
             executors: true,

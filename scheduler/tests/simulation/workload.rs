@@ -6,8 +6,10 @@
 
 mod actors;
 mod cancels;
+mod groups;
 mod one_by_one;
 mod oracle;
+mod several;
 mod trouble;
 
 use rdist_scheduler::id::{ObjectId, TaskId};
@@ -17,7 +19,7 @@ use rdist_scheduler::spec::GroupStrategy;
 use super::network::Rng;
 
 use actors::call_actor;
-pub use oracle::Oracle;
+pub use oracle::{Oracle, nth};
 use trouble::stream;
 pub use trouble::{ENDLESS, Trouble, stream_program};
 
@@ -93,6 +95,8 @@ pub struct Child {
     pub calls: Option<(usize, u8)>,
     /// It has the tasks ended that make what it borrows, instead of reading that.
     pub cancels: bool,
+    /// How many values it returns.
+    pub returns: u8,
 }
 
 impl Child {
@@ -103,6 +107,7 @@ impl Child {
         body.extend([self.depth, u8::from(self.inline), self.items as u8]);
         let calls = self.calls.map_or(0, |(_, times)| times);
         body.extend([fails, hangs, u8::from(stubborn), calls, u8::from(self.cancels)]);
+        body.push(self.returns);
         body
     }
 }
@@ -115,6 +120,8 @@ pub enum Placing {
     Near(u64),
     /// To the n-th member that lives, and to no other.
     Only(u64),
+    /// Where there is the label that the n-th member has.
+    Labelled(u64),
     /// Into the n-th group of this program, in that bundle or any.
     Group(usize, Option<u32>),
 }
@@ -150,6 +157,8 @@ pub struct Mix {
     pub routes: bool,
     /// Tasks are cancelled, and actors ended.
     pub cancels: bool,
+    /// Tasks return several values, and ask for labels; processes run out of memory.
+    pub several: bool,
     /// Also by force, with what runs beside them.
     pub forces: bool,
 }
@@ -226,6 +235,7 @@ pub fn task_program(
                 trouble: Trouble::default(),
                 calls: None,
                 cancels: false,
+                returns: 1,
             }));
             slots += 1;
         }
@@ -264,6 +274,7 @@ pub fn driver_program(seed: u64, what: Mix) -> Program {
     more.resize(if what.leases { 4 } else { 0 }, Writer::one_by_one);
     more.resize(more.len() + if what.routes { 4 } else { 0 }, Writer::bursts);
     more.resize(more.len() + if what.cancels { 4 } else { 0 }, Writer::cancels);
+    more.resize(more.len() + if what.several { 4 } else { 0 }, Writer::several);
     let mut left = what.tasks;
     while left > 0 {
         let count = (1 + driver.rng.below(20)).min(left);
@@ -328,6 +339,7 @@ impl Writer {
             trouble,
             calls: None,
             cancels: false,
+            returns: 1,
         }));
         self.slots += 1;
         self.slots - 1
@@ -379,81 +391,6 @@ impl Writer {
         for _ in 0..1 + count / 4 {
             self.child(depth, Vec::new(), Vec::new());
         }
-    }
-
-    /// A group, work in it that waits for nothing outside of it, and its end. Together with what
-    /// actors hold, the groups of three jobs leave no job without a way to go on: who has a group
-    /// waits for nobody, and the largest group fits on the smallest worker.
-    fn group(&mut self, count: u64) {
-        let mut bundles = Vec::new();
-        for _ in 0..1 + self.rng.below(4) {
-            let cpus = [0.5, 1.0][self.rng.below(2) as usize];
-            if bundles.iter().sum::<f64>() + cpus <= 2.0 {
-                bundles.push(cpus);
-            }
-        }
-        let mut strategies =
-            vec![GroupStrategy::Pack, GroupStrategy::Spread, GroupStrategy::StrictPack];
-        if self.what.strict_spread {
-            strategies.push(GroupStrategy::StrictSpread);
-        }
-        let strategy = strategies[self.rng.below(strategies.len() as u64) as usize];
-        if strategy == GroupStrategy::StrictSpread {
-            bundles.truncate(2);
-        }
-        let sizes = bundles.clone();
-        self.ops.push(Op::Reserve { bundles, strategy });
-        let group = self.groups;
-        let ready = self.slots;
-        (self.groups, self.slots) = (self.groups + 1, self.slots + 1);
-        if self.rng.one_in(2) {
-            self.ops.push(Op::Get(ready));
-        }
-        let input = self.put(Vec::new());
-        let first = self.slots;
-        for _ in 0..count {
-            let bundle = self.rng.below(sizes.len() as u64) as usize;
-            let any = self.rng.one_in(3);
-            let cpus = if any { 0.5 } else { sizes[bundle] };
-            let place = Placing::Group(group, (!any).then_some(bundle as u32));
-            self.placed(cpus, place, input);
-        }
-        self.ops.extend((first..self.slots).map(Op::Get));
-        if self.rng.one_in(3) {
-            // What it holds is in others' way; it gives it back with the group.
-            let bundle = self.rng.below(sizes.len() as u64) as u32;
-            let place = Placing::Group(group, Some(bundle));
-            let own_process = self.rng.one_in(2);
-            let cpus = [0.0, 0.5][self.rng.below(2) as usize];
-            self.ops.push(Op::Spawn { own_process, cpus, named: false, place });
-            self.ops.push(Op::Call { actor: self.actors, dependencies: vec![input] });
-            self.ended.push(self.actors);
-            self.ops.push(Op::Get(self.slots));
-            (self.actors, self.slots) = (self.actors + 1, self.slots + 1);
-        }
-        if self.rng.one_in(4) {
-            let early = self.rng.below(3_000_000);
-            self.ops.push(Op::Compute(early));
-        }
-        self.ops.push(Op::Return(group));
-    }
-
-    fn placed(&mut self, cpus: f64, place: Placing, input: Slot) {
-        self.ops.push(Op::Submit(Child {
-            seed: self.rng.next(),
-            depth: 0,
-            dependencies: if self.rng.one_in(2) { vec![input] } else { Vec::new() },
-            borrowed: if self.rng.one_in(3) { vec![input] } else { Vec::new() },
-            cpus,
-            place,
-            inline: self.rng.one_in(2),
-            priority: 0,
-            items: 0,
-            trouble: Trouble::default(),
-            calls: None,
-            cancels: false,
-        }));
-        self.slots += 1;
     }
 
     fn streams(&mut self, count: u64) {

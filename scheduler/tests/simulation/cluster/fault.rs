@@ -5,9 +5,10 @@ use std::sync::Arc;
 use rdist_scheduler::cluster::ClusterEvent;
 use rdist_scheduler::id::{ExecutorId, JobId, WorkerId};
 use rdist_scheduler::local::LocalEvent;
+use rdist_scheduler::outcome::Death;
 
-use super::{Event, MILLISECOND, Simulation};
-use crate::network::Address;
+use super::{Event, MILLISECOND, Simulation, killed};
+use crate::network::{Address, mix};
 
 impl Simulation {
     /// Until when who an event is for does nothing.
@@ -189,7 +190,12 @@ impl Simulation {
         let may_be = if direct.is_empty() { up } else { direct };
         if let Some(executor) = self.rng.pick(&may_be) {
             self.harm.executors_died = true;
-            self.exit(worker, executor);
+            let may_be_full = self.options.jobs.iter().any(|job| job.several);
+            let death = match may_be_full && mix(self.seed, self.now).is_multiple_of(4) {
+                true => Death::OutOfMemory { reason: "it took too much".to_owned() },
+                false => killed(),
+            };
+            self.exit(worker, executor, death);
         }
     }
 

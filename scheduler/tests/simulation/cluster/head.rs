@@ -8,7 +8,7 @@ use rdist_scheduler::resource::Resources;
 use rdist_scheduler::spec::{Strategy, TaskKind, TaskSpec};
 use rdist_scheduler::time::Timestamp;
 
-use super::{Event, MILLISECOND, Simulation};
+use super::{Event, MILLISECOND, Simulation, labels_of};
 use crate::network::{Address, mix};
 
 impl Simulation {
@@ -70,7 +70,7 @@ impl Simulation {
             held.draining = true;
             self.say_drain(worker);
         }
-        let labels = Vec::new();
+        let labels = labels_of(worker);
         let event = ClusterEvent::WorkerJoined { worker, total, labels, held };
         if self.options.faults.repeats {
             self.tell_head(event.clone());

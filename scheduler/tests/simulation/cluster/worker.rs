@@ -12,7 +12,7 @@ use rdist_scheduler::spec::{Strategy, TaskKind, TaskSpec};
 use rdist_scheduler::time::Timestamp;
 
 use super::lease::Links;
-use super::{Event, MILLISECOND, Simulation, Worker};
+use super::{Event, MILLISECOND, Simulation, Worker, labels_of};
 use crate::checker::{Pool, Usage};
 use crate::executor::end::number;
 use crate::executor::{Command, Handle, Process, Rings, Stored};
@@ -90,7 +90,9 @@ impl Simulation {
         let worker = WorkerId(self.next_worker);
         let mut total = Resources::cpus([4.0, 4.0, 8.0][self.rng.below(3) as usize]);
         total.memory = Amount::whole(16 << 20);
-        let core = LocalCore::new(LocalConfig::new(worker, total.clone()));
+        let labels = labels_of(worker);
+        let config = LocalConfig { labels, ..LocalConfig::new(worker, total.clone()) };
+        let core = LocalCore::new(config);
         let new = Worker {
             id: worker,
             core,
@@ -268,6 +270,10 @@ impl Simulation {
         }
         if matches!(spec.kind, TaskKind::ActorCall { .. }) {
             return;
+        }
+        if let Strategy::Labels(selector) = &spec.strategy {
+            let labels = labels_of(worker);
+            assert!(selector.admits(&labels), "{:?} may not run on {worker}", spec.id);
         }
         let actor = matches!(spec.kind, TaskKind::ActorCreate(_));
         let pool = match spec.strategy {

@@ -13,7 +13,7 @@ use super::run::word;
 use super::submit::is_unordered;
 use super::{Actor, At, Given, Stored, Waiting, stream::Reading};
 use crate::cluster::Simulation;
-use crate::workload::Op;
+use crate::workload::{Op, nth};
 
 impl Simulation {
     pub(super) fn finish(&mut self, at: At) {
@@ -95,8 +95,9 @@ impl Simulation {
         } else {
             let size = if inline { 100 } else { 1 << 20 };
             let of = |_| Returned { size, inline, contains: contains.clone() };
-            let stored = Stored { value, contains: contains.clone() };
-            values.extend((0..spec.returns).map(|n| (task.object(n), stored.clone())));
+            values.extend((0..spec.returns).map(|n| {
+                (task.object(n), Stored { value: nth(value, n), contains: contains.clone() })
+            }));
             Outcome::Returned((0..spec.returns).map(of).collect())
         };
         self.finished += 1;

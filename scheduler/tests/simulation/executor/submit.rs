@@ -10,14 +10,14 @@ use rdist_scheduler::local::LocalEvent;
 use rdist_scheduler::message::CancelMode;
 use rdist_scheduler::resource::{Amount, Resources};
 use rdist_scheduler::spec::{
-    ActorOptions, Backoff, CallRules, GroupOptions, GroupStrategy, Policy, Reference, Strategy,
-    TaskKind, TaskSpec,
+    ActorOptions, Backoff, CallRules, GroupOptions, GroupStrategy, LabelRule, LabelSelector,
+    LabelTest, Policy, Reference, Strategy, TaskKind, TaskSpec,
 };
 
 use super::direct::Via;
 use super::route::Goes;
 use super::{At, Handle, Stored};
-use crate::cluster::Simulation;
+use crate::cluster::{Simulation, labels_of};
 use crate::network::mix;
 use crate::workload::{Child, ENDLESS, Placing, Trouble, function_of, put_id};
 
@@ -47,7 +47,7 @@ impl Simulation {
             request,
             dependencies: of(&child.dependencies),
             borrowed: of(&child.borrowed),
-            returns: 1,
+            returns: child.returns.into(),
             max_retries: 1_000,
             strategy,
             priority: child.priority,
@@ -87,6 +87,7 @@ impl Simulation {
             Placing::Spread => return Strategy::Spread,
             Placing::Near(n) => (n, true),
             Placing::Only(n) => (n, false),
+            Placing::Labelled(n) => return self.labelled(n),
             Placing::Group(n, bundle) => {
                 let run = &self.workers[&at.worker].processes[&at.executor].runs[&at.run];
                 return Strategy::Group { group: run.groups[n], owner: at.worker, bundle };
@@ -94,6 +95,24 @@ impl Simulation {
         };
         let members = self.members();
         Strategy::Affinity { worker: members[(n % members.len() as u64) as usize], soft }
+    }
+
+    /// Only where a label is, unless the last worker that has it may go; else rather there.
+    fn labelled(&self, n: u64) -> Strategy {
+        let members = self.members();
+        let worker = members[(n % members.len() as u64) as usize];
+        let rules = labels_of(worker).into_iter().map(|(key, value)| {
+            let test = LabelTest::In(vec![value]);
+            LabelRule { key, test }
+        });
+        let rules: Vec<LabelRule> = rules.collect();
+        let any = LabelRule { key: rules[0].key.clone(), test: LabelTest::Exists };
+        let faults = self.options.faults;
+        let selector = match faults.workers || faults.drains {
+            true => LabelSelector { hard: vec![any], soft: rules },
+            false => LabelSelector { hard: rules, soft: Vec::new() },
+        };
+        Strategy::Labels(Box::new(selector))
     }
 
     pub(super) fn reserve(&mut self, at: At, bundles: &[f64], strategy: GroupStrategy) {
@@ -260,8 +279,8 @@ impl Simulation {
         for reference in spec.dependencies.iter().chain(&spec.borrowed) {
             self.pass_on(at, reference.object);
         }
-        if spec.returns > 0 {
-            let reference = Reference { object: spec.id.object(0), owner: at.worker };
+        for index in 0..spec.returns {
+            let reference = Reference { object: spec.id.object(index), owner: at.worker };
             self.hold(at, reference, false);
             if let Some(run) = self.running(at) {
                 run.slots.push(reference);

@@ -84,6 +84,7 @@ impl Writer {
             trouble: Trouble::default(),
             calls: Some((actor, times)),
             cancels: false,
+            returns: 1,
         }));
         self.slots += 1;
     }
@@ -123,6 +124,7 @@ pub(super) fn call_actor(rng: &mut Rng, program: &mut Program, first: Slot, call
             trouble: Trouble::default(),
             calls: None,
             cancels: false,
+            returns: 1,
         }));
         program.ops.push(Op::Get(last + 1));
     } else if rng.one_in(4) {

@@ -117,6 +117,7 @@ impl Writer {
             trouble: Trouble { hangs, ..Trouble::default() },
             calls: None,
             cancels,
+            returns: 1,
         }));
         self.slots += 1;
         self.slots - 1

@@ -43,6 +43,7 @@ impl Writer {
             trouble: Trouble::default(),
             calls: None,
             cancels: false,
+            returns: 1,
         }));
         self.slots += 1;
         self.slots - 1

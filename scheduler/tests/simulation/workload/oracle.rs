@@ -13,6 +13,11 @@ pub struct Expected {
     pub contains: Vec<ObjectId>,
 }
 
+/// What a task returns that has read this.
+pub fn nth(read: u64, index: u32) -> u64 {
+    if index == 0 { read } else { mix(read, index.into()) }
+}
+
 /// Knows every value before it is made.
 #[derive(Debug, Default)]
 pub struct Oracle {
@@ -111,7 +116,10 @@ impl Oracle {
                 | Op::Return(_) => {}
             }
         }
-        let contains = program.returns.iter().map(|slot| own[*slot]).collect();
-        self.values.insert(object, Expected { value: read, contains });
+        let contains: Vec<ObjectId> = program.returns.iter().map(|slot| own[*slot]).collect();
+        for index in 0..child.returns.into() {
+            let returned = Expected { value: nth(read, index), contains: contains.clone() };
+            self.values.insert(task.object(index), returned);
+        }
     }
 }

@@ -76,6 +76,7 @@ pub(super) fn stream(rng: &mut Rng, trouble: Trouble) -> (Op, usize) {
         trouble,
         calls: None,
         cancels: false,
+        returns: 1,
     };
     (Op::Stream { child, take, keep }, if keep { take as usize } else { 0 })
 }
