@@ -145,12 +145,17 @@ pub enum Death {
         /// The job.
         job: JobId,
     },
+    /// It ended because the process of its job's driver died: the driver's next try makes others.
+    DriverLost {
+        /// The job.
+        job: JobId,
+    },
 }
 
 impl Death {
     /// Whether somebody wanted it, so that nothing is tried again.
     pub fn is_wanted(&self) -> bool {
-        matches!(self, Self::Ended | Self::JobEnded { .. })
+        matches!(self, Self::Ended | Self::JobEnded { .. } | Self::DriverLost { .. })
     }
 }
 
@@ -185,6 +190,9 @@ impl fmt::Display for Death {
                 f,
                 "its job, {job}, has ended; an actor that is to outlive its job is made detached"
             ),
+            Self::DriverLost { job } => {
+                write!(f, "the driver of its job, {job}, was lost, and its next try makes others")
+            }
         }
     }
 }

@@ -107,6 +107,31 @@ fn a_pool_of_actors_works_off_calls() {
     runs(&cluster, &["pool"], "pooled");
 }
 
+#[test]
+fn what_a_lost_driver_has_made_makes_room_for_its_next_try() {
+    let cluster = Cluster::with_workers(&[2]);
+    let go = cluster.home().join("go");
+    let job = cluster.start(&["submit", &actors(), "--", "begin-again", go.to_str().unwrap()]);
+    let mut last = 0;
+    for _ in 0..3 {
+        last = job.wait_for("that a try of the driver has all CPUs", |line| {
+            let pid = line.split("driver-pid ").nth(1)?.strip_suffix(" has all")?.parse().ok()?;
+            (pid != last).then_some(pid)
+        });
+        kill(last);
+    }
+    job.wait_for("the last try", |line| {
+        let pid: i32 = line.split("driver-pid ").nth(1)?.strip_suffix(" has all")?.parse().ok()?;
+        (pid != last).then_some(())
+    });
+    std::fs::write(&go, "").unwrap();
+    let finished = job.finish();
+    finished.assert_success();
+    assert!(finished.stdout.iter().any(|line| line.ends_with("counted once")), "{finished}");
+    cluster.run(&["head", "stop"]).assert_success();
+    cluster.assert_all_gone();
+}
+
 /// Every 200 ms an executor dies, of tasks or of actors, on either worker.
 #[test]
 fn counters_under_a_storm_of_kills_end_exact() {

@@ -70,6 +70,25 @@ fn adds(counters: Vec<ActorHandle<Counter>>, times: u64) -> Result<u64> {
     Ok(calls)
 }
 
+/// Runs until the file is there.
+#[rdist::task]
+fn lasts(file: String) {
+    while !Path::new(&file).exists() {
+        std::thread::sleep(Duration::from_millis(10));
+    }
+}
+
+/// Takes one CPU for an actor and another one for a task; then waits for the file.
+async fn begin_again(cx: &Driver, go: &Path) -> Result<()> {
+    let counter = Counter::with().own_process().cpus(1.0).spawn(cx).await?;
+    let task = lasts.with().cpus(1.0).submit(cx, &go.to_string_lossy().into_owned());
+    println!("driver-pid {} has all", std::process::id());
+    task.await?;
+    assert_eq!(counter.add(1).call().await?, 1);
+    println!("began once, counted once");
+    Ok(())
+}
+
 /// Counters of all kinds, called by the driver and by tasks, until the file is there; then each
 /// must have counted each call once.
 async fn storm(cx: &Driver, stop: &Path) -> Result<()> {
@@ -375,6 +394,7 @@ async fn main(cx: Driver) -> Result<()> {
     match words.as_slice() {
         ["storm", stop] => storm(&cx, Path::new(stop)).await,
         ["chain"] => chain(&cx).await,
+        ["begin-again", go] => begin_again(&cx, Path::new(go)).await,
         ["lives", path] => lives(&cx, path).await,
         ["serve", stop] => serve(&cx, Path::new(stop)).await,
         ["visit"] => visit().await,

@@ -240,7 +240,7 @@ impl LocalCore {
 
     pub(super) fn kill_requested(&mut self, actor: ActorId, owner: WorkerId) {
         if owner == self.me {
-            self.kill_supervised(actor);
+            self.kill_supervised(actor, Death::Ended);
         } else {
             self.send(owner, PeerMessage::ActorKill { actor });
         }
@@ -251,17 +251,17 @@ impl LocalCore {
         if self.hosted.get(&actor).is_some_and(|hosted| hosted.owner == from) {
             self.end_hosted(actor, Death::Ended);
         } else {
-            self.kill_supervised(actor);
+            self.kill_supervised(actor, Death::Ended);
         }
     }
 
-    fn kill_supervised(&mut self, actor: ActorId) {
+    pub(super) fn kill_supervised(&mut self, actor: ActorId, death: Death) {
         let Some(entry) = self.actors.get(&actor) else { return };
         if entry.supervised.is_none() {
             return;
         }
         let place = entry.place.clone();
-        let cause = Cause::ActorDied(Death::Ended);
+        let cause = Cause::ActorDied(death);
         self.actor_ends(actor, Arc::new(TaskError { task: actor.0, cause }));
         match place {
             ActorState::At { worker, .. } => self.kill_at(actor, worker),

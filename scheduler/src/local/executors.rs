@@ -246,6 +246,7 @@ impl LocalCore {
         }
         let mut running = process.running;
         running.sort_unstable_by_key(|key| self.tasks[*key].order);
+        let is_driver = process.role == ExecutorRole::Driver && !running.is_empty();
         for key in running {
             if !matches!(self.tasks[key].state, TaskState::Running { executor: at, .. }
                 if at == executor)
@@ -259,6 +260,9 @@ impl LocalCore {
         self.lessee_died(executor);
         for object in holds {
             self.let_go(object);
+        }
+        if is_driver {
+            self.driver_lost(process.job);
         }
     }
 

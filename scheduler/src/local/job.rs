@@ -5,6 +5,7 @@ use super::{LocalCore, Step};
 use crate::actor::ActorState;
 use crate::group::Slot;
 use crate::id::{ActorId, ExecutorId, JobId, ObjectId};
+use crate::message::CancelMode;
 use crate::outcome::{Cause, Death, TaskError};
 use crate::spec::TaskKind;
 use crate::task::{TaskEntry, TaskKey, TaskState};
@@ -61,6 +62,36 @@ impl LocalCore {
             What::Message { .. } => true,
         });
         self.flush_outbox();
+    }
+
+    /// A driver's process died under it. Its next try submits tasks of its own and makes actors of
+    /// its own, and nobody has the names of those that this one submitted and made: they end, and
+    /// with them what they hold.
+    pub(super) fn driver_lost(&mut self, job: JobId) {
+        let made = self.actors.iter().filter(|(actor, entry)| {
+            actor.0.job() == job
+                && entry.supervised.is_some()
+                && !matches!(entry.place, ActorState::Dead(_))
+        });
+        let mut actors: Vec<ActorId> = made.map(|(actor, _)| *actor).collect();
+        actors.sort_unstable();
+        for actor in actors {
+            self.kill_supervised(actor, Death::DriverLost { job });
+        }
+        let submitted = self.tasks.iter().filter(|(_, entry)| {
+            entry.spec.id.job() == job
+                && entry.owner == self.me
+                && matches!(entry.spec.kind, TaskKind::Plain | TaskKind::ActorCall { .. })
+        });
+        let mut tasks: Vec<(u64, TaskKey, u64)> =
+            submitted.map(|(key, entry)| (entry.order, key, entry.stamp)).collect();
+        // The last one first, so that none begins because another one ends.
+        tasks.sort_unstable_by_key(|&(order, ..)| core::cmp::Reverse(order));
+        for (_, key, stamp) in tasks {
+            if self.tasks.current(key, stamp).is_some() {
+                self.cancel(key, CancelMode { force: true, children: true });
+            }
+        }
     }
 
     /// Calls of the job's actors by other jobs fail. Those that run are the executors' to end.

@@ -184,6 +184,8 @@ pub struct Simulation {
     /// Tasks that somebody wanted ended, and actors.
     pub cancelled: FastSet<TaskId>,
     pub killed: FastSet<ActorId>,
+    /// Jobs of which a try of the driver has died: what it had submitted and made ended with it.
+    pub lost_drivers: FastSet<JobId>,
     /// The actor of each call.
     pub called: FastMap<TaskId, ActorId>,
     /// Who submitted a task that may be cancelled.
@@ -239,6 +241,7 @@ impl Simulation {
             foreign: FastMap::default(),
             cancelled: FastSet::default(),
             killed: FastSet::default(),
+            lost_drivers: FastSet::default(),
             called: FastMap::default(),
             parents: FastMap::default(),
             endless: FastSet::default(),

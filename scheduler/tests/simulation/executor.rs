@@ -206,7 +206,10 @@ impl Simulation {
     /// The process ends; what it said before still arrives first.
     pub fn exit(&mut self, worker: WorkerId, executor: ExecutorId, death: Death) {
         let Some(at) = self.workers.get_mut(&worker) else { return };
-        if at.processes.remove(&executor).is_some() {
+        if let Some(process) = at.processes.remove(&executor) {
+            if process.role == ExecutorRole::Driver {
+                self.lost_drivers.insert(process.job);
+            }
             self.say(worker, executor, LocalEvent::ExecutorDied { executor, death }, Vec::new());
         }
     }

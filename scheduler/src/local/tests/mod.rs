@@ -9,6 +9,7 @@ mod fairness;
 mod gpus;
 mod groups;
 mod head;
+mod job;
 mod lease;
 mod lease_random;
 mod objects;

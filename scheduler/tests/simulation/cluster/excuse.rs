@@ -15,7 +15,7 @@ impl Simulation {
         {
             return;
         }
-        if self.is_wanted(error) {
+        if self.is_wanted(error) || self.ended_with_its_driver(task, error) {
             return;
         }
         // Nobody has the answer to a promised call whose caller has died.
@@ -30,6 +30,17 @@ impl Simulation {
             let is_exact = is_exact && !self.harm.workers_died;
             assert!(!is_exact, "a call of an actor that saves its state fails: {error}");
         }
+    }
+
+    /// Whether it is of what a try of a driver has left.
+    fn ended_with_its_driver(&self, task: TaskId, error: &TaskError) -> bool {
+        let of = self.foreign.get(&task).copied().unwrap_or(task.job());
+        let is_end = match &error.cause {
+            Cause::Cancelled => true,
+            Cause::ActorDied(death) => death.is_wanted(),
+            _ => false,
+        };
+        is_end && self.lost_drivers.contains(&of)
     }
 
     /// Whether a program has asked for this error: for the end of a task, of one that submitted it,
