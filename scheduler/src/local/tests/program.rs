@@ -194,11 +194,13 @@ impl World {
         let (parent, depth) = (running.spec.id, running.spec.body[0]);
         let id = parent.child(running.children);
         let refs = self.some_refs(refs);
-        // The kind follows from the id, so that a parent that runs again repeats it.
+        // The kind follows from the id, and the actors there are at first, so that a parent that
+        // runs again repeats it.
         let order = self.calls_of(id);
         let of_job: Vec<_> =
             self.actors.iter().copied().filter(|(actor, _)| actor.0.job() == id.job()).collect();
-        let kind = match order % 8 {
+        let known = self.kinds.get(&id).cloned();
+        let kind = known.unwrap_or_else(|| match order % 8 {
             0 => TaskKind::ActorCreate(ActorOptions {
                 max_restarts: 20,
                 own_process: order & 8 == 0,
@@ -212,7 +214,8 @@ impl World {
                 TaskKind::ActorCall { actor, actor_owner, rules }
             }
             _ => TaskKind::Plain,
-        };
+        });
+        self.kinds.insert(id, kind.clone());
         let mut spec = self.spec(id, kind, refs);
         spec.parent = parent;
         spec.body = vec![depth + 1];
@@ -257,10 +260,18 @@ impl World {
         let inline = !replicated && self.chance(2);
         let contains = self.some_older(refs, object);
         let value = Stored { contains: contains.clone() };
-        self.worker(w).table.insert(object, value);
+        self.keep(w, object, value);
         self.process(w, executor).refs.insert(Reference { object, owner: w });
         let put = LocalEvent::Put { by: executor, object, size: 1, inline, copies, contains };
         self.handle(w, put);
+    }
+
+    /// A value comes; what the core reads already stays, as in the runtime.
+    fn keep(&mut self, worker: WorkerId, object: ObjectId, value: Stored) {
+        let worker = self.worker(worker);
+        if !worker.core.reads(object) {
+            worker.table.insert(object, value);
+        }
     }
 
     fn finish(&mut self, w: WorkerId, executor: ExecutorId, which: usize, refs: &[Reference]) {
@@ -274,7 +285,7 @@ impl World {
             let inline = self.chance(2);
             let contains = self.some_older(refs, task.object(0));
             let value = Stored { contains: contains.clone() };
-            self.worker(w).table.insert(task.object(0), value);
+            self.keep(w, task.object(0), value);
             Outcome::Returned(vec![Returned { size: 1 << 20, inline, contains }])
         };
         let attempt = running.attempt;

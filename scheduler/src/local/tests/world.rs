@@ -76,6 +76,8 @@ pub(super) struct World {
     /// Objects in the order of their first mention: a value contains older ones only, since
     /// references in a circle would count each other for ever.
     ages: BTreeMap<ObjectId, usize>,
+    /// What a task is that somebody has submitted: for who runs again, the same.
+    kinds: BTreeMap<TaskId, TaskKind>,
     /// Who wants to know the workers.
     subscribed: BTreeSet<WorkerId>,
     /// Programs submit nothing more and let go of what they have.
@@ -113,6 +115,7 @@ impl World {
             actors: Vec::new(),
             started: BTreeMap::new(),
             ages: BTreeMap::new(),
+            kinds: BTreeMap::new(),
             subscribed: BTreeSet::new(),
             ending: false,
         };
