@@ -81,7 +81,7 @@ fn lasts(file: String) {
 /// Takes one CPU for an actor and another one for a task; then waits for the file.
 async fn begin_again(cx: &Driver, go: &Path) -> Result<()> {
     let counter = Counter::with().own_process().cpus(1.0).spawn(cx).await?;
-    let task = lasts.with().cpus(1.0).submit(cx, &go.to_string_lossy().into_owned());
+    let task = lasts.with().cpus(1.0).submit(cx, go.to_string_lossy().into_owned());
     println!("driver-pid {} has all", std::process::id());
     task.await?;
     assert_eq!(counter.add(1).call().await?, 1);
