@@ -25,6 +25,7 @@ use super::checker::{ActorLog, ExactCalls, Harm, Usage};
 use super::executor::{At, Command, Handle, Leases, Process, Rings, Routes, Stored};
 use super::network::{Agenda, Rng};
 use super::workload::{Mix, Oracle};
+use excuse::DriverTries;
 use lease::Links;
 use table::Workers;
 
@@ -184,8 +185,7 @@ pub struct Simulation {
     /// Tasks that somebody wanted ended, and actors.
     pub cancelled: FastSet<TaskId>,
     pub killed: FastSet<ActorId>,
-    /// Jobs of which a try of the driver has died: what it had submitted and made ended with it.
-    pub lost_drivers: FastSet<JobId>,
+    pub tries: DriverTries,
     /// The actor of each call.
     pub called: FastMap<TaskId, ActorId>,
     /// Who submitted a task that may be cancelled.
@@ -241,7 +241,7 @@ impl Simulation {
             foreign: FastMap::default(),
             cancelled: FastSet::default(),
             killed: FastSet::default(),
-            lost_drivers: FastSet::default(),
+            tries: DriverTries::default(),
             called: FastMap::default(),
             parents: FastMap::default(),
             endless: FastSet::default(),

@@ -208,7 +208,7 @@ impl Simulation {
         let Some(at) = self.workers.get_mut(&worker) else { return };
         if let Some(process) = at.processes.remove(&executor) {
             if process.role == ExecutorRole::Driver {
-                self.lost_drivers.insert(process.job);
+                self.tries.lost(process.runs.values().map(Run::root));
             }
             self.say(worker, executor, LocalEvent::ExecutorDied { executor, death }, Vec::new());
         }

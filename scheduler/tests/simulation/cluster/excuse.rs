@@ -1,9 +1,37 @@
 //! Which errors something explains.
 
+use rdist_scheduler::hash::{FastMap, FastSet};
 use rdist_scheduler::id::{ActorId, TaskId};
 use rdist_scheduler::outcome::{Cause, TaskError};
 
 use super::Simulation;
+
+/// By which tries of drivers tasks and actors were submitted, by them or by their tasks.
+#[derive(Debug, Default)]
+pub struct DriverTries {
+    /// What the ids of the try's own children derive from.
+    roots: FastMap<TaskId, TaskId>,
+    /// Those of tries whose process has died.
+    lost: FastSet<TaskId>,
+}
+
+impl DriverTries {
+    /// A task of `parent`, whose children derive from `root`.
+    pub fn submitted(&mut self, task: TaskId, parent: TaskId, root: TaskId) {
+        let root = self.roots.get(&parent).copied().unwrap_or(root);
+        self.roots.insert(task, root);
+    }
+
+    pub fn lost(&mut self, roots: impl Iterator<Item = TaskId>) {
+        self.lost.extend(roots);
+    }
+
+    /// Whether a lost try has put, made or submitted it.
+    fn is_left(&self, task: TaskId) -> bool {
+        let root = self.roots.get(&task).unwrap_or(&task);
+        self.lost.contains(root)
+    }
+}
 
 impl Simulation {
     /// What is left of a job that has ended may find anything lost.
@@ -32,15 +60,15 @@ impl Simulation {
         }
     }
 
-    /// Whether it is of what a try of a driver has left.
+    /// Whether it is of what a lost try of a driver has left, or told to that.
     fn ended_with_its_driver(&self, task: TaskId, error: &TaskError) -> bool {
-        let of = self.foreign.get(&task).copied().unwrap_or(task.job());
         let is_end = match &error.cause {
-            Cause::Cancelled => true,
+            Cause::Cancelled | Cause::ObjectLost => true,
             Cause::ActorDied(death) => death.is_wanted(),
             _ => false,
         };
-        is_end && self.lost_drivers.contains(&of)
+        let called = self.called.get(&error.task).map(|actor| actor.0);
+        is_end && [task, error.task].into_iter().chain(called).any(|task| self.tries.is_left(task))
     }
 
     /// Whether a program has asked for this error: for the end of a task, of one that submitted it,

@@ -256,8 +256,10 @@ impl Simulation {
         other
     }
 
-    pub(super) fn spec(&self, id: TaskId, at: At, kind: TaskKind, body: Vec<u8>) -> TaskSpec {
-        let parent = self.workers[&at.worker].processes[&at.executor].runs[&at.run].spec.id;
+    pub(super) fn spec(&mut self, id: TaskId, at: At, kind: TaskKind, body: Vec<u8>) -> TaskSpec {
+        let run = &self.workers[&at.worker].processes[&at.executor].runs[&at.run];
+        let (parent, root) = (run.spec.id, run.root());
+        self.tries.submitted(id, parent, root);
         TaskSpec {
             id,
             parent,
