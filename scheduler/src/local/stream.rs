@@ -238,8 +238,9 @@ impl LocalCore {
             stream.awaited.remove(&index);
             let is_new = index == stream.produced && stream.end.is_none();
             stream.produced += u32::from(is_new);
-            if is_new && stream.is_open {
-                self.own(object);
+            // What another owner left here is in the table in the stead of what was made here now.
+            if is_new && stream.is_open && self.hold_own(object) && runner != me {
+                self.drop_leftover(object);
             }
         }
         self.count_read(task);

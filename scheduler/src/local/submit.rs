@@ -65,19 +65,26 @@ impl LocalCore {
         }
     }
 
-    /// One holder more of an object that a task of this worker makes, or will.
+    /// One holder more of an object that a task of this worker will make.
     pub(super) fn own(&mut self, object: ObjectId) {
+        if self.hold_own(object) {
+            self.drop_leftover(object);
+        }
+    }
+
+    /// One holder more of an own object; whether what another owner left of it, if it did, is of
+    /// no use to anybody.
+    pub(super) fn hold_own(&mut self, object: ObjectId) -> bool {
         let me = self.me;
         let entry =
             self.objects.entry(object).or_insert_with(|| ObjectEntry::new(me, Borrow::Owned));
         entry.holders += 1;
         let is_unused = entry.holders == 1;
-        if !entry.is_owned() {
+        let is_adopted = !entry.is_owned();
+        if is_adopted {
             self.adopt(object);
-            if is_unused {
-                self.drop_leftover(object);
-            }
         }
+        is_adopted && is_unused
     }
 
     /// An own task that is submitted for the first time, or again after it was forgotten.

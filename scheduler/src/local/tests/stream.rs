@@ -308,3 +308,28 @@ fn a_task_that_came_again_does_not_hear_what_was_said_of_the_one_before() {
     bench.claim_send(PEER, heard);
     bench.claim_nothing();
 }
+
+#[test]
+fn an_item_that_was_made_here_before_for_another_owner_is_as_good() {
+    let (mut bench, driver, pool) = Bench::with_pool(2.0);
+    // Of the same task, when its parent ran on another worker.
+    bench.head_says(FromHead::Assigned(vec![yields(1).assignment(0, PEER)]));
+    bench.claim_start_of_stream(pool, 0);
+    let large = |attempt| {
+        let (task, value) = (task(1), value(false));
+        LocalEvent::Yielded { executor: pool, task, attempt, index: 0, value }
+    };
+    bench.handle(large(0));
+    let (told, index) = (value(false), 0);
+    let message = PeerMessage::Yielded { task: task(1), attempt: 0, index, value: told };
+    bench.claim_send(PEER, message);
+    bench.finish(pool, 1, Outcome::Failed(panicked(1)));
+    while bench.pending() > 0 {
+        bench.claim();
+    }
+    bench.submit(driver, yields(1));
+    bench.claim_start_of_stream(pool, 0);
+    bench.handle(large(0));
+    bench.want(driver, item(0));
+    assert_eq!(bench.claim_item(driver, 0), None);
+}
