@@ -113,7 +113,8 @@ async fn another_version_is_refused_by_an_error_that_names_both() {
     let error = dialer(&worker(&authority, 1)).connect(&address, Peer::Head).await.unwrap_err();
     let text = error.to_string();
     assert!(matches!(error, ConnectError::OtherVersion { .. }), "{text}");
-    assert!(text.contains("version 9001") && text.contains("speaks 1"), "{text}");
+    let ours = format!("speaks {}", rdist::wire::PROTOCOL_VERSION);
+    assert!(text.contains("version 9001") && text.contains(&ours), "{text}");
 }
 
 #[tokio::test]
