@@ -74,9 +74,9 @@ impl Spares {
             inner.arguments = arguments;
         }
         while inner.waiting.len() < SPARES {
-            // Without one, the next job starts its processes itself.
             inner.started += 1;
             let lease = limits.lease(&format!("spare-{}", inner.started), Limit::default());
+            // Without one, the next job starts its processes itself.
             let Ok(spare) = Spare::start(&inner.arguments, lease) else { break };
             inner.waiting.push(spare);
         }

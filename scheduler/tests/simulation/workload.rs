@@ -78,7 +78,7 @@ pub enum Op {
     },
 }
 
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 pub struct Child {
     pub seed: u64,
     pub depth: u8,
@@ -112,8 +112,9 @@ impl Child {
     }
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum Placing {
+    #[default]
     Default,
     Spread,
     /// To the n-th member that lives, softly.
@@ -230,12 +231,8 @@ pub fn task_program(
                 cpus: [0.5, 1.0][rng.below(2) as usize],
                 place: if rng.one_in(5) { Placing::Spread } else { Placing::Default },
                 inline: rng.one_in(2),
-                priority: 0,
-                items: 0,
-                trouble: Trouble::default(),
-                calls: None,
-                cancels: false,
                 returns: 1,
+                ..Child::default()
             }));
             slots += 1;
         }

@@ -119,12 +119,8 @@ pub(super) fn call_actor(rng: &mut Rng, program: &mut Program, first: Slot, call
             cpus: 1.0,
             place: if rng.one_in(3) { Placing::Spread } else { Placing::Default },
             inline: true,
-            priority: 0,
-            items: 0,
-            trouble: Trouble::default(),
-            calls: None,
-            cancels: false,
             returns: 1,
+            ..Child::default()
         }));
         program.ops.push(Op::Get(last + 1));
     } else if rng.one_in(4) {

@@ -2,7 +2,7 @@
 
 use rdist_scheduler::spec::GroupStrategy;
 
-use super::{Child, Op, Placing, Slot, Trouble, Writer};
+use super::{Child, Op, Placing, Slot, Writer};
 
 impl Writer {
     /// A group, work in it that waits for nothing outside of it, and its end. Together with what
@@ -71,12 +71,8 @@ impl Writer {
             cpus,
             place,
             inline: self.rng.one_in(2),
-            priority: 0,
-            items: 0,
-            trouble: Trouble::default(),
-            calls: None,
-            cancels: false,
             returns: 1,
+            ..Child::default()
         }));
         self.slots += 1;
     }

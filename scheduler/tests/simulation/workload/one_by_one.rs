@@ -1,6 +1,6 @@
 //! Short tasks one after the other: what leases are for.
 
-use super::{Child, Op, Placing, Slot, Trouble, Writer};
+use super::{Child, Op, Placing, Slot, Writer};
 
 impl Writer {
     /// Mostly each task is read before the next one; some are passed on before they have ended, or
@@ -38,12 +38,8 @@ impl Writer {
             cpus: 1.0,
             place: Placing::Default,
             inline: !self.rng.one_in(8),
-            priority: 0,
-            items: 0,
-            trouble: Trouble::default(),
-            calls: None,
-            cancels: false,
             returns: 1,
+            ..Child::default()
         }));
         self.slots += 1;
         self.slots - 1

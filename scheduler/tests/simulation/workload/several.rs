@@ -1,6 +1,6 @@
 //! Tasks that return several values, some of them where a label is.
 
-use super::{Child, Op, Placing, Slot, Trouble, Writer};
+use super::{Child, Op, Placing, Slot, Writer};
 
 impl Writer {
     /// Of what a task returns some is read, some passed on, and some not wanted.
@@ -34,12 +34,8 @@ impl Writer {
                 _ => Placing::Default,
             },
             inline: self.rng.one_in(2),
-            priority: 0,
-            items: 0,
-            trouble: Trouble::default(),
-            calls: None,
-            cancels: false,
             returns,
+            ..Child::default()
         }));
         self.slots += Slot::from(returns);
     }
