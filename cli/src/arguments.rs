@@ -134,8 +134,9 @@ pub(crate) struct HeadStart {
     /// UDP address to listen on; port 0 takes a free one.
     #[arg(long, value_name = "HOST:PORT", default_value = "0.0.0.0:7420")]
     pub listen: SocketAddr,
-    /// A worker that is silent for this long is lost.
-    #[arg(long, value_name = "TIME", default_value = "3s", value_parser = units::duration)]
+    /// A worker that is silent for this long is lost: its work is done again elsewhere, and when
+    /// it is heard of again it joins as another one.
+    #[arg(long, value_name = "TIME", default_value = "3s", value_parser = units::silence)]
     pub dead_after: Duration,
     /// So many jobs are remembered after their end, with their logs.
     #[arg(long, value_name = "N", default_value_t = HeadConfig::KEPT_JOBS)]

@@ -107,6 +107,18 @@ pub(crate) fn duration(text: &str) -> Result<Duration, String> {
     Duration::try_from_secs_f64(number * seconds).map_err(|_| error())
 }
 
+/// A time after which who is silent counts as lost.
+pub(crate) fn silence(text: &str) -> Result<Duration, String> {
+    /// Less is an ordinary delay of a busy machine or network.
+    const LEAST: Duration = Duration::from_millis(500);
+    const MOST: Duration = Duration::from_secs(3_600);
+    let time = duration(text)?;
+    if (LEAST..=MOST).contains(&time) {
+        return Ok(time);
+    }
+    Err("write a time from 500ms, less than which busy machines are silent, to 1h".to_owned())
+}
+
 /// Bytes for people: `1.5 GiB`.
 pub(crate) fn show_bytes(bytes: u64) -> String {
     const UNITS: [&str; 5] = ["B", "KiB", "MiB", "GiB", "TiB"];
@@ -189,6 +201,14 @@ mod tests {
         }
         for text in ["", "s", "-1s", "1w", "1e300d"] {
             assert!(duration(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn silence_is_neither_too_short_nor_endless() {
+        assert_eq!(silence("8s"), Ok(Duration::from_secs(8)));
+        for text in ["0", "100ms", "2h", "soon"] {
+            assert!(silence(text).is_err(), "{text}");
         }
     }
 

@@ -90,7 +90,7 @@ pub struct HeadConfig {
     pub home: Home,
     /// UDP address to listen on; port 0 picks a free one.
     pub listen: SocketAddr,
-    /// A worker that is silent for so long is lost.
+    /// A worker that is silent for so long is lost. Workers are told when they join.
     pub dead_after: Duration,
     /// So many jobs are remembered after their end, with all that they said.
     pub kept_jobs: usize,

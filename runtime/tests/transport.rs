@@ -130,6 +130,35 @@ async fn nobody_at_the_address_is_an_error_that_says_so() {
     assert!(matches!(error, ConnectError::Address { .. }), "{error}");
 }
 
+/// The other side hangs: its sockets are open, and nobody drives them.
+#[test]
+fn silence_is_noticed_within_the_time_that_is_told() {
+    const DEAD_AFTER: Duration = Duration::from_secs(1);
+    let authority = authority();
+    let tuning = Tuning { dead_after: DEAD_AFTER, ..Tuning::default() };
+    let runtime = || tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let (here, there) = (runtime(), runtime());
+    let (head, address) = there.block_on(async { bind(&authority, Peer::Head, tuning.clone()) });
+    let dialing = here.spawn(async move {
+        let endpoint = Endpoint::dialer(&worker(&authority, 1), tuning).unwrap();
+        endpoint.connect(&address, Peer::Head).await.unwrap()
+    });
+    let accepting = there.spawn(async move { head.accept().await.unwrap().establish().await });
+    let pair = std::thread::scope(|scope| {
+        let there = scope.spawn(|| there.block_on(accepting).unwrap());
+        (here.block_on(dialing).unwrap(), there.join().unwrap())
+    });
+    let (connection, _other) = pair;
+    // It says something once more than it hears.
+    let heard = std::time::Instant::now();
+    let reason = here.block_on(connection.closed());
+    let silent = heard.elapsed();
+    assert!(matches!(reason, quinn::ConnectionError::TimedOut), "{reason}");
+    let slack = Duration::from_millis(200);
+    assert!(silent <= DEAD_AFTER + slack, "{silent:?}");
+    assert!(silent >= DEAD_AFTER / 2, "{silent:?}");
+}
+
 #[tokio::test]
 async fn a_joiner_trusts_nothing_but_the_pinned_authority() {
     let (ours, theirs) = (authority(), authority());
@@ -152,7 +181,9 @@ async fn a_refusal_reaches_the_joiner_and_a_grant_makes_a_member() {
         while let Some(incoming) = endpoint.accept().await {
             if let Ok(Arrival::Joiner { connection, renews }) = incoming.establish().await {
                 let answer = answers.pop().unwrap();
-                join::answer(connection, renews, &granter, async move |_, _| answer).await;
+                let dead_after = Duration::from_secs(8);
+                let granter = (granter.as_ref(), dead_after);
+                join::answer(connection, renews, granter, async move |_, _| answer).await;
             }
         }
     });
@@ -161,9 +192,10 @@ async fn a_refusal_reaches_the_joiner_and_a_grant_makes_a_member() {
     let error = join::join(&address, &token, Tuning::default()).await.unwrap_err();
     let expired = matches!(error, JoinError::Refused { refusal: JoinRefusal::Expired, .. });
     assert!(expired, "{error}");
-    let identity = join::join(&address, &token, Tuning::default()).await.unwrap();
-    assert_eq!(identity.worker(), Some(WorkerId(3)));
-    assert_eq!(identity.cluster(), authority.fingerprint());
+    let admission = join::join(&address, &token, Tuning::default()).await.unwrap();
+    assert_eq!(admission.identity.worker(), Some(WorkerId(3)));
+    assert_eq!(admission.identity.cluster(), authority.fingerprint());
+    assert_eq!(admission.dead_after, Duration::from_secs(8));
 }
 
 /// A head's links, whose connections the test can kill.

@@ -141,15 +141,21 @@ fn serve(config: WorkerConfig) -> anyhow::Result<Serving> {
     let handle = Worker::start(config).context("cannot join")?;
     ready["worker"] = handle.id().to_string().into();
     ready["address"] = handle.address().to_string().into();
-    let entry = LocalWorker::register(&home, handle.id().to_string())?;
+    let mut entry = Some(LocalWorker::register(&home, handle.id().to_string())?);
     let stopper = handle.stopper();
     Ok(Serving {
         ready,
         stop: Arc::new(move || stopper.stop()),
         wait: Box::new(move || {
-            handle.wait();
-            drop(entry);
-            Ok(())
+            let renamed = |worker: WorkerId| {
+                // One after the other: both are the file of this process.
+                drop(entry.take());
+                match LocalWorker::register(&home, worker.to_string()) {
+                    Ok(next) => entry = Some(next),
+                    Err(error) => tracing::warn!("`rdist worker leave` misses {worker}: {error:#}"),
+                }
+            };
+            handle.wait(renamed).context("cannot join again")
         }),
     })
 }

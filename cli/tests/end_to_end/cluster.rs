@@ -71,7 +71,17 @@ impl Cluster {
 
     /// Starts a head on a free port of this machine; returns what it says of itself.
     pub(crate) fn start_head(&self) -> Value {
-        let finished = self.run(&["--json", "head", "start", "--listen", "127.0.0.1:0"]);
+        self.start_head_with(&[])
+    }
+
+    /// The same, with further options.
+    pub(crate) fn start_head_with(&self, options: &[&str]) -> Value {
+        let mut start = vec!["--json", "head", "start"];
+        if !options.contains(&"--listen") {
+            start.extend(["--listen", "127.0.0.1:0"]);
+        }
+        start.extend(options);
+        let finished = self.run(&start);
         finished.assert_success();
         finished.json_line("head_ready")
     }

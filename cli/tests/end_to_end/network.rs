@@ -7,9 +7,11 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
-use crate::cluster::{Cluster, Finished, Running, example, number, text, wait_until};
+use crate::cluster::{Cluster, Finished, Running, example, text, wait_until};
 use crate::relay::{Damage, Relay};
 
+/// In each wave of the program.
+const TASKS: usize = 40;
 /// Within which everything goes on after the network has healed.
 const RECOVERY: Duration = Duration::from_secs(10);
 /// Within which a lost worker is known to be lost, with what a busy machine takes on top.
@@ -33,8 +35,13 @@ impl Network {
 
     /// The same, of a cluster that was prepared.
     pub(crate) fn of(cluster: Cluster, seed: u64) -> Self {
+        Self::behind(cluster, seed, &[])
+    }
+
+    /// The same, of a head with these options.
+    pub(crate) fn behind(cluster: Cluster, seed: u64, options: &[&str]) -> Self {
         let relay = Relay::start(seed);
-        let head = cluster.start_head();
+        let head = cluster.start_head_with(options);
         let (door, entrance) = relay.door();
         relay.lead(door, address(&head));
         Self { cluster, relay, head, entrance, store: 256 }
@@ -75,21 +82,35 @@ impl Network {
 
     /// The program's waves.
     pub(crate) fn waves(&self, bytes: u64, retries: u32, spots: usize) -> Waves {
+        self.repeat("waves", &[&bytes.to_string(), &retries.to_string()], spots)
+    }
+
+    /// The program's steps, which need no head.
+    pub(crate) fn steps(&self, spots: usize) -> Waves {
+        self.repeat("steps", &[], spots)
+    }
+
+    fn repeat(&self, what: &str, how: &[&str], spots: usize) -> Waves {
         let (marks, stop) = (self.cluster.home().join("marks"), self.cluster.home().join("stop"));
-        let (bytes, retries) = (bytes.to_string(), retries.to_string());
         let paths = [marks.to_str().unwrap(), stop.to_str().unwrap()];
-        let arguments = ["waves", paths[0], paths[1], &bytes, &retries];
+        let arguments = [&[what, paths[0], paths[1]], how].concat();
         let (running, workers) = self.submit(&arguments, spots);
         let waves = Waves { running, workers, marks, stop };
         waves.more(1);
         waves
     }
 
+    /// The workers that are listed.
+    pub(crate) fn workers(&self) -> Vec<String> {
+        let lines = self.cluster.run(&["list", "workers", "--json"]).json_lines();
+        lines.iter().map(|line| text(line, "worker").to_owned()).collect()
+    }
+
     /// Waits until so many workers are listed; returns how long that took.
     pub(crate) fn wait_for_workers(&self, count: usize) -> Duration {
         let start = Instant::now();
         wait_until("the workers are as they should be", || {
-            let workers = self.cluster.run(&["list", "workers", "--json"]).json_lines();
+            let workers = self.workers();
             if workers.len() == count { Ok(()) } else { Err(format!("{workers:?}")) }
         });
         start.elapsed()
@@ -135,12 +156,32 @@ impl Waves {
         start.elapsed()
     }
 
+    /// Waits for more tasks to run than there are in two waves, whether or not anybody hears of
+    /// that.
+    pub(crate) fn work_goes_on(&self) {
+        let marks = || fs::read_to_string(&self.marks).unwrap().lines().count();
+        let wanted = marks() + 2 * TASKS;
+        wait_until("tasks run", || match marks() {
+            few if few < wanted => Err(format!("{few} of {wanted}")),
+            _ => Ok(()),
+        });
+    }
+
     /// Lets the job come to its end. Returns how often each task has run.
     pub(crate) fn end(self) -> Vec<usize> {
         fs::write(&self.stop, "").unwrap();
         let finished: Finished = self.running.finish();
         finished.assert_success();
         runs(&self.marks, right(&finished))
+    }
+
+    /// The same, of the only job of a cluster whose head has changed since it was submitted.
+    pub(crate) fn end_of(self, cluster: &Cluster) -> Vec<usize> {
+        fs::write(&self.stop, "").unwrap();
+        let jobs = cluster.run(&["jobs", "--json"]).json_lines();
+        let logs = cluster.run(&["logs", text(&jobs[0], "job"), "-f"]);
+        logs.assert_success();
+        runs(&self.marks, right(&logs))
     }
 }
 
@@ -227,7 +268,7 @@ fn an_object_moves_through_a_damaged_network_at_the_speed_of_what_is_left() {
 }
 
 #[test]
-fn a_worker_that_is_cut_off_is_replaced_and_ends_when_it_comes_back() {
+fn a_worker_that_is_cut_off_is_replaced_and_comes_back_as_another() {
     let network = Network::start(2);
     let waves = network.waves(100_000, 1_000, 2);
     let cut = &waves.workers[1];
@@ -236,12 +277,35 @@ fn a_worker_that_is_cut_off_is_replaced_and_ends_when_it_comes_back() {
     assert!(lost < LOSS, "{lost:?}");
     waves.more(2);
     network.relay.heal();
-    let pid = number(cut, "pid");
-    wait_until("the worker that came back has ended", || {
-        let left = network.cluster.processes();
-        if left.contains_key(&pid) { Err(format!("{left:?}")) } else { Ok(()) }
-    });
+    let back = network.wait_for_workers(3);
+    assert!(back < RECOVERY, "{back:?}");
+    assert!(!network.workers().contains(&text(cut, "worker").to_owned()));
     waves.more(1);
+    let runs = waves.end();
+    assert!(runs.iter().all(|runs| *runs >= 1), "never run: {runs:?}");
+    network.cluster.run(&["head", "stop"]).assert_success();
+    network.cluster.assert_all_gone();
+}
+
+#[test]
+fn when_all_were_cut_off_for_long_all_come_back_and_the_job_ends_well() {
+    let network = Network::start(8);
+    let waves = network.waves(100_000, 1_000, 2);
+    network.relay.cut_all();
+    let lost = network.wait_for_workers(0);
+    assert!(lost < LOSS, "{lost:?}");
+    let before = waves.count();
+    network.relay.heal();
+    let healed = Instant::now();
+    network.wait_for_workers(3);
+    // The driver was lost too, and its next try begins with a wave of its own.
+    wait_until("the job goes on", || match waves.count() {
+        count if count == before => Err(format!("{before} waves")),
+        _ => Ok(()),
+    });
+    let recovery = healed.elapsed();
+    println!("all lost after {lost:?}, going on {recovery:?} after healing");
+    assert!(recovery < RECOVERY, "{recovery:?}");
     let runs = waves.end();
     assert!(runs.iter().all(|runs| *runs >= 1), "never run: {runs:?}");
     network.cluster.run(&["head", "stop"]).assert_success();

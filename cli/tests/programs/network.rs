@@ -3,6 +3,8 @@
 //!
 //! - `waves MARKS STOP BYTES RETRIES`: until the file STOP is there; each task adds a line to the
 //!   file MARKS when it runs, and each wave moves a value of BYTES.
+//! - `steps MARKS STOP`: the same of what needs no head, tasks of the driver's worker and calls of
+//!   an actor elsewhere, and nothing is tried twice.
 //! - `long GO RETRIES`: one task, until the file GO is there.
 //! - `move MARKS GO BYTES`: one object, once the file GO is there, and beside it tasks as above.
 
@@ -127,6 +129,26 @@ async fn waves(cx: &Driver, marks: &str, stop: &str, bytes: u64, retries: u32) -
     Ok(())
 }
 
+async fn steps(cx: &Driver, marks: &str, stop: &str) -> Result<()> {
+    let counter = Counter::with().resource("spot", 0.1).max_restarts(0).spawn(cx).await?;
+    let mut wave = 0;
+    while !Path::new(stop).exists() {
+        let first = wave * TASKS;
+        let call = counter.add(1).submit();
+        let step = |n| mark.with().retries(0).submit(cx, marks.to_owned(), n);
+        let tasks: Vec<_> = (first..first + TASKS).map(step).collect();
+        for (n, task) in (first..).zip(tasks) {
+            assert_eq!(task.await?, n * n, "task {n} of step {wave}");
+        }
+        wave += 1;
+        assert_eq!(call.await?, wave, "the counter in step {wave}");
+        println!("wave {wave}");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    println!("right: {} tasks, {wave} calls", wave * TASKS);
+    Ok(())
+}
+
 async fn wait_for(file: &str) {
     while !Path::new(file).exists() {
         tokio::time::sleep(Duration::from_millis(10)).await;
@@ -167,6 +189,7 @@ async fn main(cx: Driver) -> Result<()> {
         ["waves", marks, stop, bytes, retries] => {
             waves(&cx, marks, stop, bytes.parse().unwrap(), retries.parse().unwrap()).await?;
         }
+        ["steps", marks, stop] => steps(&cx, marks, stop).await?,
         ["long", go, retries] => {
             let task = long.with().resource("spot", 0.1).retries(retries.parse().unwrap());
             println!("value {}", task.submit(&cx, (*go).to_owned()).await?);

@@ -141,8 +141,8 @@ impl Client {
 
     /// Connects to a head elsewhere: joins with a token, then dials.
     pub async fn connect_with(entrance: &Entrance) -> Result<Self, ClientError> {
-        let (identity, target) = entrance.join(Tuning::default()).await?;
-        Self::dial(target.address()?, &identity).await
+        let (admission, target) = entrance.join(Tuning::default()).await?;
+        Self::dial(target.address()?, &admission.identity).await
     }
 
     /// Connects to the head at `address` with an identity.

@@ -193,7 +193,9 @@ impl EmbeddedCluster {
 
     fn end(self) {
         self.worker.shutdown();
-        self.worker.wait();
+        if let Err(error) = self.worker.wait(|_| {}) {
+            eprintln!("rdist: the embedded worker ended badly: {error}");
+        }
         self.head.shutdown();
         if let Err(error) = self.head.wait() {
             eprintln!("rdist: the embedded head ended badly: {error}");

@@ -229,8 +229,13 @@ async fn run(
     let rotating = rotate(authority.clone(), endpoint.clone(), config.clone());
     let rotating = tokio::spawn(rotating);
     let requests = Arc::new(Semaphore::new(REQUESTS as usize));
-    let acceptor =
-        Acceptor { inputs, authority, blobs: Blobs::at(home.blobs()), requests: requests.clone() };
+    let acceptor = Acceptor {
+        inputs,
+        authority,
+        dead_after: config.dead_after,
+        blobs: Blobs::at(home.blobs()),
+        requests: requests.clone(),
+    };
     tokio::spawn(accept(endpoint.clone(), Arc::new(acceptor)));
     tracing::info!(address, epoch, "the head is ready");
     // The starter may be gone.
@@ -335,6 +340,7 @@ fn publish(daemon: &mut Daemon, listen: &str) -> Result<Token, HeadError> {
 struct Acceptor {
     inputs: mpsc::UnboundedSender<Input>,
     authority: Arc<Authority>,
+    dead_after: Duration,
     blobs: Blobs,
     requests: Arc<Semaphore>,
 }
@@ -379,7 +385,7 @@ impl Acceptor {
             self.inputs.send(Input::Join { request, renews, reply }).map_err(|_| ended())?;
             answer.await.map_err(|_| ended())?
         };
-        join::answer(connection, renews, &self.authority, ask).await;
+        join::answer(connection, renews, (&self.authority, self.dead_after), ask).await;
     }
 }
 

@@ -128,8 +128,13 @@ impl Daemon {
     fn connected(&mut self, worker: WorkerId, fresh: bool, connection: Connection) {
         let standing = self.books.workers().get(&worker).map(|record| record.standing);
         if !standing.is_some_and(Standing::is_welcome) {
-            tracing::info!(%worker, "a worker that was given up came back and is told to end");
-            self.outbox.push(Outgoing::Worker { to: worker, message: HeadToWorker::Shutdown });
+            // One that nobody has removed may come back as somebody else.
+            let message = match standing {
+                Some(Standing::Gone) => HeadToWorker::GivenUp,
+                _ => HeadToWorker::Shutdown,
+            };
+            tracing::info!(%worker, ?message, "a worker that was given up came back");
+            self.outbox.push(Outgoing::Worker { to: worker, message });
             self.outbox.push(Outgoing::Forget(worker));
             return;
         }

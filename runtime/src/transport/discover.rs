@@ -7,8 +7,8 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-use super::identity::{Identity, IdentityError, write_private};
-use super::join::{self, JoinError};
+use super::identity::{IdentityError, write_private};
+use super::join::{self, Admission, JoinError};
 use super::token::{Token, TokenTextError};
 use super::tuning::Tuning;
 use crate::config::Home;
@@ -148,11 +148,11 @@ impl Entrance {
     }
 
     /// Joins: gives the new identity and where to dial with it. A worker gets a new incarnation's
-    /// id with it ([`Identity::worker`]).
-    pub async fn join(&self, tuning: Tuning) -> Result<(Identity, Target), EnterError> {
+    /// id with it ([`Identity::worker`](super::Identity::worker)).
+    pub async fn join(&self, tuning: Tuning) -> Result<(Admission, Target), EnterError> {
         let target = self.target();
         let address = target.address()?;
-        let identity = join::join(&address, &self.token()?, tuning).await?;
-        Ok((identity, target))
+        let admission = join::join(&address, &self.token()?, tuning).await?;
+        Ok((admission, target))
     }
 }

@@ -46,14 +46,23 @@ pub enum JoinError {
     Identity(#[from] IdentityError),
 }
 
+/// What the head gives to who may join.
+#[derive(Debug, Clone)]
+pub struct Admission {
+    /// Who it is from now on.
+    pub identity: Identity,
+    /// Silence after which the head gives a worker up.
+    pub dead_after: Duration,
+}
+
 /// Asks the head at `address` for an identity with a token's role. Needs a tokio runtime.
-pub async fn join(address: &str, token: &Token, tuning: Tuning) -> Result<Identity, JoinError> {
+pub async fn join(address: &str, token: &Token, tuning: Tuning) -> Result<Admission, JoinError> {
     let endpoint = Endpoint::stranger(tuning)?;
     let connection = endpoint.connect_as_stranger(address, token.cluster).await?;
     let proof = Proof { token: Some((token.id, token.secret)), stays: false };
-    let identity = ask(&connection, address, token.cluster, token.role, proof).await;
+    let admission = ask(&connection, address, token.cluster, token.role, proof).await;
     endpoint.farewell().await;
-    identity
+    admission
 }
 
 /// Asks the head for a new incarnation of a worker that has a certificate already.
@@ -61,7 +70,7 @@ pub async fn renew(
     address: &str,
     identity: &Identity,
     tuning: Tuning,
-) -> Result<Identity, JoinError> {
+) -> Result<Admission, JoinError> {
     ask_as_worker(address, identity, tuning, false).await
 }
 
@@ -70,7 +79,7 @@ pub async fn rotate(
     address: &str,
     identity: &Identity,
     tuning: Tuning,
-) -> Result<Identity, JoinError> {
+) -> Result<Admission, JoinError> {
     ask_as_worker(address, identity, tuning, true).await
 }
 
@@ -79,7 +88,7 @@ async fn ask_as_worker(
     identity: &Identity,
     tuning: Tuning,
     stays: bool,
-) -> Result<Identity, JoinError> {
+) -> Result<Admission, JoinError> {
     let endpoint = Endpoint::stranger(tuning)?;
     let connection = endpoint.connect_for_renewal(address, identity).await?;
     let proof = Proof { token: None, stays };
@@ -101,7 +110,7 @@ async fn ask(
     cluster: Fingerprint,
     role: Role,
     Proof { token, stays }: Proof,
-) -> Result<Identity, JoinError> {
+) -> Result<Admission, JoinError> {
     let (key, request) = new_request()?;
     let answer = |reason: String| JoinError::Answer { address: address.to_owned(), reason };
     let broken = |error: quinn::ConnectionError| {
@@ -125,8 +134,9 @@ async fn ask(
         .ok_or_else(|| answer("it did not show its CA".to_owned()))?;
     connection.close(close::DONE, "joined");
     match reply {
-        Some(JoinReply::Granted { certificate, .. }) => {
-            Identity::new(&key, certificate.into(), authority).map_err(answer)
+        Some(JoinReply::Granted { certificate, dead_after_ms, .. }) => {
+            let identity = Identity::new(&key, certificate.into(), authority).map_err(answer)?;
+            Ok(Admission { identity, dead_after: Duration::from_millis(dead_after_ms) })
         }
         Some(JoinReply::Refused(refusal)) => {
             Err(JoinError::Refused { address: address.to_owned(), refusal })
@@ -151,7 +161,7 @@ fn shown_authority(
 pub async fn answer<D, F>(
     connection: quinn::Connection,
     renews: Option<Peer>,
-    authority: &Authority,
+    (authority, dead_after): (&Authority, Duration),
     decide: D,
 ) where
     D: FnOnce(JoinRequest, Option<WorkerId>) -> F,
@@ -164,7 +174,7 @@ pub async fn answer<D, F>(
     let exchange = async {
         let (mut send, mut receive) = connection.accept_bi().await.ok()?;
         let reply = match frame::read::<JoinRequest>(&mut receive, MAX_JOIN_BYTES).await {
-            Ok(Some(request)) => reply_to(request, renewed, authority, decide).await,
+            Ok(Some(request)) => reply_to(request, renewed, (authority, dead_after), decide).await,
             Ok(None) => return None,
             Err(error) => JoinReply::Refused(JoinRefusal::Malformed(error.to_string())),
         };
@@ -182,7 +192,7 @@ pub async fn answer<D, F>(
 async fn reply_to<D, F>(
     request: JoinRequest,
     renewed: Option<WorkerId>,
-    authority: &Authority,
+    (authority, dead_after): (&Authority, Duration),
     decide: D,
 ) -> JoinReply
 where
@@ -205,6 +215,7 @@ where
                 Peer::Worker(worker) => worker,
                 _ => WorkerId::HEAD,
             },
+            dead_after_ms: u64::try_from(dead_after.as_millis()).unwrap_or(u64::MAX),
         },
         Err(error) => JoinReply::Refused(JoinRefusal::HeadFailed(error.to_string())),
     }

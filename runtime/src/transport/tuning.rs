@@ -14,6 +14,7 @@ use crate::wire::PROTOCOL_VERSION;
 #[derive(Debug, Clone)]
 pub struct Tuning {
     /// A peer that is silent for so long is gone. Idle connections are kept alive well within it.
+    /// Of two sides that say different times, the shorter one counts.
     pub dead_after: Duration,
     /// The protocol's version; tests set others.
     pub version: u32,
@@ -43,16 +44,21 @@ const EVENT_INTERVAL: u32 = 8;
 /// connection.
 const STREAMS: u32 = 256;
 
+/// How often in `dead_after` an idle connection says that it lives.
+const SIGNS_OF_LIFE: u32 = 5;
+
 impl Tuning {
     fn transport(&self) -> TransportConfig {
         let mut config = TransportConfig::default();
-        let idle = self.dead_after.try_into().unwrap_or_else(|_| VarInt::MAX.into());
+        // The first sign that stays without an answer starts quinn's idle timer anew.
+        let sign = self.dead_after / SIGNS_OF_LIFE;
+        let idle = (self.dead_after - sign).try_into().unwrap_or_else(|_| VarInt::MAX.into());
         let mut discovery = quinn::MtuDiscoveryConfig::default();
         discovery.upper_bound(DATAGRAM_BYTES);
         config
             .initial_rtt(INITIAL_RTT)
             .max_idle_timeout(Some(idle))
-            .keep_alive_interval(Some(self.dead_after / 4))
+            .keep_alive_interval(Some(sign))
             .stream_receive_window(STREAM_WINDOW_BYTES.into())
             .receive_window(CONNECTION_WINDOW_BYTES.into())
             .send_window(CONNECTION_WINDOW_BYTES.into())

@@ -170,6 +170,9 @@ pub enum HeadToWorker {
     Drain,
     /// End now: the head was told to end the cluster, or this worker.
     Shutdown,
+    /// It was silent for too long: what it ran was given to others. It ends all of that, and may
+    /// join again as another worker.
+    GivenUp,
 }
 
 /// How to run a job's executors.

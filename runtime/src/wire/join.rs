@@ -75,6 +75,8 @@ pub enum JoinReply {
         certificate: Vec<u8>,
         /// The worker's new id; 0 for other roles.
         worker: WorkerId,
+        /// Milliseconds of silence after which the head gives a worker up.
+        dead_after_ms: u64,
     },
     /// No.
     Refused(JoinRefusal),

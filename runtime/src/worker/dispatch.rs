@@ -27,6 +27,7 @@ use rdist_scheduler::time::Timestamp;
 use super::executor::Executor;
 use super::inbox::Note;
 use super::launch::{self, Processes};
+use super::life::Ending;
 use super::network::{Command, Network};
 use super::query::Functions;
 use super::spiller::Spiller;
@@ -90,14 +91,17 @@ struct Launches {
 
 /// ```text
 /// Running --1--> Draining --2--> Ended
-///    +-----------------3----------^
+///   | +-----------------3----------^
+///   +--4--> GivenUp
 /// ```
-/// 1 asked to leave; 2 nothing owned or running is left; 3 told to stop.
+/// 1 asked to leave; 2 nothing owned or running is left; 3 told to stop; 4 told that the head had
+/// given it up.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum End {
     Running,
     Draining,
     Ended,
+    GivenUp,
 }
 
 impl Dispatch {
@@ -140,10 +144,10 @@ impl Dispatch {
         }
     }
 
-    /// Runs until the worker ends.
-    pub(super) fn run(mut self) {
+    /// Runs until the worker ends; says how that came.
+    pub(super) fn run(mut self) -> Ending {
         let mut spin = Spin::new();
-        while self.end != End::Ended {
+        while matches!(self.end, End::Running | End::Draining) {
             let busy = self.turn();
             if busy {
                 spin.progress();
@@ -157,6 +161,10 @@ impl Dispatch {
             launch::kill(&self.processes, *executor);
         }
         self.network.command(Command::Stop);
+        match self.end {
+            End::GivenUp => Ending::GivenUp,
+            _ => Ending::Ended,
+        }
     }
 
     /// Reads everything once. Returns whether there was anything.

@@ -108,8 +108,8 @@ async fn a_worker_cannot_register_as_another() {
     let _head = place.head();
     let honest = Worker::join(&place.home).await;
     let entrance = Entrance { home: place.home.clone(), head: None, token: None };
-    let (identity, _) = entrance.join(Tuning::default()).await.unwrap();
-    let mut liar = Worker::with(&identity, &place.home);
+    let (admission, _) = entrance.join(Tuning::default()).await.unwrap();
+    let mut liar = Worker::with(&admission.identity, &place.home);
     liar.id = honest.id;
     liar.expect_shutdown().await;
     let status = place.client().await.status().await.unwrap();

@@ -18,7 +18,7 @@ use crate::{Place, within};
 
 async fn enter(place: &Place, token: &str) -> Result<Identity, EnterError> {
     let entrance = Entrance { home: place.home.clone(), head: None, token: Some(token.to_owned()) };
-    within(entrance.join(Tuning::default())).await.map(|(identity, _)| identity)
+    within(entrance.join(Tuning::default())).await.map(|(admission, _)| admission.identity)
 }
 
 fn refusal(result: Result<Identity, EnterError>) -> JoinRefusal {
@@ -82,7 +82,8 @@ async fn a_worker_renews_itself_with_its_certificate_unless_it_was_removed() {
     let client = place.client().await;
     let identity = enter(&place, &head.join_token()).await.unwrap();
     let renew = async |identity: &Identity| {
-        within(rdist::transport::join::renew(head.address(), identity, Tuning::default())).await
+        let renewed = rdist::transport::join::renew(head.address(), identity, Tuning::default());
+        within(renewed).await.map(|admission| admission.identity)
     };
     let next = renew(&identity).await.unwrap();
     assert_ne!(next.worker(), identity.worker());
@@ -103,7 +104,8 @@ async fn a_worker_rotates_its_certificate_and_stays_who_it_is() {
     let client = place.client().await;
     let identity = enter(&place, &head.join_token()).await.unwrap();
     let rotate = async |identity: &Identity| {
-        within(rdist::transport::join::rotate(head.address(), identity, Tuning::default())).await
+        let rotated = rdist::transport::join::rotate(head.address(), identity, Tuning::default());
+        within(rotated).await.map(|admission| admission.identity)
     };
     let next = rotate(&identity).await.unwrap();
     assert_eq!(next.peer(), identity.peer());

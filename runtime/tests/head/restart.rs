@@ -11,7 +11,7 @@ use rdist::head::journal::{Books, SledStore};
 use rdist::scheduler::id::{JobId, TaskId, WorkerId};
 use rdist::scheduler::message::HeldTask;
 use rdist::scheduler::resource::Resources;
-use rdist::transport::{Entrance, Tuning};
+use rdist::transport::{Entrance, Tuning, join};
 use rdist::wire::cluster::{HeadToWorker, WorkerToHead};
 
 use crate::worker::Worker;
@@ -149,11 +149,12 @@ async fn a_driver_whose_worker_does_not_come_back_to_a_new_head_runs_again() {
 }
 
 #[tokio::test]
-async fn a_worker_that_was_declared_lost_is_told_to_end() {
+async fn a_worker_that_was_declared_lost_is_told_so_and_comes_back_as_another() {
     let place = Place::new();
-    let _head = place.head();
+    let head = place.head();
     let entrance = Entrance { home: place.home.clone(), head: None, token: None };
-    let (identity, _) = entrance.join(Tuning::default()).await.unwrap();
+    let (admission, _) = entrance.join(Tuning::default()).await.unwrap();
+    let identity = admission.identity;
     let mut worker = Worker::with(&identity, &place.home);
     worker.expect_registered().await;
     worker.endpoint.close("away for too long");
@@ -166,8 +167,12 @@ async fn a_worker_that_was_declared_lost_is_told_to_end() {
     })
     .await;
     let mut worker = Worker::with(&identity, &place.home);
-    worker.expect_shutdown().await;
+    worker.expect_given_up().await;
     assert!(client.status().await.unwrap().workers.is_empty());
+    let renewed = join::renew(head.address(), &identity, Tuning::default());
+    let next = within(renewed).await.unwrap().identity;
+    assert_ne!(next.worker(), identity.worker());
+    Worker::with(&next, &place.home).expect_registered().await;
 }
 
 #[tokio::test]
@@ -179,7 +184,8 @@ async fn a_head_that_restarts_on_its_port_has_its_workers_back_at_once() {
     let address = head.address().parse().unwrap();
     let patient = Tuning { dead_after: Duration::from_secs(3_600), ..Tuning::default() };
     let entrance = Entrance { home: place.home.clone(), head: None, token: None };
-    let (identity, _) = entrance.join(Tuning::default()).await.unwrap();
+    let (admission, _) = entrance.join(Tuning::default()).await.unwrap();
+    let identity = admission.identity;
     let mut worker = Worker::tuned(&identity, &place.home, patient);
     worker.expect_registered().await;
     head.kill().unwrap();
@@ -191,7 +197,7 @@ async fn a_head_that_restarts_on_its_port_has_its_workers_back_at_once() {
 
 /// A machine that hangs sends no farewell, and comes back believing that nothing happened.
 #[test]
-fn a_worker_that_hangs_is_lost_and_told_to_end_when_it_comes_back() {
+fn a_worker_that_hangs_is_lost_and_told_so_when_it_comes_back() {
     let place = Place::new();
     let _head = place.head();
     let runtime = || tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
@@ -211,5 +217,5 @@ fn a_worker_that_hangs_is_lost_and_told_to_end_when_it_comes_back() {
         })
         .await;
     });
-    there.block_on(worker.expect_shutdown());
+    there.block_on(worker.expect_given_up());
 }

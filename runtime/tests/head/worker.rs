@@ -38,8 +38,8 @@ impl Worker {
     /// Joins, but does not wait for an answer to its registration.
     pub(crate) async fn arrive(home: &Home) -> Self {
         let entrance = Entrance { home: home.clone(), head: None, token: None };
-        let (identity, _) = entrance.join(tuning()).await.unwrap();
-        Self::with(&identity, home)
+        let (admission, _) = entrance.join(tuning()).await.unwrap();
+        Self::with(&admission.identity, home)
     }
 
     pub(crate) fn with(identity: &Identity, home: &Home) -> Self {
@@ -116,6 +116,10 @@ impl Worker {
 
     pub(crate) async fn expect_shutdown(&mut self) {
         self.find(|message| (message == HeadToWorker::Shutdown).then_some(())).await;
+    }
+
+    pub(crate) async fn expect_given_up(&mut self) {
+        self.find(|message| (message == HeadToWorker::GivenUp).then_some(())).await;
     }
 
     /// Waits until a driver is assigned here: its job and attempt.

@@ -29,9 +29,11 @@ use crate::store::Incoming;
 use crate::transfer::{
     Arrivals, reachable, read_request, serve_arrival, serve_bytes, serve_here, serve_nothing,
 };
+use crate::transport::discover::EnterError;
 use crate::transport::link::{LinkEvent, LinkServer, ServerSink, receive_caller};
 use crate::transport::{
-    Arrival, Connection, Endpoint, Entrance, Identity, Peer, Target, Tuning, event_loop, join,
+    Admission, Arrival, Connection, Endpoint, Entrance, Identity, Peer, Target, Tuning, event_loop,
+    join,
 };
 use crate::wire::cluster::{JobInfo, PeerFrame, Said, StreamRequest, WorkerToHead};
 use crate::wire::{decode, encode};
@@ -109,15 +111,17 @@ impl Network {
     }
 }
 
-/// Joins the cluster and starts the thread.
+/// Joins the cluster, by the certificate of the worker that this one follows or else by its token,
+/// and starts the thread, which ends with the worker's certificate.
 pub(super) fn start(
     config: &WorkerConfig,
+    follows: Option<&Identity>,
     inbox: Inbox,
     processes: Processes,
-) -> Result<(Network, JoinHandle<()>), WorkerError> {
+) -> Result<(Network, JoinHandle<Option<Identity>>), WorkerError> {
     let (commands, receiver) = mpsc::unbounded_channel();
     let (started, joined) = std::sync::mpsc::sync_channel(1);
-    let config = config.clone();
+    let (config, follows) = (config.clone(), follows.cloned());
     let sender = commands.clone();
     let thread = std::thread::Builder::new()
         .name("rdist-network".to_owned())
@@ -127,21 +131,25 @@ pub(super) fn start(
                 Err(error) => {
                     // `start` waits for exactly one message.
                     let _ = started.send(Err(system("starting the network thread", error)));
-                    return;
+                    return None;
                 }
             };
             let local = tokio::task::LocalSet::new();
             runtime.block_on(local.run_until(async move {
-                match Shared::join(&config, inbox, processes, sender).await {
+                match Shared::join(&config, follows, (inbox, processes, sender)).await {
                     Ok(shared) => {
                         let shared = Rc::new(shared);
                         let who = (shared.worker, shared.address, shared.limits.clone());
                         let _ = started.send(Ok(who));
-                        run(shared, receiver).await;
+                        run(shared.clone(), receiver).await;
+                        Some(shared.identity.borrow().clone())
                     }
-                    Err(error) => drop(started.send(Err(error))),
+                    Err(error) => {
+                        let _ = started.send(Err(error));
+                        None
+                    }
                 }
-            }));
+            }))
         })
         .map_err(|error| system("starting the network thread", error))?;
     let (worker, address, limits) = joined.recv().unwrap_or_else(|_| {
@@ -163,7 +171,7 @@ struct Shared {
     arrivals: Rc<Arrivals>,
     /// How executors' limits are enforced, for people.
     limits: String,
-    identity: Identity,
+    identity: RefCell<Identity>,
     target: Target,
     rotate_every: Duration,
 }
@@ -171,18 +179,21 @@ struct Shared {
 impl Shared {
     async fn join(
         config: &WorkerConfig,
-        inbox: Inbox,
-        processes: Processes,
-        commands: mpsc::UnboundedSender<Command>,
+        follows: Option<Identity>,
+        (inbox, processes, commands): (Inbox, Processes, mpsc::UnboundedSender<Command>),
     ) -> Result<Self, WorkerError> {
         let entrance = Entrance {
             home: config.home.clone(),
             head: config.head.clone(),
             token: config.token.clone(),
         };
-        let (identity, target) = entrance.join(Tuning::default()).await?;
+        let (Admission { identity, dead_after }, target) = match follows {
+            None => entrance.join(Tuning::default()).await?,
+            Some(former) => (renew(&entrance.target(), &former).await?, entrance.target()),
+        };
         let worker = identity.worker().ok_or(WorkerError::NoWorkerToken)?;
-        let endpoint = Endpoint::bind(config.listen, &identity, Tuning::default())?;
+        let tuning = Tuning { dead_after, ..Tuning::default() };
+        let endpoint = Endpoint::bind(config.listen, &identity, tuning)?;
         let address =
             endpoint.local_address().map_err(|error| system("reading the port", error))?;
         let folders = Folders::create(&config.home, worker)
@@ -205,11 +216,16 @@ impl Shared {
             launcher,
             arrivals: Rc::default(),
             limits: how,
-            identity,
+            identity: RefCell::new(identity),
             target,
             rotate_every: config.rotate_every,
         })
     }
+}
+
+/// Lets the head make another worker of one that it has given up.
+async fn renew(target: &Target, former: &Identity) -> Result<Admission, EnterError> {
+    Ok(join::renew(&target.address()?, former, Tuning::default()).await?)
 }
 
 /// Hands on what other workers say.
@@ -273,9 +289,9 @@ fn carry_out(shared: &Rc<Shared>, command: Command) {
 
 /// Now and then, this worker gets a new certificate and key, and stays who it is.
 async fn rotate(shared: Rc<Shared>) {
-    let mut identity = shared.identity.clone();
     loop {
         tokio::time::sleep(shared.rotate_every).await;
+        let identity = shared.identity.borrow().clone();
         let renewed = match shared.target.address() {
             Ok(address) => join::rotate(&address, &identity, Tuning::default())
                 .await
@@ -283,8 +299,8 @@ async fn rotate(shared: Rc<Shared>) {
             Err(error) => Err(error.to_string()),
         };
         let rotated = renewed.and_then(|next| {
-            shared.endpoint.rotate(&next).map_err(|error| error.to_string())?;
-            identity = next;
+            shared.endpoint.rotate(&next.identity).map_err(|error| error.to_string())?;
+            shared.identity.replace(next.identity);
             Ok(())
         });
         match rotated {
