@@ -53,6 +53,7 @@
 //! | GP-1 | `resource::gpus` | GPUs that are free and those that processes hold make whole ones |
 //! | RF-1 to RF-3 | `object::entry` | every holder is counted, on the right side |
 //! | OB-1 | `object::entry` | copies and the workers that have them agree |
+//! | LG-1 | `local::lodgers` | values that lie here for several owners are here |
 //! | RP-1 | `local::replicas` | keepers of replicated objects are listed once |
 //! | ST-1 | `local::stream` | a stream holds the items that its consumer has not taken |
 //! | TM-1 | `local::retry` | timers of limits and pauses belong to tasks |

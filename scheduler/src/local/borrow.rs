@@ -161,6 +161,9 @@ impl LocalCore {
         if entry.keeps && is_copy && !entry.freed {
             return;
         }
+        if self.lodgers.has(object) {
+            return self.hand_over(object);
+        }
         self.forget_borrowed(object);
         if is_readable {
             self.free_value(object);
@@ -175,6 +178,11 @@ impl LocalCore {
         let Some(entry) = self.objects.get_mut(&object) else { return };
         let (owner, borrow) = (entry.owner, entry.borrow);
         let kept = core::mem::take(&mut entry.keeps);
+        let counted = match &entry.value {
+            Value::Arena { size, copies } if copies.contains(&self.me) => Some(*size),
+            _ => None,
+        };
+        let counted = counted.filter(|_| entry.bare && !entry.freed && !kept);
         entry.leftover = entry.is_readable(self.me);
         entry.owner = self.me;
         entry.borrow = Borrow::Owned;
@@ -193,10 +201,18 @@ impl LocalCore {
         if matches!(borrow, Borrow::Registered | Borrow::Releasing) {
             self.adopted.insert(object, owner);
         }
+        if let Some(size) = counted
+            && !self.is_dead(owner)
+        {
+            self.lodge(object, size, owner);
+        }
     }
 
-    /// Nobody uses the old value of an adopted object.
+    /// Nobody here uses the old value of an adopted object.
     pub(super) fn drop_leftover(&mut self, object: ObjectId) {
+        if self.lodgers.has(object) {
+            return;
+        }
         if let Some(entry) = self.objects.get_mut(&object)
             && core::mem::take(&mut entry.leftover)
         {
@@ -227,6 +243,9 @@ impl LocalCore {
     /// The owner has no use for the copy here.
     fn freed_by_owner(&mut self, from: WorkerId, object: ObjectId) {
         let me = self.me;
+        if self.lodgers.remove(object, from) {
+            return;
+        }
         let Some(entry) = self.objects.get_mut(&object) else { return };
         if entry.owner != from || entry.is_owned() || !entry.is_readable(me) {
             return;

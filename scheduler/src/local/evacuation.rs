@@ -22,11 +22,12 @@ impl LocalCore {
 
     /// Whether other workers count on copies of their values here.
     pub(super) fn keeps_copies(&self) -> bool {
-        self.objects.values().any(|entry| {
-            let is_here = matches!(&entry.value,
+        !self.lodgers.is_empty()
+            || self.objects.values().any(|entry| {
+                let is_here = matches!(&entry.value,
                 Value::Arena { copies, .. } if copies.contains(&self.me));
-            is_here && !entry.is_owned() && !entry.freed && !self.is_dead(entry.owner)
-        })
+                is_here && !entry.is_owned() && !entry.freed && !self.is_dead(entry.owner)
+            })
     }
 
     /// A worker leaves: what only it has is copied here.

@@ -214,6 +214,7 @@ impl LocalCore {
         }
         self.check_lineage();
         self.replicas.check();
+        self.check_lodgers();
     }
 
     fn check_lineage(&self) {

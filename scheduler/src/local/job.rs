@@ -205,6 +205,7 @@ impl LocalCore {
             !tasks.is_empty()
         });
         self.adopted.retain(|object, _| object.task.job() != job);
+        self.lodgers.forget_job(job);
         for peer in self.peers.values_mut() {
             peer.copies.retain(|object| object.task.job() != job);
             peer.borrows.retain(|object| object.task.job() != job);

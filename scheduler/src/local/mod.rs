@@ -32,6 +32,7 @@
 //! | `limits` | jobs with a quota |
 //! | `remake` | values of dead owners are made again |
 //! | `replicas` | values that are kept in several copies |
+//! | `lodgers` | values that lie here for several owners |
 //! | `evacuation` | values on workers that leave are copied |
 //! | `job` | the end of a job |
 //! | `views`, `explain`, `invariants` | what people and tests read |
@@ -62,6 +63,7 @@ mod invariants;
 mod job;
 mod lease;
 mod limits;
+mod lodgers;
 mod objects;
 mod outcome;
 mod peers;
@@ -109,6 +111,7 @@ use executors::Executor;
 use head::HeadLink;
 use history::History;
 use lease::Leases;
+use lodgers::Lodgers;
 use peers::{Outbox, Peer};
 use remake::Makers;
 use replicas::Replicas;
@@ -186,6 +189,7 @@ pub struct LocalCore {
     lineage: Lineage,
     makers: Makers,
     replicas: Replicas,
+    lodgers: Lodgers,
     /// Streams of own tasks.
     streams: IdMap<TaskId, Stream>,
     /// Newer tries of other owners' tasks that wait here for the end of an older one.
@@ -272,6 +276,7 @@ impl LocalCore {
             lineage: Lineage::new(config.lineage_records),
             makers: Makers::default(),
             replicas: Replicas::default(),
+            lodgers: Lodgers::default(),
             streams: IdMap::default(),
             superseding: FastMap::default(),
             unanswered: Unanswered::default(),

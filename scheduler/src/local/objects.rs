@@ -186,7 +186,8 @@ impl LocalCore {
         let Some(entry) = self.objects.remove(&object) else { return };
         self.readings.remove(&object);
         self.replicas.forget(object);
-        if entry.is_in_table(self.me) {
+        let is_shared = self.lodgers.has(object);
+        if entry.is_in_table(self.me) && !is_shared {
             self.free_value(object);
         }
         if let Value::Arena { copies, .. } = &entry.value {
@@ -206,7 +207,11 @@ impl LocalCore {
         if object.is_stream() {
             self.stream_dropped(object.task);
         }
-        self.give_back_adopted(object);
+        if is_shared {
+            self.leave_to_lodgers(object);
+        } else {
+            self.give_back_adopted(object);
+        }
     }
 
     /// An owned object has its value now. A value that is there already stays.
@@ -375,7 +380,13 @@ impl LocalCore {
                 return;
             }
             value @ Value::Absent => *value = Value::Arena { size, copies: smallvec![me] },
-            Value::Arena { .. } | Value::Inline => return,
+            Value::Arena { .. } | Value::Inline => {
+                // It was made here meanwhile, and it may be that nobody needs it any longer.
+                let is_unused = entry.holders == 0 && entry.borrow != Borrow::Owned;
+                return if is_unused {
+                    self.drop_unheld(object)
+                };
+            }
             Value::Failed(_) if entry.leftover => return,
             Value::Failed(_) => return self.free_value(object),
         }

@@ -363,11 +363,13 @@ impl LocalCore {
             .objects
             .entry(object)
             .or_insert_with(|| ObjectEntry::new(owner, Borrow::Unregistered));
-        if entry.is_readable(me) {
-            return;
+        let is_new = !entry.is_in_table(me);
+        entry.leftover |= is_new && entry.is_owned();
+        if value.contains.is_empty() {
+            self.lodge(object, value.size, owner);
         }
-        if entry.is_owned() {
-            entry.leftover = true;
+        let Some(entry) = self.objects.get_mut(&object) else { return };
+        if !is_new || entry.is_owned() {
             return;
         }
         entry.value = Value::Arena { size: value.size, copies: smallvec![me] };

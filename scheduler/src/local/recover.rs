@@ -76,8 +76,12 @@ impl LocalCore {
             self.announce(object);
             return self.keep_from_leaving(object);
         }
-        if !is_held {
-            return self.release_unheld(object);
+        match (entry.is_readable(self.me), is_held) {
+            // It was made here meanwhile.
+            (true, true) => return,
+            (true, false) => return self.drop_unheld(object),
+            (false, false) => return self.release_unheld(object),
+            (false, true) => {}
         }
         let owner = entry.owner;
         entry.value = Value::Absent;
@@ -92,6 +96,7 @@ impl LocalCore {
     pub(super) fn copy_unreadable(&mut self, object: ObjectId) {
         let me = self.me;
         let is_replicated = self.replicas.is_owned(object);
+        self.lodgers.forget(object);
         let Some(entry) = self.objects.get_mut(&object) else { return };
         entry.leftover = false;
         let Value::Arena { copies, .. } = &mut entry.value else { return };
@@ -202,6 +207,7 @@ impl LocalCore {
         self.taken.remove(&worker);
         self.leaving.remove(&worker);
         self.unanswered.forget_worker(worker);
+        self.lodgers.forget_worker(worker);
         if let Some(mut peer) = self.peers.remove(&worker) {
             self.peer_died(worker, &mut peer, reason);
         }
@@ -280,9 +286,13 @@ impl LocalCore {
         let is_readable = entry.is_readable(me);
         if entry.holders == 0 {
             if entry.pull.is_none() && !(entry.keeps && is_readable && !entry.freed) {
-                self.objects.remove(&object);
-                if is_readable {
-                    self.free_value(object);
+                if self.lodgers.has(object) {
+                    self.hand_over(object);
+                } else {
+                    self.objects.remove(&object);
+                    if is_readable {
+                        self.free_value(object);
+                    }
                 }
             }
             self.forget_maker(object);

@@ -44,6 +44,8 @@ pub(crate) struct ObjectEntry {
     /// The worker's table has a value that a task of another owner made: it may be in use, but
     /// the references inside it are not counted here, so that it is not this object's value.
     pub(crate) leftover: bool,
+    /// The value is known to have no references inside, so that several owners may share it.
+    pub(crate) bare: bool,
     /// The owner of a replicated value counts on the copy here, or on the one that is fetched.
     pub(crate) keeps: bool,
     /// The record of its task counts it (LN-1).
@@ -114,6 +116,7 @@ impl ObjectEntry {
             asked: false,
             freed: false,
             leftover: false,
+            bare: false,
             keeps: false,
             recorded: false,
             pull: None,

@@ -188,6 +188,8 @@ pub struct Simulation {
     pub tries: DriverTries,
     /// The actor of each call.
     pub called: FastMap<TaskId, ActorId>,
+    /// Where large values of calls were made, which nobody makes again.
+    pub made: FastMap<TaskId, Vec<WorkerId>>,
     /// Who submitted a task that may be cancelled.
     pub parents: FastMap<TaskId, TaskId>,
     /// Tasks that return only if nobody cancels them.
@@ -243,6 +245,7 @@ impl Simulation {
             killed: FastSet::default(),
             tries: DriverTries::default(),
             called: FastMap::default(),
+            made: FastMap::default(),
             parents: FastMap::default(),
             endless: FastSet::default(),
             harm: Harm::default(),

@@ -12,6 +12,7 @@ mod head;
 mod job;
 mod lease;
 mod lease_random;
+mod lodgers;
 mod objects;
 mod plain;
 mod policy;

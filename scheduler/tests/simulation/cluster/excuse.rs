@@ -60,6 +60,21 @@ impl Simulation {
         }
     }
 
+    /// What a call returns lies where it was made for as long as its caller, whose run reads it,
+    /// refers to it. Nobody makes it again: what depends on it may be lost with it later.
+    pub fn excuse_caller(&self, call: TaskId, error: &TaskError) {
+        self.excuse(call, error);
+        let job = call.job();
+        let is_over = self.stopped.contains(&job) || self.ended.contains_key(&job);
+        if error.cause != Cause::ObjectLost || error.task != call || is_over {
+            return;
+        }
+        let made = self.made.get(&call);
+        let is_gone = made.is_some_and(|at| at.iter().any(|at| !self.workers.contains_key(at)));
+        let is_left = self.ended_with_its_driver(call, error);
+        assert!(is_gone || is_left, "it is gone from where it was made: {error}");
+    }
+
     /// Whether it is of what a lost try of a driver has left, or told to that.
     fn ended_with_its_driver(&self, task: TaskId, error: &TaskError) -> bool {
         let is_end = match &error.cause {

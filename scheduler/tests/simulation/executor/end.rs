@@ -48,6 +48,7 @@ impl Simulation {
         let Some(process) = self.process(at.worker, at.executor) else { return };
         let Some(run) = process.runs.get(&at.run) else { return };
         let (spec, attempt, given) = (Arc::clone(&run.spec), run.attempt, run.given);
+        let is_inline = run.is_inline();
         let TaskKind::ActorCall { actor: id, actor_owner, .. } = spec.kind else { return };
         let Some(actor) = process.actors.get_mut(&id) else { return };
         actor.calls.pop_front();
@@ -61,6 +62,9 @@ impl Simulation {
         }
         let call = (spec.id, attempt, word(&spec, 34));
         self.actors.counted((id, actor_owner), value, call);
+        if !is_inline {
+            self.made.entry(spec.id).or_default().push(at.worker);
+        }
         match given {
             Given::Called { caller, token } => {
                 self.finished += 1;

@@ -103,9 +103,7 @@ impl Simulation {
         if let Some(error) = error.as_ref().filter(|_| !is_end) {
             for run in &waiting {
                 let at = At { worker, executor, run: *run };
-                if !self.runs_for_nobody(at) {
-                    self.excuse(object.task, error);
-                }
+                self.excuse_reader(at, object, error);
             }
         }
         let Some(process) = self.process(worker, executor) else { return };
@@ -124,10 +122,22 @@ impl Simulation {
 
     /// What a run wants has failed, as its process knows.
     fn read_failed(&mut self, at: At, object: ObjectId, error: &TaskError) {
-        if !self.runs_for_nobody(at) {
-            self.excuse(object.task, error);
-        }
+        self.excuse_reader(at, object, error);
         self.misses(at, object, error);
+    }
+
+    fn excuse_reader(&self, at: At, object: ObjectId, error: &TaskError) {
+        if self.runs_for_nobody(at) {
+            return;
+        }
+        let run = self.workers[&at.worker].processes[&at.executor].runs.get(&at.run);
+        let own = run.map(|run| &run.slots[run.spec.borrowed.len()..]).unwrap_or_default();
+        let has_called = self.called.contains_key(&object.task)
+            && own.contains(&Reference { object, owner: at.worker });
+        match has_called {
+            true => self.excuse_caller(object.task, error),
+            false => self.excuse(object.task, error),
+        }
     }
 
     /// A run goes on without a value. That a call fails is no failure of the task that made it.

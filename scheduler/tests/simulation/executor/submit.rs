@@ -224,12 +224,8 @@ impl Simulation {
 
     /// Says where a call comes in the order of its caller's, and who that is.
     fn call_body(&mut self, at: At, actor: ActorId, call: TaskId) -> Vec<u8> {
-        let is_small = !mix(8, hash_of(ActorId(call))).is_multiple_of(8);
-        // The large value of a call, which nobody makes again, is lost where a task that runs again
-        // elsewhere makes the call again: the first owner frees what lies there for both.
-        let is_driver = self.running(at).is_some_and(|run| run.spec.kind == TaskKind::Driver);
-        let may_be_large = is_driver && self.mix_of(call.job()).routes && !saves_state(actor);
-        let is_small = is_small || !may_be_large;
+        let may_be_large = self.mix_of(call.job()).routes && !saves_state(actor);
+        let is_small = !may_be_large || !mix(8, hash_of(ActorId(call))).is_multiple_of(3);
         let Some(process) = self.process(at.worker, at.executor) else { return Vec::new() };
         let number = process.call_numbers.entry(actor).or_default();
         *number += 1;
