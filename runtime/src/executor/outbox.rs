@@ -40,6 +40,19 @@ struct Queue {
     sender: Sender,
     backlog: VecDeque<AlignedVec>,
     unpublished: usize,
+    /// The peer is to read all of it, whatever it waits for.
+    is_urgent: bool,
+}
+
+/// When a frame is to be read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Haste {
+    /// With the next of the others.
+    Lazy,
+    /// When the peer reads next; its sleep ends.
+    Usual,
+    /// The same of a peer that sleeps without having announced that.
+    Urgent,
 }
 
 thread_local! {
@@ -48,26 +61,34 @@ thread_local! {
 
 impl Outbox {
     pub(crate) fn new(sender: Sender) -> Self {
-        let queue = Queue { sender, backlog: VecDeque::new(), unpublished: 0 };
+        let queue = Queue { sender, backlog: VecDeque::new(), unpublished: 0, is_urgent: false };
         Self { queue: Mutex::new(queue), behind: AtomicUsize::new(0) }
     }
 
     /// Sends a message to the worker; never blocks.
     pub(crate) fn send(&self, message: &FromExecutor) {
         let is_lazy = matches!(message, FromExecutor::Released(_) | FromExecutor::Retained(_));
-        self.write(archive(message, 0), is_lazy);
+        let how = if is_lazy { Haste::Lazy } else { Haste::Usual };
+        self.write(archive(message, 0), how);
     }
 
     /// Sends a message to another executor; never blocks.
     pub(super) fn transmit(&self, draft: Draft) {
-        self.write(draft.0, false);
+        self.write(draft.0, Haste::Usual);
     }
 
-    fn write(&self, frame: AlignedVec, is_lazy: bool) {
+    /// As [`transmit`](Self::transmit), and wakes the other executor even where nobody there waits
+    /// for a reply.
+    pub(super) fn transmit_urgently(&self, draft: Draft) {
+        self.write(draft.0, Haste::Urgent);
+    }
+
+    fn write(&self, frame: AlignedVec, how: Haste) {
         let mut queue = self.lock();
         self.push(&mut queue, &frame);
         queue.unpublished += 1;
-        if !is_lazy || queue.unpublished >= LAZY_FRAMES {
+        queue.is_urgent |= how == Haste::Urgent;
+        if how != Haste::Lazy || queue.unpublished >= LAZY_FRAMES {
             queue.publish();
         }
         drop(queue);
@@ -180,6 +201,10 @@ impl Queue {
     fn publish(&mut self) {
         self.unpublished = 0;
         self.sender.publish();
+        if self.is_urgent {
+            self.sender.ring();
+            self.is_urgent = !self.backlog.is_empty();
+        }
     }
 }
 

@@ -129,6 +129,11 @@ impl Sender {
         }
     }
 
+    /// Rings the peer's bell, whether or not it has announced a sleep.
+    pub fn ring(&self) {
+        self.peer.ring();
+    }
+
     /// After `try_send` said that there is no room: announces that this side sleeps until there
     /// is more. True: wait for the own bell, then call [`Self::awake`]. False: there is room
     /// already.

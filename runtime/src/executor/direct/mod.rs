@@ -20,7 +20,7 @@
 //!   they fail, or go to the worker as lost ones where they may be tried again. A caller that ends
 //!   leaves its calls in the ring, and the callee reads them to the end.
 //! - **Sleep:** replies wake a process that sleeps only where somebody waits for them; a process
-//!   that only makes calls reads replies as it goes.
+//!   that only makes calls reads replies as it goes. A task that comes back wakes it in any case.
 //!
 //! **DI-1** Of each call there is an entry in [`link::Open`] until its end is known, and its state
 //! changes under that lock; routes are locked first, and nothing is read under either lock. Once

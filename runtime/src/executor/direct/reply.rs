@@ -52,9 +52,10 @@ impl Reply {
         self.transmit(&DirectReply::Ran { value, nanos });
     }
 
-    /// A leased task comes back.
+    /// A leased task comes back. The caller has to do something about it, also where nobody waits
+    /// for its value.
     pub(super) fn not_started(&self) {
-        self.transmit(&DirectReply::NotStarted);
+        self.outbox.transmit_urgently(Draft::new(&DirectReply::NotStarted).of(self.token));
     }
 
     /// It ended otherwise. The message that names `values` is out when this returns.
