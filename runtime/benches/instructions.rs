@@ -93,7 +93,7 @@ fn local_tasks(rounds: u64) {
     let mut core = LocalCore::new(LocalConfig::new(ME, Resources::cpus(2.0)));
     let mut now = Timestamp(1);
     core.handle(now, LocalEvent::HeadFound { fresh: true });
-    let driver = Assignment { spec: driver(), attempt: 0, owner: WorkerId::HEAD };
+    let driver = Assignment::new(driver(), 0, WorkerId::HEAD);
     core.handle(now, LocalEvent::FromHead(FromHead::Assigned(vec![driver])));
     let mut by = ExecutorId(0);
     for index in 0..=rounds {
@@ -145,7 +145,7 @@ fn cluster_placements(rounds: u64) {
     core.handle(now, ClusterEvent::JobSubmitted { job: JOB, driver: driver() });
     while core.poll_action().is_some() {}
     for round in 0..rounds {
-        let assignment = Assignment { spec: spec(round + 1), attempt: 0, owner: ME };
+        let assignment = Assignment::new(spec(round + 1), 0, ME);
         let message = ToHead::Spilled(vec![assignment]);
         core.handle(now, ClusterEvent::FromWorker { from: ME, message });
         let mut placed = None;

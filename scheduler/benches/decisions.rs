@@ -76,7 +76,7 @@ impl Worker {
         for job in 1..=jobs {
             let spec = driver(job);
             let owner = WorkerId::HEAD;
-            let assigned = vec![Assignment { spec, attempt: 0, owner }];
+            let assigned = vec![Assignment::new(spec, 0, owner)];
             worker.handle(LocalEvent::FromHead(FromHead::Assigned(assigned)));
         }
         let drivers = worker.running.drain(..).map(|(executor, ..)| executor);
@@ -219,7 +219,7 @@ impl Head {
         let owner = WorkerId(1 + self.spilled % self.workers);
         let job = 1 + (self.spilled % self.jobs) as u32;
         let spec = spec(job, self.spilled, request(self.spilled % self.kinds));
-        self.say(owner, ToHead::Spilled(vec![Assignment { spec, attempt: 0, owner }]));
+        self.say(owner, ToHead::Spilled(vec![Assignment::new(spec, 0, owner)]));
     }
 
     fn end(&mut self) {

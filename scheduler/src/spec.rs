@@ -402,6 +402,19 @@ pub struct Assignment {
     pub attempt: u32,
     /// Who gets the result; [`WorkerId::HEAD`] for drivers.
     pub owner: WorkerId,
+    /// Where what it reads lies, as far as its owner knows: the worker with the most bytes first,
+    /// [`NEAR`](Self::NEAR) of them. Of use until it is placed.
+    pub near: Vec<WorkerId>,
+}
+
+impl Assignment {
+    /// Most workers that are looked at because what a task reads lies there.
+    pub const NEAR: usize = 3;
+
+    /// One that may run anywhere.
+    pub fn new(spec: TaskSpec, attempt: u32, owner: WorkerId) -> Self {
+        Self { spec, attempt, owner, near: Vec::new() }
+    }
 }
 
 /// A short list of references; most values contain none.

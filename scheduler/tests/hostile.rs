@@ -270,7 +270,7 @@ impl Liar {
             6 => PeerMessage::Settled { task, attempt },
             7 => {
                 let owner = self.peer();
-                PeerMessage::Call(Assignment { spec: self.spec(), attempt, owner })
+                PeerMessage::Call(Assignment::new(self.spec(), attempt, owner))
             }
             8 => PeerMessage::Locate { object, fetches: self.one_in(2) },
             9 => {
@@ -331,7 +331,7 @@ impl Liar {
         match self.below(4) {
             0 => {
                 let (owner, attempt) = (self.worker(), self.attempt());
-                FromHead::Assigned(vec![Assignment { spec: self.spec(), attempt, owner }])
+                FromHead::Assigned(vec![Assignment::new(self.spec(), attempt, owner)])
             }
             1 => FromHead::Placed(vec![(self.task(), self.attempt(), self.worker())]),
             2 => FromHead::SpillRequested { request: self.request(), count: 2 },
@@ -435,7 +435,7 @@ fn driver() -> Assignment {
     let id = TaskId::driver(JOB);
     let (kind, max_retries) = (TaskKind::Driver, 3);
     let spec = TaskSpec { kind, function: 1, max_retries, ..TaskSpec::plain(id, id) };
-    Assignment { spec, attempt: 0, owner: WorkerId::HEAD }
+    Assignment::new(spec, 0, WorkerId::HEAD)
 }
 
 #[test]

@@ -52,7 +52,7 @@ fn driver() -> TaskSpec {
 fn assignment(index: u64, owner: WorkerId) -> Assignment {
     let request = Resources::cpus(1.0);
     let spec = TaskSpec { request, ..TaskSpec::plain(task(index), TaskId::driver(JOB)) };
-    Assignment { spec, attempt: 0, owner }
+    Assignment::new(spec, 0, owner)
 }
 
 fn inline() -> Outcome {
@@ -267,7 +267,7 @@ fn after_of_group(message: &GroupMessage) -> Option<GroupMessage> {
 fn worker() -> LocalCore {
     let mut core = LocalCore::new(LocalConfig::new(ME, Resources::cpus(1.0)));
     core.handle(NOW, LocalEvent::HeadFound { fresh: true });
-    let driver = Assignment { spec: driver(), attempt: 0, owner: WorkerId::HEAD };
+    let driver = Assignment::new(driver(), 0, WorkerId::HEAD);
     core.handle(NOW, LocalEvent::FromHead(FromHead::Assigned(vec![driver])));
     let by = rdist_scheduler::id::ExecutorId(1);
     core.handle(NOW, LocalEvent::ExecutorStarted { executor: by });

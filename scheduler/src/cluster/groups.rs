@@ -121,7 +121,7 @@ impl ClusterCore {
         let GroupRequest { group, round, bundles, .. } = request;
         for ((number, holds), worker) in bundles.into_iter().zip(&workers) {
             let spec = bundle_spec(group, number, holds);
-            self.place_on(*worker, Assignment { spec, attempt: round, owner });
+            self.place_on(*worker, Assignment::new(spec, round, owner));
         }
         self.send(owner, FromHead::GroupPlaced { group, round, workers });
     }

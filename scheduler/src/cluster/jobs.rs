@@ -141,7 +141,7 @@ impl ClusterCore {
     fn start(&mut self, job: JobId) {
         let Some(known) = self.jobs.get(&job) else { return };
         let Some(spec) = known.driver.clone() else { return };
-        self.enqueue(Assignment { spec, attempt: known.attempt, owner: WorkerId::HEAD });
+        self.enqueue(Assignment::new(spec, known.attempt, WorkerId::HEAD));
     }
 
     fn end_job(&mut self, job: JobId, state: JobState) {

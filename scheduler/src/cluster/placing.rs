@@ -205,6 +205,7 @@ impl ClusterCore {
             driver: spec.kind == TaskKind::Driver,
             owner: first.owner,
             dependencies: &spec.dependencies,
+            near: &first.near,
         };
         let is_over = self.over_quota(spec.id.job(), &spec.request).is_some();
         let worker = if is_over { None } else { choose(&self.field, &ask) };

@@ -30,7 +30,7 @@ impl LocalCore {
     /// The head wants this worker to reserve a bundle. It waits in the queue while what runs here
     /// makes room by itself.
     pub(super) fn bundle_assigned(&mut self, assignment: Assignment) {
-        let Assignment { spec, attempt: round, owner } = assignment;
+        let Assignment { spec, attempt: round, owner, .. } = assignment;
         let TaskKind::Bundle { group, bundle: number } = spec.kind else { return };
         let id = spec.id;
         if self.is_dead(owner) {
@@ -296,7 +296,7 @@ impl LocalCore {
         round: u32,
         assignment: Assignment,
     ) {
-        let Assignment { spec, attempt, owner } = assignment;
+        let Assignment { spec, attempt, owner, .. } = assignment;
         let (id, actor) = (spec.id, ActorId(spec.id));
         let Strategy::Group { group, owner: leader, .. } = spec.strategy else { return };
         if owner != from || !matches!(spec.kind, TaskKind::Plain | TaskKind::ActorCreate(_)) {

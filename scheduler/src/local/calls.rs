@@ -113,7 +113,7 @@ impl LocalCore {
         entry.state = TaskState::Called { worker, life };
         let (id, attempt, spec) = (entry.spec.id, entry.attempt, Arc::clone(&entry.spec));
         self.peer(worker).placed.insert(id);
-        let assignment = Assignment { spec: (*spec).clone(), attempt, owner: self.me };
+        let assignment = Assignment::new((*spec).clone(), attempt, self.me);
         // Ordered with what else waits for that worker.
         self.send_settled(worker, PeerMessage::Call(assignment), smallvec::SmallVec::new());
     }

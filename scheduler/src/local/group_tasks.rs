@@ -46,7 +46,7 @@ impl LocalCore {
         self.tasks[key].state = TaskState::Placed { worker };
         let attempt = self.tasks[key].attempt;
         self.peer(worker).placed.insert(spec.id);
-        let assignment = Assignment { spec: (*spec).clone(), attempt, owner: self.me };
+        let assignment = Assignment::new((*spec).clone(), attempt, self.me);
         let enter = GroupMessage::Enter { bundle: number, round, assignment };
         // Ordered with what else waits for that worker.
         self.send_settled(worker, PeerMessage::Group(enter), smallvec::SmallVec::new());

@@ -135,7 +135,8 @@ impl LocalCore {
                 if let TaskState::Spilled { told, .. } = &mut entry.state {
                     *told = true;
                     let (spec, attempt) = ((*entry.spec).clone(), entry.attempt);
-                    batch.push(Assignment { spec, attempt, owner: self.me });
+                    let near = self.near(&spec);
+                    batch.push(Assignment { near, ..Assignment::new(spec, attempt, self.me) });
                 }
             }
             if !batch.is_empty() {

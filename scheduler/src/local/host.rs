@@ -53,7 +53,7 @@ impl LocalCore {
 
     /// A call from another worker's program.
     pub(super) fn called(&mut self, from: WorkerId, assignment: Assignment) {
-        let Assignment { spec, attempt, owner } = assignment;
+        let Assignment { spec, attempt, owner, .. } = assignment;
         if owner != from || !matches!(spec.kind, TaskKind::ActorCall { .. }) {
             return;
         }

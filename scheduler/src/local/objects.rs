@@ -9,9 +9,33 @@ use crate::id::{ExecutorId, ObjectId, WorkerId};
 use crate::message::PeerMessage;
 use crate::object::{Borrow, ObjectEntry, Value, Waiter};
 use crate::outcome::TaskError;
-use crate::spec::Reference;
+use crate::spec::{Assignment, Reference, TaskSpec};
+
+/// Dependencies to look at for where a task should run; more would cost time and change little.
+const DEPENDENCIES: usize = 32;
 
 impl LocalCore {
+    /// Where what a task reads lies in arenas, as far as this worker knows: the workers with the
+    /// most bytes of it first.
+    pub(super) fn near(&self, spec: &TaskSpec) -> Vec<WorkerId> {
+        let mut found: Vec<(u64, WorkerId)> = Vec::new();
+        for dependency in spec.dependencies.iter().take(DEPENDENCIES) {
+            let entry = self.objects.get(&dependency.object);
+            let Some(Value::Arena { size, copies }) = entry.map(|entry| &entry.value) else {
+                continue;
+            };
+            for copy in copies {
+                match found.iter_mut().find(|(_, worker)| worker == copy) {
+                    Some((bytes, _)) => *bytes = bytes.saturating_add(*size),
+                    None => found.push((*size, *copy)),
+                }
+            }
+        }
+        found.sort_by_key(|(bytes, _)| core::cmp::Reverse(*bytes));
+        found.truncate(Assignment::NEAR);
+        found.into_iter().map(|(_, worker)| worker).collect()
+    }
+
     pub(super) fn put(
         &mut self,
         by: ExecutorId,

@@ -306,10 +306,10 @@ impl LocalCore {
             self.superseding.insert((assignment.spec.id, assignment.owner), assignment);
             return;
         }
-        let Assignment { spec, attempt, owner } = assignment;
+        let Assignment { spec, attempt, owner, .. } = assignment;
         let (id, is_mine) = (spec.id, owner == self.me);
         if matches!(spec.kind, TaskKind::Bundle { .. }) {
-            return self.bundle_assigned(Assignment { spec, attempt, owner });
+            return self.bundle_assigned(Assignment::new(spec, attempt, owner));
         }
         let is_call = matches!(spec.kind, TaskKind::ActorCall { .. });
         if is_call || (owner != WorkerId::HEAD && self.is_dead(owner)) {

@@ -1,11 +1,12 @@
-//! Near the data: a worker that owns what the task reads, else the worker that submitted it,
-//! else one that shares a label of place with that one.
+//! Near the data: the worker with the most bytes of what the task reads, else one that owns some
+//! of it, else the worker that submitted it, else one that shares a label of place with that one.
 //!
-//! Owners stand for places here: most values lie where they were made, and the head knows owners
-//! from the references themselves, without a directory of copies.
+//! The worker that spilled the task says where large values lie, so that the head needs no
+//! directory of copies. Of values of others it may not know that: their owners stand for places.
 
 use super::{Ask, Field, filter};
 use crate::id::WorkerId;
+use crate::spec::Assignment;
 
 /// Labels that say where a worker is, the closest first.
 const PLACES: [&str; 3] = ["host", "rack", "zone"];
@@ -17,7 +18,8 @@ const NEIGHBOURS: usize = 16;
 pub(super) fn choose(field: &Field, ask: &Ask<'_>) -> Option<WorkerId> {
     let fits =
         |worker: WorkerId| field.spot(worker).is_some_and(|spot| filter::fits(spot, ask.request));
-    if let Some(worker) = owners(ask).into_iter().find(|worker| fits(*worker)) {
+    let told = ask.near.iter().take(Assignment::NEAR).copied();
+    if let Some(worker) = told.chain(owners(ask)).find(|worker| fits(*worker)) {
         return Some(worker);
     }
     let submitter = field.spot(ask.owner)?;

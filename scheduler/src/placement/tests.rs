@@ -33,8 +33,17 @@ fn pick_with(
     strategy: &Strategy,
     dependencies: &[Reference],
 ) -> Option<u64> {
-    let owner = WorkerId(99);
-    let ask = Ask { request, strategy, driver: false, owner, dependencies };
+    pick_near(field, request, (strategy, dependencies), &[])
+}
+
+fn pick_near(
+    field: &Field,
+    request: &Resources,
+    (strategy, dependencies): (&Strategy, &[Reference]),
+    near: &[u64],
+) -> Option<u64> {
+    let (owner, near) = (WorkerId(99), near.iter().copied().map(WorkerId).collect::<Vec<_>>());
+    let ask = Ask { request, strategy, driver: false, owner, dependencies, near: &near };
     choose(field, &ask).map(|worker| worker.0)
 }
 
@@ -133,8 +142,25 @@ fn a_driver_goes_to_the_idlest_worker() {
     let strategy = Strategy::Default;
     let request = &Resources::NONE;
     let owner = WorkerId::HEAD;
-    let ask = Ask { request, strategy: &strategy, driver: true, owner, dependencies: &[] };
+    let ask =
+        Ask { request, strategy: &strategy, driver: true, owner, dependencies: &[], near: &[] };
     assert_eq!(choose(&field, &ask), Some(WorkerId(2)));
+}
+
+#[test]
+fn tasks_go_where_what_they_read_lies_before_they_go_to_its_owner() {
+    let mut field = field(&[(1, 4.0), (2, 2.0), (3, 4.0)]);
+    let object = TaskId::driver(JobId(1)).put(0);
+    let reads = [Reference { object, owner: WorkerId(1) }];
+    let pick = |field: &Field, near: &[u64]| {
+        pick_near(field, &cpus(1.0), (&Strategy::Default, &reads), near)
+    };
+    assert_eq!(pick(&field, &[3, 2]), Some(3));
+    assert_eq!(pick(&field, &[7, 3]), Some(3), "7 is gone");
+    assert_eq!(pick(&field, &[7, 7, 7, 3]), Some(1), "no more than three are looked at");
+    field.update(WorkerId(3), |spot| spot.room = Resources::NONE);
+    assert_eq!(pick(&field, &[3, 2]), Some(2));
+    assert_eq!(pick(&field, &[3]), Some(1));
 }
 
 #[test]

@@ -98,7 +98,7 @@ impl Simulated {
     fn spill(&mut self, request: Resources, kind: TaskKind) -> Vec<(WorkerId, TaskId)> {
         let mut spec = spec(self.next, request);
         (spec.kind, self.next) = (kind, self.next + 1);
-        self.say(OWNER, ToHead::Spilled(vec![Assignment { spec, attempt: 0, owner: OWNER }]))
+        self.say(OWNER, ToHead::Spilled(vec![Assignment::new(spec, 0, OWNER)]))
     }
 
     /// Microseconds for a task that is placed and ends.

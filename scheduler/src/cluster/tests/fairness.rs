@@ -7,7 +7,7 @@ const OTHER: JobId = JobId(2);
 
 fn of(job: JobId, index: u64) -> Assignment {
     let spec = spec(TaskId::driver(job).child(index), 1.0);
-    Assignment { spec, attempt: 0, owner: WorkerId(1) }
+    Assignment::new(spec, 0, WorkerId(1))
 }
 
 /// A worker of that many CPUs and two jobs, the first of which waits with ten tasks.

@@ -148,7 +148,7 @@ fn id(index: u64) -> TaskId {
 
 /// The `index`-th task of the job's driver, spilled by `owner`.
 fn task(owner: u64, index: u64, cpus: f64) -> Assignment {
-    Assignment { spec: spec(id(index), cpus), attempt: 0, owner: WorkerId(owner) }
+    Assignment::new(spec(id(index), cpus), 0, WorkerId(owner))
 }
 
 fn holding(tasks: &[(TaskId, u32, u64)]) -> Held {

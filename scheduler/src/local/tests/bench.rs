@@ -107,7 +107,7 @@ impl TaskBuilder {
     }
 
     pub(super) fn assignment(self, attempt: u32, owner: WorkerId) -> Assignment {
-        Assignment { spec: self.spec, attempt, owner }
+        Assignment::new(self.spec, attempt, owner)
     }
 }
 

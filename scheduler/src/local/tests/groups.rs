@@ -53,7 +53,7 @@ fn assign(bench: &mut Bench, cpus: f64, round: u32) {
     spec.id = group().bundle(0);
     spec.returns = 0;
     spec.kind = TaskKind::Bundle { group: group(), bundle: 0 };
-    let assignment = Assignment { spec, attempt: round, owner: PEER };
+    let assignment = Assignment::new(spec, round, PEER);
     bench.head_says(FromHead::Assigned(vec![assignment]));
 }
 

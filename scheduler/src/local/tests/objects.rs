@@ -46,6 +46,25 @@ fn a_remote_result_is_pulled_when_it_is_wanted() {
 }
 
 #[test]
+fn the_head_is_told_where_lies_what_a_task_reads() {
+    let (mut bench, driver) = Bench::with_driver(2.0);
+    let there = |index| TaskBuilder::new(index).strategy(Strategy::Spread);
+    for index in [1, 2, 3] {
+        bench.submit(driver, there(index));
+        let worker = if index == 1 { OTHER } else { PEER };
+        assert_eq!(bench.claim_spilled(), [(task(index), 0)]);
+        bench.head_says(FromHead::Placed(vec![(task(index), 0, worker)]));
+        bench.peer_says(worker, finished(index, 0, in_arena(&[])));
+    }
+    bench.submit(driver, there(4).after(&[mine(1), mine(2), mine(3)]));
+    let ToHead::Spilled(batch) = bench.claim_head() else { panic!() };
+    assert_eq!(batch[0].near, [PEER, OTHER], "the most bytes first");
+    bench.submit(driver, there(5));
+    let ToHead::Spilled(batch) = bench.claim_head() else { panic!() };
+    assert_eq!(batch[0].near, []);
+}
+
+#[test]
 fn a_lost_copy_is_made_again_with_what_it_needs() {
     let (mut bench, driver) = Bench::with_driver(2.0);
     let there = |index| TaskBuilder::new(index).strategy(Strategy::Spread).retries(1);

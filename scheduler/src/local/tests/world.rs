@@ -132,7 +132,7 @@ impl World {
         for (job, worker) in DRIVERS {
             let mut spec = world.spec(TaskId::driver(job), TaskKind::Driver, Vec::new());
             spec.request = Resources::NONE;
-            let driver = Assignment { spec, attempt: 0, owner: WorkerId::HEAD };
+            let driver = Assignment::new(spec, 0, WorkerId::HEAD);
             world.head_says(worker, FromHead::Assigned(vec![driver]));
         }
         world
