@@ -56,6 +56,7 @@ pub mod worker;
 
 pub use rdist_macros::{actor, main, predicate, task, value};
 pub use rdist_scheduler as scheduler;
+pub use rdist_scheduler::id::WorkerId;
 pub use rdist_scheduler::spec::{GroupStrategy, LabelRule};
 pub use rkyv::{self, Archive, Deserialize, Serialize};
 

@@ -24,6 +24,7 @@ mod leases;
 mod misbehaviour;
 mod network;
 mod objects;
+mod options;
 mod pictures;
 mod plain_commands;
 mod relay;

@@ -8,7 +8,7 @@
 //! |---|---|---|
 //! | `affinity` | `Strategy::Affinity` | the worker that was named |
 //! | `spread` | `Strategy::Spread`, drivers | the most room; for nothing, the fewest tasks |
-//! | `locality` | `Strategy::Default` | where dependencies lie, their owners, the spilling worker's neighbours |
+//! | `locality` | `Strategy::Default` | where dependencies lie, their owners, its owner's place |
 //! | `labels` | `Strategy::Labels` | the most preferences, then as `pack` |
 //! | `gang` | placement groups | by the group's strategy, all bundles at once |
 //! | `pack` | the same, where locality finds none | the worker that the task fills best |
@@ -58,8 +58,8 @@ pub struct Ask<'a> {
 
 /// The worker that should run the task now; `None` while no worker has the room.
 ///
-/// Whether there is one depends on request and strategy alone, not on owner, dependencies or their places: a
-/// queue of tasks with equal request and strategy is served or blocked as a whole.
+/// Whether there is one depends on request and strategy alone, not on owner, dependencies or their
+/// places: a queue of tasks with equal request and strategy is served or blocked as a whole.
 pub fn choose(field: &Field, ask: &Ask<'_>) -> Option<WorkerId> {
     if let Some(worker) = pinned(field, ask.request, ask.strategy) {
         return affinity::choose(field, ask.request, worker);
