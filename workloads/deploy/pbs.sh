@@ -1,12 +1,13 @@
 #!/usr/bin/env bash
 # A cluster in a PBS allocation: a head on the first machine, a worker on each, one job.
 #
-#   qsub -l select=4:ncpus=16 -v ARGUMENTS='workloads/mnist.toml --set train.epochs=10' \
+#   qsub -l select=4:ncpus=16 -v ARGUMENTS='workloads/mnist.toml --set train.resume=auto' \
 #        workloads/deploy/pbs.sh
 #
 # ARGUMENTS are those of `rdist submit`, separated by blanks. The job's output is that of PBS; its
 # exit status too. At the time limit, and on qdel, PBS sends SIGTERM, and everything is ended in
-# order: a job that writes checkpoints goes on from the last one when it is submitted again.
+# order. With train.resume=auto the same line starts a training and, submitted again, goes on from
+# its last checkpoint.
 #PBS -N rdist
 #PBS -l select=2:ncpus=2
 #PBS -l walltime=01:00:00

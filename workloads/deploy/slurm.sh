@@ -1,11 +1,11 @@
 #!/usr/bin/env bash
 # A cluster in a Slurm allocation: a head on the first machine, a worker on each, one job.
 #
-#   sbatch --nodes=4 workloads/deploy/slurm.sh workloads/mnist.toml --set train.epochs=10
+#   sbatch --nodes=4 workloads/deploy/slurm.sh workloads/mnist.toml --set train.resume=auto
 #
 # Arguments are those of `rdist submit`. The job's output is Slurm's; its exit status too. Before
-# the time limit, and on scancel, everything is ended in order: a job that writes checkpoints goes
-# on from the last one when the same line is submitted again.
+# the time limit, and on scancel, everything is ended in order. With train.resume=auto the same line
+# starts a training and, submitted again, goes on from its last checkpoint.
 #SBATCH --job-name=rdist
 #SBATCH --nodes=2
 #SBATCH --ntasks-per-node=1

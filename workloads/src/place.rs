@@ -96,6 +96,19 @@ pub fn remove(path: &Path) -> io::Result<()> {
     }
 }
 
+/// Moves a file; the folder that it goes to is made. In S3 it is at both places for a moment.
+///
+/// # Errors
+/// The file system's, or those of [`S3Error`].
+pub fn rename(path: &Path, to: &Path) -> io::Result<()> {
+    if let (Some((bucket, from)), Some(to)) = (remote(path)?, Address::of(to).transpose()?) {
+        bucket.copy(&from.key, &to.key)?;
+        return Ok(bucket.remove(&from.key)?);
+    }
+    to.parent().map_or(Ok(()), fs::create_dir_all)?;
+    fs::rename(path, to)
+}
+
 /// Gives a file a second name in the same folder. The file must be one that is replaced, never
 /// written to.
 ///

@@ -32,4 +32,5 @@ mod stalls;
 mod tasks;
 mod training;
 mod training_faults;
+mod training_resume;
 mod training_s3;

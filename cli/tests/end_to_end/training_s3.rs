@@ -129,7 +129,7 @@ fn a_model_goes_from_s3_to_s3_and_is_tested_from_there() {
     // Checkpoints are in S3, and there alone; training goes on from them.
     assert!(store.output().join("model.safetensors").is_file());
     assert!(!store.output().join("checkpoint.safetensors").exists());
-    let more = ["train.epochs=3", "train.resume=true", "train.replicas=2"];
+    let more = ["train.epochs=3", "train.resume=auto", "train.replicas=2"];
     let resumed = store.submit(&cluster, &more, &[]);
     resumed.assert_success();
     assert!(said(&resumed, "from epoch 2 of s3://models/checkpoints"), "{resumed}");
@@ -140,6 +140,15 @@ fn a_model_goes_from_s3_to_s3_and_is_tested_from_there() {
     predicted.assert_success();
     let again = metric(&predicted, "test_accuracy");
     assert!((again - metric(&resumed, "test_accuracy")).abs() < 1e-9, "{predicted}");
+
+    // One that starts anew leaves what is there.
+    let anew = store.submit(&cluster, &["train.epochs=1", "data.limit=200"], &[]);
+    anew.assert_success();
+    assert!(said(&anew, "are now in s3://models/checkpoints/earlier-1"), "{anew}");
+    let old = "infer.model=s3://models/checkpoints/earlier-1/checkpoint.safetensors";
+    let old = store.submit(&cluster, &[old], &[]);
+    old.assert_success();
+    assert!((again - metric(&old, "test_accuracy")).abs() < 1e-9, "{old}");
 }
 
 #[test]

@@ -8,6 +8,8 @@ use std::ops::RangeInclusive;
 
 use toml::de::{DeTable, DeValue};
 
+use super::nearest::nearest;
+
 /// What is wrong with a job's TOML or with a `--set`.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum SpecError {
@@ -314,6 +316,24 @@ impl<'a> Section<'a> {
         }
     }
 
+    /// `true` or `false`, or one word that stands for neither.
+    pub(super) fn flag_or(
+        &mut self,
+        key: &'static str,
+        word: &'static str,
+        default: bool,
+        about: &'static str,
+    ) -> Result<Option<bool>, SpecError> {
+        let kind = format!("true, false, or \"{word}\"");
+        self.describe(key, kind.clone(), default, about);
+        match self.take(key) {
+            None => Ok(Some(default)),
+            Some(Placed { content: Content::Flag(flag), .. }) => Ok(Some(*flag)),
+            Some(Placed { content: Content::Text(text), .. }) if text == word => Ok(None),
+            Some(placed) => Err(self.wrong(key, placed, &kind)),
+        }
+    }
+
     /// An integer within bounds.
     pub(super) fn integer(
         &mut self,
@@ -443,46 +463,5 @@ fn bounds(range: &RangeInclusive<u64>) -> String {
         // As much as any count here can be: no bound to speak of.
         (least, most) if most >= u32::MAX.into() => format!("of at least {least}"),
         (least, most) => format!("from {least} to {most}"),
-    }
-}
-
-/// The name with the fewest edits to `found`, if it can pass for a slip.
-fn nearest<'a>(found: &str, names: impl Iterator<Item = &'a str>) -> Option<String> {
-    let (distance, name) = names.map(|name| (edits(found, name), name)).min()?;
-    (distance <= 1 + name.len() / 3).then(|| name.to_owned())
-}
-
-/// Insertions, deletions, replacements and swaps of neighbours between two words (Damerau's
-/// distance, optimal string alignment).
-fn edits(a: &str, b: &str) -> usize {
-    let (a, b): (Vec<char>, Vec<char>) = (a.chars().collect(), b.chars().collect());
-    let mut rows = vec![vec![0; b.len() + 1]; a.len() + 1];
-    for i in 0..=a.len() {
-        for j in 0..=b.len() {
-            rows[i][j] = if i == 0 || j == 0 {
-                i + j
-            } else {
-                let replaced = rows[i - 1][j - 1] + usize::from(a[i - 1] != b[j - 1]);
-                let mut best = replaced.min(rows[i - 1][j] + 1).min(rows[i][j - 1] + 1);
-                if i > 1 && j > 1 && a[i - 1] == b[j - 2] && a[i - 2] == b[j - 1] {
-                    best = best.min(rows[i - 2][j - 2] + 1);
-                }
-                best
-            };
-        }
-    }
-    rows[a.len()][b.len()]
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn slips_are_near_and_other_words_are_not() {
-        assert_eq!(edits("trian", "train"), 1);
-        assert_eq!(edits("", "abc"), 3);
-        assert_eq!(nearest("epoch", ["epochs", "batch"].into_iter()), Some("epochs".into()));
-        assert_eq!(nearest("zzz", ["mlp", "convnet"].into_iter()), None);
     }
 }

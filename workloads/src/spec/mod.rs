@@ -4,6 +4,7 @@
 mod data;
 mod document;
 mod infer;
+mod nearest;
 mod reference;
 mod train;
 
@@ -13,7 +14,7 @@ pub use data::{Amount, DataSet, DataSpec, Shares};
 pub use document::SpecError;
 use document::{Document, Section};
 pub use reference::reference;
-pub use train::{Merging, Selection, Strategy, TrainSpec};
+pub use train::{Merging, Resume, Selection, Strategy, TrainSpec};
 
 use crate::model::Architecture;
 use crate::pipeline::Settings;
@@ -259,6 +260,14 @@ mod tests {
     }
 
     #[test]
+    fn going_on_may_be_left_to_what_is_there() {
+        let resume = |set: &[&str]| parse("", set).unwrap().train.resume;
+        assert_eq!(resume(&[]), Resume::Never);
+        assert_eq!(resume(&["train.resume=true"]), Resume::Always);
+        assert_eq!(resume(&["train.resume=auto"]), Resume::Auto);
+    }
+
+    #[test]
     fn a_device_is_a_wish_with_its_place() {
         let device =
             |set: &[&str]| parse("\n[train]\ndevice = \"cuda:0\"", set).unwrap().train.device;
@@ -317,6 +326,7 @@ mod tests {
         let which = ["line 2", "cuda:1", "the one GPU", "CUDA_VISIBLE_DEVICES=1"];
         refused("[train]\ndevice = \"cuda:1\"", &[], &which);
         refused("[output]\nfolder = \"\"", &[], &["line 2", "the name of a folder"]);
+        refused("[train]\nresume = \"car\"", &[], &["line 2", "car", "\"auto\""]);
         refused("train = 3", &[], &["line 1", "[train]"]);
         refused("[train]\nreplicas = \"all\"", &[], &["line 2", "auto", "all"]);
         refused("[train]\nepochs = \n", &[], &["line 2"]);

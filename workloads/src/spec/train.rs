@@ -83,8 +83,8 @@ pub struct TrainSpec {
     pub selection: Selection,
     /// `baseline`: steps that one replica takes alone, to tell the speed-up by.
     pub baseline: Option<u64>,
-    /// `resume`: go on from the checkpoint.
-    pub resume: bool,
+    /// `resume`
+    pub resume: Resume,
 }
 
 /// How what members of a round return becomes the next round's parameters.
@@ -122,6 +122,17 @@ pub struct Selection {
     pub patience: Option<u64>,
 }
 
+/// `train.resume`: whether a training goes on from the checkpoint that is there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Resume {
+    /// It starts anew.
+    Never,
+    /// It goes on, or does not start.
+    Always,
+    /// It goes on where a checkpoint is there that fits, else it starts anew.
+    Auto,
+}
+
 pub(super) fn read(mut s: Section<'_>) -> Result<TrainSpec, SpecError> {
     let strategy = s.choice("strategy", &Strategy::ALL, Strategy::ParameterAverage, STRATEGY)?;
     let replicas = s.integer_or("replicas", "auto", COUNT, None, REPLICAS)?;
@@ -142,7 +153,11 @@ pub(super) fn read(mut s: Section<'_>) -> Result<TrainSpec, SpecError> {
     if baseline.is_some() && strategy.is_federated() {
         return Err(s.unfit("baseline", "nothing: members of a federation have their own data"));
     }
-    let resume = s.flag("resume", false, RESUME)?;
+    let resume = match s.flag_or("resume", "auto", false, RESUME)? {
+        Some(false) => Resume::Never,
+        Some(true) => Resume::Always,
+        None => Resume::Auto,
+    };
     s.finish()?;
     Ok(TrainSpec {
         strategy,
@@ -302,4 +317,7 @@ const MONITOR: &str = "What says which round is best, measured on the validation
 const PATIENCE: &str = "Ends training after so many rounds without a better value.";
 const BASELINE: &str = "So many steps are first taken by one replica alone, while the others \
     rest, and their result is thrown away: by their speed the job tells speed-up and efficiency.";
-const RESUME: &str = "Go on from the checkpoint.";
+const RESUME: &str = "`true`: goes on from the checkpoint, which must be there. `auto`: goes on \
+    where a checkpoint is there that fits, else starts; so the same line can be submitted again \
+    and again. A training that starts where an earlier one has left checkpoints moves those to \
+    `earlier-1` (or 2, ...) below their folder.";

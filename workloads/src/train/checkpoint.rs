@@ -90,6 +90,15 @@ pub enum CheckpointError {
         /// What happened.
         source: io::Error,
     },
+    /// There is nothing to go on from.
+    #[error(
+        "there is no {path} to go on from; train.resume = \"auto\" starts a training where none \
+         is, and output.checkpoints says where else one may be"
+    )]
+    Missing {
+        /// Which file.
+        path: PathBuf,
+    },
     /// It is not there, or cannot be read.
     #[error("cannot read the model {path}: {source}")]
     Read {
@@ -317,44 +326,6 @@ fn floats(tensors: &SafeTensors<'_>, name: &str, shape: &[usize]) -> Result<Vec<
 /// [`CheckpointError::Read`]: nobody can tell.
 pub fn exists(path: &Path) -> Result<bool, CheckpointError> {
     place::exists(path).map_err(|source| CheckpointError::Read { path: path.to_owned(), source })
-}
-
-/// Removes a file, if it is there.
-///
-/// # Errors
-/// [`CheckpointError::Write`].
-pub fn remove(path: &Path) -> Result<(), CheckpointError> {
-    place::remove(path).map_err(|source| CheckpointError::Write { path: path.to_owned(), source })
-}
-
-/// Keeps the checkpoint that is there under the name of its epoch, and of those the `keep` newest.
-///
-/// # Errors
-/// [`CheckpointError::Write`].
-pub fn retire(folder: &Path, epoch: u64, keep: u64) -> Result<(), CheckpointError> {
-    if keep == 0 {
-        return Ok(());
-    }
-    let (newest, failed) = (folder.join(CHECKPOINT_FILE), |source| CheckpointError::Write {
-        path: folder.to_owned(),
-        source,
-    });
-    if !exists(&newest)? {
-        return Ok(());
-    }
-    place::keep_as(&newest, &folder.join(old_name(epoch))).map_err(failed)?;
-    let mut epochs = Vec::new();
-    for name in place::names(folder).map_err(failed)? {
-        let middle = name.strip_prefix("checkpoint-").and_then(|n| n.strip_suffix(".safetensors"));
-        epochs.extend(middle.and_then(|middle| middle.parse::<u64>().ok()));
-    }
-    epochs.sort_unstable();
-    let drop = epochs.len().saturating_sub(keep as usize);
-    epochs[..drop].iter().try_for_each(|epoch| remove(&folder.join(old_name(*epoch))))
-}
-
-fn old_name(epoch: u64) -> String {
-    format!("checkpoint-{epoch:05}.safetensors")
 }
 
 /// Whether files can be written to a folder, which is made; found out before hours of training.

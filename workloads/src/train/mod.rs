@@ -23,6 +23,7 @@ pub mod record;
 pub mod replica;
 pub mod run;
 pub mod schedule;
+pub mod shelf;
 mod speed;
 pub mod spent;
 pub mod start;

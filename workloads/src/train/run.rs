@@ -9,7 +9,7 @@ use rdist::prelude::*;
 use serde_json::{Map, Value, json};
 
 use super::allreduce::Allreduce;
-use super::checkpoint::{self, BEST_FILE, CHECKPOINT_FILE, Identity, MODEL_FILE, Saved};
+use super::checkpoint::{BEST_FILE, CHECKPOINT_FILE, Identity, MODEL_FILE, Saved};
 use super::compare;
 use super::error::JobError;
 use super::fedavg::Fedavg;
@@ -20,6 +20,7 @@ use super::parameter_average::ParameterAverage;
 use super::predict;
 use super::prepare::{Prepared, prepare};
 use super::record::{Record, figures};
+use super::shelf;
 use super::speed::Speed;
 use super::start::{self, Start};
 use super::trainer::Recipe;
@@ -305,7 +306,7 @@ impl Run {
         self.save(&self.spec.output.checkpoints.join(CHECKPOINT_FILE), true)?;
         if self.standing.shown == 0 {
             let (folder, keep) = (&self.spec.output.checkpoints, self.spec.output.keep);
-            checkpoint::retire(folder, self.standing.epochs, keep)?;
+            shelf::retire(folder, self.standing.epochs, keep)?;
         }
         Ok(())
     }

@@ -5,11 +5,12 @@ use std::path::Path;
 use rdist::prelude::*;
 
 use super::Standing;
-use super::checkpoint::{self, CHECKPOINT_FILE, Identity, Saved};
+use super::checkpoint::{self, CHECKPOINT_FILE, CheckpointError, Identity, Saved};
 use super::error::JobError;
+use super::shelf;
 use super::trainer::Recipe;
 use crate::model::weights;
-use crate::spec::Spec;
+use crate::spec::{Resume, Spec};
 
 /// What a training knows when it starts.
 pub(super) struct Start {
@@ -28,16 +29,23 @@ pub(super) fn start(
     recipe: &Recipe,
     identity: &Identity,
 ) -> Result<Start, JobError> {
-    let path = spec.output.checkpoints.join(CHECKPOINT_FILE);
-    let again = cx.attempt() > 0;
-    if spec.train.resume || (again && checkpoint::exists(&path)?) {
-        return resume(cx, &path, identity, again);
-    }
-    if again {
-        println!("the driver was restarted before its first checkpoint: starting anew");
-    } else {
-        // A restarted driver must not take an older job's checkpoint for its own.
-        checkpoint::remove(&path)?;
+    let folder = &spec.output.checkpoints;
+    let path = folder.join(CHECKPOINT_FILE);
+    let (again, is_there) = (cx.attempt() > 0, checkpoint::exists(&path)?);
+    match spec.train.resume {
+        // What an earlier training had left was moved away before this one wrote its own.
+        _ if again && is_there => return resume(cx, &path, identity, "the driver was restarted"),
+        Resume::Always if is_there => return resume(cx, &path, identity, "train.resume"),
+        Resume::Always => return Err(CheckpointError::Missing { path }.into()),
+        Resume::Auto if is_there => match resume(cx, &path, identity, "train.resume") {
+            Err(reason) if is_of_no_use(&reason) => println!("{reason}; starting anew"),
+            resumed => return resumed,
+        },
+        Resume::Auto => println!("there is no {} to go on from: starting", path.display()),
+        Resume::Never if again => {
+            println!("the driver was restarted before its first checkpoint: starting anew");
+        }
+        Resume::Never => {}
     }
     let model = recipe.model();
     let mut parameters = model.layout().initial(recipe.seed);
@@ -46,12 +54,21 @@ pub(super) fn start(
         let loaded = weights::load(file, model.layout(), head, &mut parameters)?;
         println!("weights of {}: {loaded}", file.display());
     }
+    // After the weights were read, which may be among them.
+    if let Some(aside) = shelf::set_aside(folder)? {
+        println!("checkpoints of an earlier training are now in {}", aside.display());
+    }
     let parameters = cx.put(&parameters)?;
     let standing = Standing { epochs: 0, shown: 0, parameters, optimiser: None };
     Ok(Start { standing, resumed: false, best: None })
 }
 
-fn resume(cx: &Driver, path: &Path, identity: &Identity, again: bool) -> Result<Start, JobError> {
+/// Whether a checkpoint could be read, and is none of this training.
+fn is_of_no_use(error: &JobError) -> bool {
+    matches!(error, JobError::Unfit(_) | JobError::Checkpoint(CheckpointError::Content { .. }))
+}
+
+fn resume(cx: &Driver, path: &Path, identity: &Identity, why: &str) -> Result<Start, JobError> {
     let saved = Saved::read(path)?;
     if !saved.identity.is_like(identity) {
         return Err(JobError::Unfit(format!(
@@ -60,7 +77,6 @@ fn resume(cx: &Driver, path: &Path, identity: &Identity, again: bool) -> Result<
             saved.identity
         )));
     }
-    let why = if again { "the driver was restarted" } else { "train.resume" };
     println!("{why}: going on from epoch {} of {}", saved.epochs, path.display());
     if saved.shown > 0 {
         println!("of the next epoch, {} images were shown already", saved.shown);

@@ -43,26 +43,6 @@ fn running_statistics_are_saved_too() {
 }
 
 #[test]
-fn the_last_few_checkpoints_are_kept() {
-    let folder = tempfile::tempdir().unwrap();
-    for epoch in 1..=5 {
-        Saved { epochs: epoch, ..saved(false) }
-            .write(&folder.path().join(CHECKPOINT_FILE))
-            .unwrap();
-        retire(folder.path(), epoch, 2).unwrap();
-    }
-    let mut files: Vec<String> = fs::read_dir(folder.path())
-        .unwrap()
-        .map(|entry| entry.unwrap().file_name().to_string_lossy().into_owned())
-        .collect();
-    files.sort();
-    let expected = ["checkpoint-00004.safetensors", "checkpoint-00005.safetensors"];
-    assert_eq!(files[..2], expected);
-    assert_eq!(Saved::read(&folder.path().join(expected[0])).unwrap().epochs, 4);
-    assert_eq!(files[2..], [CHECKPOINT_FILE]);
-}
-
-#[test]
 fn comes_back_as_it_was_saved_and_leaves_nothing_beside_it() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("deep/er/model.safetensors");

@@ -1,0 +1,128 @@
+//! The files of a training in the folder of its checkpoints: the newest checkpoint, older ones under
+//! the names of their epochs, the best round's model. What an earlier training has left there is
+//! moved away, so that no file of one is taken for the other's.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use super::checkpoint::{self, BEST_FILE, CHECKPOINT_FILE, CheckpointError};
+use crate::place;
+
+fn old_name(epoch: u64) -> String {
+    format!("checkpoint-{epoch:05}.safetensors")
+}
+
+/// The epoch whose checkpoint has this name.
+fn epoch_of(name: &str) -> Option<u64> {
+    name.strip_prefix("checkpoint-")?.strip_suffix(".safetensors")?.parse().ok()
+}
+
+fn names(folder: &Path) -> Result<Vec<String>, CheckpointError> {
+    match place::names(folder) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
+        names => names.map_err(|source| CheckpointError::Read { path: folder.to_owned(), source }),
+    }
+}
+
+/// Keeps the checkpoint that is there under the name of its epoch, and of those the `keep` newest.
+///
+/// # Errors
+/// [`CheckpointError::Write`], [`CheckpointError::Read`].
+pub fn retire(folder: &Path, epoch: u64, keep: u64) -> Result<(), CheckpointError> {
+    if keep == 0 {
+        return Ok(());
+    }
+    let newest = folder.join(CHECKPOINT_FILE);
+    if !checkpoint::exists(&newest)? {
+        return Ok(());
+    }
+    let failed = |source| CheckpointError::Write { path: folder.to_owned(), source };
+    place::keep_as(&newest, &folder.join(old_name(epoch))).map_err(failed)?;
+    let mut epochs: Vec<u64> = names(folder)?.iter().filter_map(|name| epoch_of(name)).collect();
+    epochs.sort_unstable();
+    let drop = epochs.len().saturating_sub(keep as usize);
+    let mut dropped = epochs[..drop].iter();
+    dropped.try_for_each(|epoch| place::remove(&folder.join(old_name(*epoch))).map_err(failed))
+}
+
+/// Moves what an earlier training has left to a folder below, whose name it returns; `None`:
+/// nothing was there.
+///
+/// # Errors
+/// [`CheckpointError::Write`], [`CheckpointError::Read`].
+pub fn set_aside(folder: &Path) -> Result<Option<PathBuf>, CheckpointError> {
+    let is_left =
+        |name: &String| name == CHECKPOINT_FILE || name == BEST_FILE || epoch_of(name).is_some();
+    let mut left: Vec<String> = names(folder)?.into_iter().filter(is_left).collect();
+    if left.is_empty() {
+        return Ok(None);
+    }
+    // First of all the one that a restarted driver would go on from.
+    left.sort_by_key(|name| name != CHECKPOINT_FILE);
+    let mut number = 1;
+    let aside = loop {
+        let aside = folder.join(format!("earlier-{number}"));
+        if names(&aside)?.is_empty() {
+            break aside;
+        }
+        number += 1;
+    };
+    for name in &left {
+        let path = folder.join(name);
+        let moved = place::rename(&path, &aside.join(name));
+        moved.map_err(|source| CheckpointError::Write { path, source })?;
+    }
+    Ok(Some(aside))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::super::checkpoint::tests::saved;
+    use super::super::checkpoint::{MODEL_FILE, Saved};
+    use super::*;
+
+    fn files(folder: &Path) -> Vec<String> {
+        let mut files = names(folder).unwrap();
+        files.sort();
+        files
+    }
+
+    #[test]
+    fn an_earlier_training_is_moved_away_whole_and_each_one_for_itself() {
+        let folder = tempfile::tempdir().unwrap();
+        let folder = folder.path();
+        assert_eq!(set_aside(&folder.join("none")).unwrap(), None);
+        for number in 1..=2 {
+            for name in [CHECKPOINT_FILE, BEST_FILE, &old_name(7), MODEL_FILE] {
+                fs::write(folder.join(name), name).unwrap();
+            }
+            let aside = set_aside(folder).unwrap().unwrap();
+            assert_eq!(aside, folder.join(format!("earlier-{number}")));
+            assert_eq!(files(&aside), [BEST_FILE, &old_name(7), CHECKPOINT_FILE]);
+        }
+        assert_eq!(files(folder), ["earlier-1", "earlier-2", MODEL_FILE]);
+        assert_eq!(set_aside(folder).unwrap(), None);
+    }
+
+    #[test]
+    fn the_last_few_checkpoints_are_kept() {
+        let folder = tempfile::tempdir().unwrap();
+        for epoch in 1..=5 {
+            Saved { epochs: epoch, ..saved(false) }
+                .write(&folder.path().join(CHECKPOINT_FILE))
+                .unwrap();
+            retire(folder.path(), epoch, 2).unwrap();
+        }
+        let mut files: Vec<String> = fs::read_dir(folder.path())
+            .unwrap()
+            .map(|entry| entry.unwrap().file_name().to_string_lossy().into_owned())
+            .collect();
+        files.sort();
+        let expected = ["checkpoint-00004.safetensors", "checkpoint-00005.safetensors"];
+        assert_eq!(files[..2], expected);
+        assert_eq!(Saved::read(&folder.path().join(expected[0])).unwrap().epochs, 4);
+        assert_eq!(files[2..], [CHECKPOINT_FILE]);
+    }
+}
