@@ -2,7 +2,6 @@
 
 use super::SpecError;
 use super::document::Section;
-use crate::data::shard::Partition;
 use crate::device::{DeviceSpec, Wish};
 use crate::metric::{self, Metric};
 use crate::train::aggregate::Combine;
@@ -87,6 +86,14 @@ pub struct TrainSpec {
     pub resume: Resume,
 }
 
+impl TrainSpec {
+    /// Members of the federation, if the job says how many: replicas that cannot all be there at a
+    /// time take turns to be them.
+    pub fn members(&self) -> Option<u32> {
+        self.merging.members.or(self.replicas)
+    }
+}
+
 /// How what members of a round return becomes the next round's parameters.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Merging {
@@ -98,17 +105,10 @@ pub struct Merging {
     pub outer: Outer,
     /// `participation`: share of the members in a round.
     pub participation: f64,
-    /// `partition`, `members`, `skew`; `None` parts: one for each replica.
+    /// `members` of the federation; see [`TrainSpec::members`].
     pub members: Option<u32>,
-    /// Concentration of the classes; `None`: all classes alike.
+    /// `skew`: concentration of the classes; `None`: all classes alike.
     pub skew: Option<f64>,
-}
-
-impl Merging {
-    /// The partition among `replicas`, or as many members as the job names.
-    pub fn partition(&self, replicas: u32) -> Partition {
-        Partition { parts: self.members.unwrap_or(replicas), skew: self.skew }
-    }
 }
 
 /// Which round's model is kept, and when training ends early.
@@ -309,7 +309,9 @@ const OUTER: &str = "What takes the step from the common parameters to the merge
 const OUTER_RATE: &str = "Learning rate of `outer`.";
 const OUTER_MOMENTUM: &str = "Momentum of `outer`.";
 const PARTICIPATION: &str = "Share of the federation's members that train in a round.";
-const MEMBERS: &str = "Members of the federation; replicas take turns to be them.";
+const MEMBERS: &str = "Members of the federation, among whom the data is divided once; replicas \
+    take turns to be them. `replicas`: as many as that number says, or with `auto` as there are at \
+    the start. A checkpoint goes on with the members that it has.";
 const SKEW: &str = "Members have the classes in different shares: the smaller the number, the \
     more so (a Dirichlet concentration; 0.1 is strong, 100 is none).";
 const SELECT: &str = "Whether the last round's model is saved or the best one's.";

@@ -74,6 +74,8 @@ pub struct Saved {
     pub optimiser: Option<OptimiserState>,
     /// The best value that was watched, and in which round.
     pub best: Option<(f64, u64)>,
+    /// Members of the federation that trains it; `None`: it is none.
+    pub members: Option<u32>,
 }
 
 /// Why a model could not be saved or loaded.
@@ -176,6 +178,9 @@ impl Saved {
             metadata.insert("rdist.best".to_owned(), value.to_bits().to_string());
             metadata.insert("rdist.best_round".to_owned(), round.to_string());
         }
+        if let Some(members) = self.members {
+            metadata.insert(MEMBERS.to_owned(), members.to_string());
+        }
         metadata
     }
 
@@ -209,6 +214,10 @@ impl Saved {
             parameters: Vec::new(),
             optimiser: None,
             best,
+            members: match metadata.0.contains_key(MEMBERS) {
+                true => Some(metadata.within(MEMBERS, 1..=u32::MAX.into())?),
+                false => None,
+            },
         };
         let model = saved.model();
         // Before memory is taken for a model that the metadata alone promises.
@@ -232,6 +241,8 @@ impl Saved {
         Ok(saved)
     }
 }
+
+const MEMBERS: &str = "rdist.members";
 
 /// What a file says of itself.
 struct Metadata(HashMap<String, String>);

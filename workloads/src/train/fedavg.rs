@@ -15,8 +15,8 @@ use crate::data::shard::{self, Partition};
 /// See the module.
 #[derive(Default)]
 pub(super) struct Fedavg {
-    /// The federation as it was at first, with the size of each part; it stays.
-    members: Option<(Partition, Vec<u64>)>,
+    /// How many images each member has.
+    sizes: Vec<u64>,
 }
 
 impl Scheme for Fedavg {
@@ -27,34 +27,39 @@ impl Scheme for Fedavg {
         standing: &Standing,
         positions: Range<u64>,
     ) -> Result<Option<Progress>, JobError> {
-        let replicas = fleet.len() as u32;
-        let (partition, sizes) = self.members.get_or_insert_with(|| {
-            let partition = course.merging.partition(replicas);
-            let members = shard::partition(&course.labels, partition, course.seed);
-            (partition, members.iter().map(|member| member.len() as u64).collect())
-        });
-        let chosen = participants(course, standing.epochs, sizes.len());
-        let works: Vec<Work> = chosen
-            .into_iter()
-            .map(|index| {
-                let cut = |position: u64| {
-                    let part = u128::from(sizes[index]) * u128::from(position);
-                    (part / u128::from(course.images.max(1))) as u64
-                };
-                Work {
-                    from: cut(positions.start),
-                    to: cut(positions.end),
-                    among: Among::Member(Member { index: index as u32, partition: *partition }),
-                    ..course.work(standing.epochs, positions.clone())
-                }
-            })
-            .collect();
+        if self.sizes.is_empty() {
+            let members = shard::partition(&course.labels, partition(course), course.seed);
+            self.sizes = members.iter().map(|member| member.len() as u64).collect();
+        }
+        let works = works(course, &self.sizes, standing.epochs, &positions);
         let trained = fleet
             .spread(&works, |replica, work| replica.train(&standing.parameters, work).submit())
             .await?;
         let Some(trained) = trained else { return Ok(None) };
         merged(fleet, course, standing, &trained, |tally| tally.images as f64).await
     }
+}
+
+fn partition(course: &Course) -> Partition {
+    Partition { parts: course.members, skew: course.merging.skew }
+}
+
+/// What the members of a round do: each the share of its own images that `positions` are of all.
+fn works(course: &Course, sizes: &[u64], round: u64, positions: &Range<u64>) -> Vec<Work> {
+    let work = |index: usize| {
+        let cut = |position: u64| {
+            let part = u128::from(sizes[index]) * u128::from(position);
+            (part / u128::from(course.images.max(1))) as u64
+        };
+        let member = Member { index: index as u32, partition: partition(course) };
+        Work {
+            from: cut(positions.start),
+            to: cut(positions.end),
+            among: Among::Member(member),
+            ..course.work(round, positions.clone())
+        }
+    };
+    participants(course, round, sizes.len()).into_iter().map(work).collect()
 }
 
 /// Who trains in a round: a share of the members, another one each time.

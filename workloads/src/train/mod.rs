@@ -85,6 +85,8 @@ pub struct Course {
     pub rates: Rates,
     /// How results become one.
     pub merging: Merging,
+    /// Members of the federation, where there is one.
+    pub members: u32,
     /// How many of the model's values are trained parameters.
     pub trained: usize,
     /// The job's.

@@ -123,8 +123,11 @@ impl Run {
             normal: recipe.normal,
             classes: data.classes.clone(),
         };
-        let Start { standing, resumed, best } = start::start(&cx, &spec, &recipe, &identity)?;
+        let Start { standing, resumed, best, members } =
+            start::start(&cx, &spec, &recipe, &identity)?;
         let record = Record::open(&spec.output.folder, &spec.name, resumed, standing.epochs)?;
+        let material = Material { recipe, sets: data.sets.clone() };
+        let fleet = Fleet::assemble(cx, material, spec.train.replicas).await?;
         let course = Course {
             images: data.train_labels.len() as u64,
             labels: data.train_labels.clone(),
@@ -132,11 +135,10 @@ impl Run {
             exchange: spec.train.exchange,
             rates: spec.train.rates,
             merging: spec.train.merging.clone(),
+            members: members.or(spec.train.members()).unwrap_or(fleet.len() as u32),
             trained: model.layout().trained(),
             seed: spec.train.seed,
         };
-        let material = Material { recipe, sets: data.sets.clone() };
-        let fleet = Fleet::assemble(cx, material, spec.train.replicas).await?;
         println!(
             "training {} ({} parameters) on {} images with {}, {} {}replicas, {} epochs",
             spec.model.architecture.name(),
@@ -147,6 +149,9 @@ impl Run {
             if spec.train.device.processor() == Processor::Gpu { "GPU " } else { "" },
             spec.train.epochs
         );
+        if spec.train.strategy.is_federated() {
+            println!("they are divided among {} members", course.members);
+        }
         let (round, total, speed) = Default::default();
         let (last, reach) = (None, None);
         Ok(Self {
@@ -319,6 +324,7 @@ impl Run {
             parameters: self.standing.parameters.get()?,
             optimiser: self.standing.optimiser.clone().filter(|_| to_go_on),
             best: self.best.filter(|_| to_go_on),
+            members: self.spec.train.strategy.is_federated().then_some(self.course.members),
         };
         Ok(saved.write(path)?)
     }

@@ -1,7 +1,5 @@
 //! Where a training starts: at first values, at weights from elsewhere, or at its checkpoint.
 
-use std::path::Path;
-
 use rdist::prelude::*;
 
 use super::Standing;
@@ -19,6 +17,8 @@ pub(super) struct Start {
     pub(super) resumed: bool,
     /// The best value that was watched so far, and in which round.
     pub(super) best: Option<(f64, u64)>,
+    /// Members of the federation that the checkpoint is of.
+    pub(super) members: Option<u32>,
 }
 
 /// At the checkpoint, where the TOML says so or where this driver has been running before; else
@@ -34,10 +34,10 @@ pub(super) fn start(
     let (again, is_there) = (cx.attempt() > 0, checkpoint::exists(&path)?);
     match spec.train.resume {
         // What an earlier training had left was moved away before this one wrote its own.
-        _ if again && is_there => return resume(cx, &path, identity, "the driver was restarted"),
-        Resume::Always if is_there => return resume(cx, &path, identity, "train.resume"),
+        _ if again && is_there => return resume(cx, spec, identity, "the driver was restarted"),
+        Resume::Always if is_there => return resume(cx, spec, identity, "train.resume"),
         Resume::Always => return Err(CheckpointError::Missing { path }.into()),
-        Resume::Auto if is_there => match resume(cx, &path, identity, "train.resume") {
+        Resume::Auto if is_there => match resume(cx, spec, identity, "train.resume") {
             Err(reason) if is_of_no_use(&reason) => println!("{reason}; starting anew"),
             resumed => return resumed,
         },
@@ -60,7 +60,7 @@ pub(super) fn start(
     }
     let parameters = cx.put(&parameters)?;
     let standing = Standing { epochs: 0, shown: 0, parameters, optimiser: None };
-    Ok(Start { standing, resumed: false, best: None })
+    Ok(Start { standing, resumed: false, best: None, members: None })
 }
 
 /// Whether a checkpoint could be read, and is none of this training.
@@ -68,7 +68,8 @@ fn is_of_no_use(error: &JobError) -> bool {
     matches!(error, JobError::Unfit(_) | JobError::Checkpoint(CheckpointError::Content { .. }))
 }
 
-fn resume(cx: &Driver, path: &Path, identity: &Identity, why: &str) -> Result<Start, JobError> {
+fn resume(cx: &Driver, spec: &Spec, identity: &Identity, why: &str) -> Result<Start, JobError> {
+    let path = &spec.output.checkpoints.join(CHECKPOINT_FILE);
     let saved = Saved::read(path)?;
     if !saved.identity.is_like(identity) {
         return Err(JobError::Unfit(format!(
@@ -77,12 +78,21 @@ fn resume(cx: &Driver, path: &Path, identity: &Identity, why: &str) -> Result<St
             saved.identity
         )));
     }
+    if let (Some(wanted), Some(members)) = (spec.train.merging.members, saved.members)
+        && wanted != members
+    {
+        return Err(JobError::Unfit(format!(
+            "{} is of a federation of {members} members, the job's train.members is {wanted}; \
+             without train.members it goes on with those that it has",
+            path.display()
+        )));
+    }
     println!("{why}: going on from epoch {} of {}", saved.epochs, path.display());
     if saved.shown > 0 {
         println!("of the next epoch, {} images were shown already", saved.shown);
     }
     let parameters = cx.put(&saved.parameters)?;
-    let Saved { epochs, shown, optimiser, best, .. } = saved;
+    let Saved { epochs, shown, optimiser, best, members, .. } = saved;
     let standing = Standing { epochs, shown, parameters, optimiser };
-    Ok(Start { standing, resumed: true, best })
+    Ok(Start { standing, resumed: true, best, members })
 }

@@ -25,6 +25,7 @@ pub(crate) fn saved(optimiser: bool) -> Saved {
         optimiser: optimiser
             .then(|| OptimiserState { steps: 9, memories: vec![memory.clone(), memory] }),
         best: optimiser.then_some((0.1 + 0.2, 2)),
+        members: optimiser.then_some(5),
     }
 }
 
