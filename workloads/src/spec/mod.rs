@@ -114,12 +114,14 @@ impl Spec {
         root.finish()?;
         let [data, augment, model, train, output, infer] = sections;
         let data = data::read(data?, augment?)?;
+        let model = model_section(model?, &data)?;
+        let train = train::read(train?)?;
         Ok(Self {
             name: name.unwrap_or_else(|| stem.into_owned()),
-            model: model_section(model?, &data)?,
+            model,
             data,
-            train: train::read(train?)?,
-            output: output_section(output?)?,
+            output: output_section(output?, &train)?,
+            train,
             infer: infer::read(infer?)?,
             settings: Vec::new(),
         })
@@ -190,7 +192,7 @@ const COMPARE: &str = "More models, with commas between their names: each is tra
 const WEIGHTS: &str = "A state dict to start from: safetensors, or PyTorch's `.pt` or `.ot` as \
     far as libtorch reads it. A last layer for another number of classes is left out.";
 
-fn output_section(mut section: Section<'_>) -> Result<OutputSpec, SpecError> {
+fn output_section(mut section: Section<'_>, train: &TrainSpec) -> Result<OutputSpec, SpecError> {
     let folder = section.text("folder", "`output`", FOLDER)?;
     let folder = PathBuf::from(folder.unwrap_or_else(|| "output".into()));
     let checkpoints = section.text("checkpoints", "`folder`", CHECKPOINTS)?.map(PathBuf::from);
@@ -211,16 +213,39 @@ fn output_section(mut section: Section<'_>) -> Result<OutputSpec, SpecError> {
         return Err(section.unfit("upload", expected));
     }
     let count = 1..=u32::MAX.into();
+    let checkpoint_every = section.integer("checkpoint_every", count.clone(), 1, EVERY)?;
+    let checkpoint_steps = section.integer_or("checkpoint_steps", "none", count, None, STEPS)?;
+    if let Some(expected) = checkpoint_steps.and_then(|steps| uncut(train, steps)) {
+        return Err(section.unfit("checkpoint_steps", &expected));
+    }
     let spec = OutputSpec {
         checkpoints: checkpoints.unwrap_or_else(|| folder.clone()),
         folder,
         upload,
-        checkpoint_every: section.integer("checkpoint_every", count.clone(), 1, EVERY)?,
-        checkpoint_steps: section.integer_or("checkpoint_steps", "none", count, None, STEPS)?,
+        checkpoint_every,
+        checkpoint_steps,
         keep: section.integer("keep", 0..=1_000, 0, KEEP)?,
     };
     section.finish()?;
     Ok(spec)
+}
+
+/// What `checkpoint_steps` should be instead, where a checkpoint after so many steps would be one
+/// more exchange of the replicas' results, and so change what is learnt.
+fn uncut(train: &TrainSpec, steps: u64) -> Option<String> {
+    let exchange = train.exchange.map(u64::from);
+    match (train.strategy, exchange) {
+        (Strategy::Allreduce, _) => None,
+        (Strategy::GradientMaster | Strategy::Diloco, Some(exchange)) => {
+            let expected = "a multiple of train.exchange: replicas have nothing in common between";
+            (!steps.is_multiple_of(exchange)).then(|| format!("{expected} two exchanges"))
+        }
+        _ => Some(format!(
+            "\"none\": with train.strategy \"{}\" as it is set here replicas exchange their results \
+             at the end of an epoch; output.checkpoint_every counts those",
+            train.strategy.name()
+        )),
+    }
 }
 
 const FOLDER: &str = "Where the model, checkpoints, tables and `metrics/` go, seen from where the \
@@ -229,8 +254,11 @@ const CHECKPOINTS: &str = "Where checkpoints go instead: another folder, or `s3:
 const UPLOAD: &str = "Copies the model to `s3://bucket/key` in the end; a task of its own fetches \
     it from there and tests it.";
 const EVERY: &str = "Epochs between two checkpoints.";
-const STEPS: &str = "Steps of each replica between two checkpoints within an epoch.";
-const KEEP: &str = "How many older checkpoints to keep beside the newest one.";
+const STEPS: &str = "Steps of each replica between two checkpoints within an epoch; with \
+    `allreduce`, and with `gradient_master` and `diloco` in multiples of `train.exchange`. Other \
+    replicas have nothing in common until the epoch's end.";
+const KEEP: &str = "How many checkpoints of ended epochs to keep, the newest among them, each by \
+    its epoch (`checkpoint-00012.safetensors`); 0: `checkpoint.safetensors`, the newest, alone.";
 
 #[cfg(test)]
 mod tests {
@@ -265,6 +293,25 @@ mod tests {
         assert_eq!(resume(&[]), Resume::Never);
         assert_eq!(resume(&["train.resume=true"]), Resume::Always);
         assert_eq!(resume(&["train.resume=auto"]), Resume::Auto);
+    }
+
+    #[test]
+    fn a_checkpoint_within_an_epoch_changes_nothing_or_is_refused() {
+        let steps = |strategy: &str, exchange: &str| {
+            let (strategy, exchange) =
+                (format!("train.strategy={strategy}"), format!("train.exchange={exchange}"));
+            parse("", &["output.checkpoint_steps=6", &strategy, &exchange])
+        };
+        assert_eq!(steps("diloco", "3").unwrap().output.checkpoint_steps, Some(6));
+        assert!(steps("gradient_master", "1").is_ok());
+        assert!(parse("", &["output.checkpoint_steps=6", "train.strategy=allreduce"]).is_ok());
+        assert!(steps("diloco", "4").unwrap_err().contains("a multiple of train.exchange"));
+        let instead = "output.checkpoint_every";
+        assert!(steps("gradient_master", "epoch").unwrap_err().contains(instead));
+        for strategy in ["parameter_average", "fedavg", "fedprox", "diloco"] {
+            let set = [&format!("train.strategy={strategy}"), "output.checkpoint_steps=6"];
+            refused("", &set, &["--set output.checkpoint_steps=6", "\"none\"", instead]);
+        }
     }
 
     #[test]
