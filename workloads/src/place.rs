@@ -3,7 +3,7 @@
 
 use std::fs::{self, File};
 use std::io::{self, Write as _};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use crate::s3::{Address, Bucket, S3Error};
 
@@ -66,8 +66,7 @@ fn replace_local(path: &Path, content: &[u8]) -> io::Result<()> {
         _ => Path::new("."),
     };
     fs::create_dir_all(folder)?;
-    let name = path.file_name().unwrap_or_default().to_string_lossy();
-    let partial = folder.join(format!(".{name}.partial-{}", std::process::id()));
+    let partial = partial(path);
     let write = || {
         let mut file = File::create(&partial)?;
         file.write_all(content)?;
@@ -109,8 +108,8 @@ pub fn rename(path: &Path, to: &Path) -> io::Result<()> {
     fs::rename(path, to)
 }
 
-/// Gives a file a second name in the same folder. The file must be one that is replaced, never
-/// written to.
+/// Gives a file a second name in the same folder, in place of the file that had it. The file must
+/// be one that is replaced, never written to.
 ///
 /// # Errors
 /// The file system's, or those of [`S3Error`].
@@ -118,13 +117,23 @@ pub fn keep_as(path: &Path, second: &Path) -> io::Result<()> {
     if let (Some((bucket, from)), Some(to)) = (remote(path)?, Address::of(second).transpose()?) {
         return Ok(bucket.copy(&from.key, &to.key)?);
     }
-    // A link is made at once or not at all.
-    match fs::hard_link(path, second) {
-        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
-            fs::copy(path, second).map(|_| ())
-        }
+    let partial = partial(second);
+    // One that was left over would be written to, and with it whatever else has its content.
+    let absent = |result: io::Result<()>| match result {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
         _ => Ok(()),
-    }
+    };
+    absent(fs::remove_file(&partial))?;
+    let linked = fs::hard_link(path, &partial).or_else(|_| fs::copy(path, &partial).map(|_| ()));
+    let named = linked.and_then(|()| fs::rename(&partial, second));
+    // It stays where both names were the same file's already, or where something failed.
+    named.and(absent(fs::remove_file(&partial)))
+}
+
+/// What a file is called until it is whole.
+fn partial(path: &Path) -> PathBuf {
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    path.with_file_name(format!(".{name}.partial-{}", std::process::id()))
 }
 
 /// The names of the files in a folder, in no order.
@@ -140,4 +149,24 @@ pub fn names(folder: &Path) -> io::Result<Vec<String>> {
     let objects = bucket.list(&prefix)?;
     let names = objects.iter().filter_map(|object| object.key.strip_prefix(&prefix));
     Ok(names.filter(|name| !name.contains('/')).map(str::to_owned).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_second_name_is_taken_from_the_file_that_had_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let [newest, old] = ["newest", "old"].map(|name| folder.path().join(name));
+        for content in ["1", "2"] {
+            replace(&newest, content.into()).unwrap();
+            // Twice: it has the name already.
+            (0..2).for_each(|_| keep_as(&newest, &old).unwrap());
+            assert_eq!(read(&old).unwrap(), content.as_bytes());
+        }
+        replace(&newest, b"3".to_vec()).unwrap();
+        assert_eq!(read(&old).unwrap(), b"2");
+        assert_eq!(names(folder.path()).unwrap().len(), 2);
+    }
 }

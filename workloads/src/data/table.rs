@@ -7,6 +7,7 @@ use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 
 use super::random::Random;
+use crate::place;
 
 /// A class of a data set.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -155,7 +156,7 @@ pub fn quoted(cell: &str) -> String {
 
 impl Tables {
     /// Writes `train.csv`, `validation.csv` and `test.csv` into a folder, which is made; a table
-    /// without rows is left out.
+    /// without rows is left out, and an older one of its name removed.
     ///
     /// # Errors
     /// The file system's, with the file's name.
@@ -164,8 +165,10 @@ impl Tables {
         for (name, samples) in
             [("train", &self.train), ("validation", &self.validation), ("test", &self.test)]
         {
-            if !samples.is_empty() {
-                std::fs::write(folder.join(format!("{name}.csv")), csv(samples, &self.classes))?;
+            let path = folder.join(format!("{name}.csv"));
+            match samples.is_empty() {
+                true => place::remove(&path)?,
+                false => std::fs::write(path, csv(samples, &self.classes))?,
             }
         }
         Ok(())

@@ -11,6 +11,9 @@ pub struct Board {
     file: File,
 }
 
+/// How the name of an event file begins.
+pub const PREFIX: &str = "events.out.tfevents.";
+
 impl Board {
     /// Begins a file in `folder`, which is made; TensorBoard shows all files of a folder together.
     ///
@@ -19,7 +22,7 @@ impl Board {
     pub fn create(folder: &Path) -> io::Result<Self> {
         fs::create_dir_all(folder)?;
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        let name = format!("events.out.tfevents.{}.rdist.{}", now.as_secs(), std::process::id());
+        let name = format!("{PREFIX}{}.rdist.{}", now.as_secs(), std::process::id());
         let mut file = File::create(folder.join(name))?;
         let mut version = Message::default();
         version.double(1, now.as_secs_f64());

@@ -195,6 +195,7 @@ pub(super) async fn predict(cx: Driver, mut spec: Spec, saved: Saved) -> Result<
         // Pictures can be made to what the model takes.
         spec.data.shape = identity.input.shape;
     }
+    prepare::forget_skipped(&spec.output.folder.join("tables"))?;
     let data = prepare::evaluation(&cx, &spec)?;
     if identity.input.shape != data.tests.shape() {
         return Err(JobError::Unfit(format!(

@@ -16,6 +16,7 @@ use crate::data::stored::{Dataset, Stored};
 use crate::data::table::{self, Class, Sample, Skipped, Tables};
 use crate::data::{ImageSet, Images, Shape, find, folders, herbarium};
 use crate::model::Input;
+use crate::place;
 use crate::spec::{DataSet, DataSpec, Spec};
 
 /// Pictures that could not be used are named here up to this number; the table has all.
@@ -405,14 +406,7 @@ fn tell(
     event["seconds"] = json!(seconds);
     event["pictures_per_second"] = json!(rate);
     cx.emit(&event);
-    // An older run's.
-    let old = written.join(SKIPPED_FILE);
-    match std::fs::remove_file(&old) {
-        Err(source) if source.kind() != std::io::ErrorKind::NotFound => {
-            return Err(JobError::Output { path: old, source });
-        }
-        _ => {}
-    }
+    forget_skipped(written)?;
     if skipped.is_empty() {
         return Ok(());
     }
@@ -430,6 +424,12 @@ pub(super) fn skipped_event(part: &str, pictures: usize, skipped: &[Skipped]) ->
         "event": "data", "part": part, "pictures": pictures, "skipped": skipped.len(),
         "skipped_files": named,
     })
+}
+
+/// Removes an older run's table of pictures that are left out.
+pub(super) fn forget_skipped(written: &Path) -> Result<(), JobError> {
+    let path = written.join(SKIPPED_FILE);
+    place::remove(&path).map_err(|source| JobError::Output { path, source })
 }
 
 /// Names pictures that are left out, here and in the table of them, which is made or goes on.

@@ -8,11 +8,12 @@ use rdist::prelude::*;
 use serde_json::json;
 
 use super::error::JobError;
+use super::shelf;
 use super::spent::Spent;
 use crate::metric::{Metric, Seen, accuracy, roc_auc};
 use crate::report::page::Times;
 use crate::report::rounds::{Round, Rows, Table};
-use crate::report::tensorboard::Board;
+use crate::report::tensorboard::{self, Board};
 
 /// See the module.
 pub(super) struct Record {
@@ -34,7 +35,12 @@ impl Record {
         let folder = output.join("metrics");
         let failed = |source: io::Error| JobError::Output { path: folder.clone(), source };
         let table = Table::open(&folder.join(format!("{job}.csv")), resumed, done);
-        let board = Board::create(&folder.join("tensorboard"));
+        let events = folder.join("tensorboard");
+        if !resumed {
+            // TensorBoard shows the files of a folder as one curve.
+            shelf::move_aside(&events, |name| name.starts_with(tensorboard::PREFIX))?;
+        }
+        let board = Board::create(&events);
         let spent = BTreeMap::new();
         Ok(Self { table: table.map_err(failed)?, board: board.map_err(failed)?, spent })
     }

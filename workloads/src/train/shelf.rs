@@ -51,9 +51,29 @@ pub fn retire(folder: &Path, epoch: u64, keep: u64) -> Result<(), CheckpointErro
 /// # Errors
 /// [`CheckpointError::Write`], [`CheckpointError::Read`].
 pub fn set_aside(folder: &Path) -> Result<Option<PathBuf>, CheckpointError> {
-    let is_left =
-        |name: &String| name == CHECKPOINT_FILE || name == BEST_FILE || epoch_of(name).is_some();
-    let mut left: Vec<String> = names(folder)?.into_iter().filter(is_left).collect();
+    move_aside(folder, |name| {
+        name == CHECKPOINT_FILE || name == BEST_FILE || epoch_of(name).is_some()
+    })
+}
+
+/// The same with checkpoints after `epoch`: of a training that somebody went back in.
+///
+/// # Errors
+/// [`CheckpointError::Write`], [`CheckpointError::Read`].
+pub fn set_aside_after(folder: &Path, epoch: u64) -> Result<Option<PathBuf>, CheckpointError> {
+    move_aside(folder, |name| epoch_of(name).is_some_and(|of| of > epoch))
+}
+
+/// Moves the files that `is_left` knows by their names to a new folder below.
+///
+/// # Errors
+/// [`CheckpointError::Write`], [`CheckpointError::Read`].
+pub fn move_aside(
+    folder: &Path,
+    is_left: impl Fn(&str) -> bool,
+) -> Result<Option<PathBuf>, CheckpointError> {
+    let mut left = names(folder)?;
+    left.retain(|name| is_left(name));
     if left.is_empty() {
         return Ok(None);
     }
@@ -104,6 +124,17 @@ mod tests {
         }
         assert_eq!(files(folder), ["earlier-1", "earlier-2", MODEL_FILE]);
         assert_eq!(set_aside(folder).unwrap(), None);
+    }
+
+    #[test]
+    fn who_goes_back_keeps_what_was_after_that_elsewhere() {
+        let folder = tempfile::tempdir().unwrap();
+        for epoch in [3, 4, 5] {
+            fs::write(folder.path().join(old_name(epoch)), "").unwrap();
+        }
+        let aside = set_aside_after(folder.path(), 4).unwrap().unwrap();
+        assert_eq!(files(&aside), [old_name(5)]);
+        assert_eq!(set_aside_after(folder.path(), 4).unwrap(), None);
     }
 
     #[test]

@@ -91,6 +91,9 @@ fn resume(cx: &Driver, spec: &Spec, identity: &Identity, why: &str) -> Result<St
     if saved.shown > 0 {
         println!("of the next epoch, {} images were shown already", saved.shown);
     }
+    if let Some(aside) = shelf::set_aside_after(&spec.output.checkpoints, saved.epochs)? {
+        println!("checkpoints of later epochs are now in {}", aside.display());
+    }
     let parameters = cx.put(&saved.parameters)?;
     let Saved { epochs, shown, optimiser, best, members, .. } = saved;
     let standing = Standing { epochs, shown, parameters, optimiser };
