@@ -11,6 +11,7 @@ use super::trainer::{Among, Member, Work};
 use super::{Course, Progress, Scheme, Standing, merged};
 use crate::data::random::Random;
 use crate::data::shard::{self, Partition};
+use crate::metric::Tally;
 
 /// See the module.
 #[derive(Default)]
@@ -32,6 +33,10 @@ impl Scheme for Fedavg {
             self.sizes = members.iter().map(|member| member.len() as u64).collect();
         }
         let works = works(course, &self.sizes, standing.epochs, &positions);
+        if works.is_empty() {
+            let (parameters, optimiser) = (standing.parameters.clone(), standing.optimiser.clone());
+            return Ok(Some(Progress { parameters, optimiser, tally: Tally::default() }));
+        }
         let trained = fleet
             .spread(&works, |replica, work| replica.train(&standing.parameters, work).submit())
             .await?;
@@ -45,6 +50,7 @@ fn partition(course: &Course) -> Partition {
 }
 
 /// What the members of a round do: each the share of its own images that `positions` are of all.
+/// Of a short run that may be none, for one of them or for all; later runs have what is left.
 fn works(course: &Course, sizes: &[u64], round: u64, positions: &Range<u64>) -> Vec<Work> {
     let work = |index: usize| {
         let cut = |position: u64| {
@@ -59,7 +65,8 @@ fn works(course: &Course, sizes: &[u64], round: u64, positions: &Range<u64>) -> 
             ..course.work(round, positions.clone())
         }
     };
-    participants(course, round, sizes.len()).into_iter().map(work).collect()
+    let works = participants(course, round, sizes.len()).into_iter().map(work);
+    works.filter(|work| work.from < work.to).collect()
 }
 
 /// Who trains in a round: a share of the members, another one each time.
@@ -71,4 +78,66 @@ fn participants(course: &Course, round: u64, members: usize) -> Vec<usize> {
     all.truncate(wanted.max(1));
     all.sort_unstable();
     all
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::spec::Spec;
+
+    fn course(images: u64, members: u32, participation: f64) -> Course {
+        let set = [
+            "train.strategy=fedavg".to_owned(),
+            format!("train.participation={participation}"),
+        ];
+        let spec = Spec::parse("job.toml", "", &set).unwrap().train;
+        Course {
+            images,
+            labels: vec![0; images as usize],
+            batch: 1,
+            exchange: None,
+            rates: spec.rates,
+            merging: spec.merging,
+            members,
+            trained: 1,
+            seed: 1,
+        }
+    }
+
+    fn sizes(course: &Course) -> Vec<u64> {
+        let members = shard::partition(&course.labels, partition(course), course.seed);
+        members.iter().map(|member| member.len() as u64).collect()
+    }
+
+    /// What is cut as losses would have it is what a whole epoch is.
+    #[test]
+    fn short_runs_together_are_every_image_of_every_member_once() {
+        let course = course(100, 7, 1.0);
+        let sizes = sizes(&course);
+        let mut done = [0; 7];
+        for start in 0..100 {
+            for work in works(&course, &sizes, 3, &(start..start + 1)) {
+                let Among::Member(member) = work.among else { panic!("{work:?}") };
+                assert_eq!(work.from, done[member.index as usize], "{work:?}");
+                done[member.index as usize] = work.to;
+            }
+        }
+        assert_eq!(done[..], sizes);
+        assert!(works(&course, &sizes, 3, &(0..1)).is_empty(), "nobody has a whole image of it");
+    }
+
+    #[test]
+    fn a_share_of_the_members_takes_part_and_another_one_each_time() {
+        let course = course(100, 10, 0.3);
+        let sizes = sizes(&course);
+        let rounds: Vec<Vec<Work>> =
+            (0..20).map(|round| works(&course, &sizes, round, &(0..100))).collect();
+        assert!(rounds.iter().all(|works| works.len() == 3));
+        let mut seen = std::collections::BTreeSet::new();
+        for work in rounds.concat() {
+            let Among::Member(member) = work.among else { panic!("{work:?}") };
+            seen.insert(member.index);
+        }
+        assert_eq!(seen.len(), 10, "everybody's turn comes");
+    }
 }
