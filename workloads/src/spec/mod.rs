@@ -8,6 +8,7 @@ mod nearest;
 mod reference;
 mod train;
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 pub use data::{Amount, DataSet, DataSpec, Shares};
@@ -87,6 +88,19 @@ pub struct InferSpec {
     pub pipeline: Settings,
 }
 
+/// Keys of a training that say where and for how long, not what is learnt.
+const ELSEWHERE: [&str; 9] = [
+    "data.path",
+    "data.download",
+    "train.replicas",
+    "train.device",
+    "train.members",
+    "train.select",
+    "train.patience",
+    "train.baseline",
+    "train.resume",
+];
+
 const SECTIONS: [&str; 6] = ["data", "augment", "model", "train", "output", "infer"];
 
 impl Spec {
@@ -103,6 +117,17 @@ impl Spec {
         let spec = Self::read(file, &document)?;
         // Known only when every key was asked for.
         Ok(Self { settings: document.settings(), ..spec })
+    }
+
+    /// What a training depends on beside its data and model: keys with their values in words.
+    pub fn terms(&self) -> BTreeMap<String, String> {
+        let counts = |key: &str| {
+            ["data.", "augment.", "train."].iter().any(|section| key.starts_with(section))
+                && !ELSEWHERE.contains(&key)
+                || key == "model.dropout"
+        };
+        let settings = self.settings.iter().filter(|(key, _, _)| counts(key));
+        settings.map(|(key, value, _)| (key.clone(), value.clone())).collect()
     }
 
     fn read(file: &str, document: &Document) -> Result<Self, SpecError> {

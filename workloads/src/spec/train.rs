@@ -92,6 +92,18 @@ impl TrainSpec {
     pub fn members(&self) -> Option<u32> {
         self.merging.members.or(self.replicas)
     }
+
+    /// What is remembered between steps, or between rounds that merge parameters; what was
+    /// remembered of one kind is of no use to another. `None`: nothing.
+    pub fn memory(&self) -> Option<&'static str> {
+        match (self.strategy.merges_parameters(), self.merging.outer, self.optimiser.rule) {
+            (true, Outer::None, _) => None,
+            (true, Outer::Momentum { .. }, _) => Some("momentum over rounds"),
+            (true, Outer::Adam { .. }, _) => Some("moments over rounds"),
+            (false, _, Rule::Sgd) => Some("momentum over steps"),
+            (false, _, Rule::Adam | Rule::Adamw) => Some("moments over steps"),
+        }
+    }
 }
 
 /// How what members of a round return becomes the next round's parameters.

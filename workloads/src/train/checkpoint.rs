@@ -2,7 +2,7 @@
 //! remembers beside them, and in the metadata what is needed to build the model again. A file is
 //! replaced whole, so that there is always a whole one; it may be an object of S3.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::io;
 use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
@@ -59,6 +59,9 @@ impl std::fmt::Display for Identity {
     }
 }
 
+/// What a training depends on beside its model: keys with their values in words.
+pub type Terms = BTreeMap<String, String>;
+
 /// A model as it is saved.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Saved {
@@ -76,6 +79,10 @@ pub struct Saved {
     pub best: Option<(f64, u64)>,
     /// Members of the federation that trains it; `None`: it is none.
     pub members: Option<u32>,
+    /// Of what kind `optimiser` is.
+    pub memory: Option<String>,
+    /// What it is trained under, by key, in words.
+    pub terms: Terms,
 }
 
 /// Why a model could not be saved or loaded.
@@ -181,6 +188,12 @@ impl Saved {
         if let Some(members) = self.members {
             metadata.insert(MEMBERS.to_owned(), members.to_string());
         }
+        if let Some(memory) = &self.memory {
+            metadata.insert(MEMORY.to_owned(), memory.clone());
+        }
+        if !self.terms.is_empty() {
+            metadata.insert(TERMS.to_owned(), json!(self.terms).to_string());
+        }
         metadata
     }
 
@@ -218,6 +231,12 @@ impl Saved {
                 true => Some(metadata.within(MEMBERS, 1..=u32::MAX.into())?),
                 false => None,
             },
+            memory: metadata.0.get(MEMORY).cloned(),
+            terms: match metadata.0.get(TERMS) {
+                Some(terms) => serde_json::from_str(terms)
+                    .map_err(|error| format!("its metadata has a wrong `{TERMS}`: {error}"))?,
+                None => Terms::new(),
+            },
         };
         let model = saved.model();
         // Before memory is taken for a model that the metadata alone promises.
@@ -243,6 +262,8 @@ impl Saved {
 }
 
 const MEMBERS: &str = "rdist.members";
+const MEMORY: &str = "rdist.memory";
+const TERMS: &str = "rdist.terms";
 
 /// What a file says of itself.
 struct Metadata(HashMap<String, String>);

@@ -86,10 +86,8 @@ mod tests {
     use crate::spec::Spec;
 
     fn course(images: u64, members: u32, participation: f64) -> Course {
-        let set = [
-            "train.strategy=fedavg".to_owned(),
-            format!("train.participation={participation}"),
-        ];
+        let set =
+            ["train.strategy=fedavg".to_owned(), format!("train.participation={participation}")];
         let spec = Spec::parse("job.toml", "", &set).unwrap().train;
         Course {
             images,

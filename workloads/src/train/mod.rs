@@ -21,6 +21,7 @@ pub mod predict;
 pub mod prepare;
 pub mod record;
 pub mod replica;
+mod resume;
 pub mod run;
 pub mod schedule;
 pub mod shelf;

@@ -9,7 +9,7 @@ use rdist::prelude::*;
 use serde_json::{Map, Value, json};
 
 use super::allreduce::Allreduce;
-use super::checkpoint::{BEST_FILE, CHECKPOINT_FILE, Identity, MODEL_FILE, Saved};
+use super::checkpoint::{BEST_FILE, CHECKPOINT_FILE, Identity, MODEL_FILE, Saved, Terms};
 use super::compare;
 use super::error::JobError;
 use super::fedavg::Fedavg;
@@ -20,6 +20,7 @@ use super::parameter_average::ParameterAverage;
 use super::predict;
 use super::prepare::{Prepared, prepare};
 use super::record::{Record, figures};
+use super::resume;
 use super::shelf;
 use super::speed::Speed;
 use super::start::{self, Start};
@@ -95,6 +96,8 @@ struct Run {
     spec: Spec,
     data: Prepared,
     identity: Identity,
+    /// What a checkpoint says of the training.
+    terms: Terms,
     course: Course,
     fleet: Fleet,
     standing: Standing,
@@ -123,8 +126,9 @@ impl Run {
             normal: recipe.normal,
             classes: data.classes.clone(),
         };
+        let terms = resume::terms(&spec, data.train_labels.len());
         let Start { standing, resumed, best, members } =
-            start::start(&cx, &spec, &recipe, &identity)?;
+            start::start(&cx, &spec, &recipe, &identity, &terms)?;
         let record = Record::open(&spec.output.folder, &spec.name, resumed, standing.epochs)?;
         let material = Material { recipe, sets: data.sets.clone() };
         let fleet = Fleet::assemble(cx, material, spec.train.replicas).await?;
@@ -158,6 +162,7 @@ impl Run {
             spec,
             data,
             identity,
+            terms,
             course,
             fleet,
             standing,
@@ -317,6 +322,7 @@ impl Run {
     }
 
     fn save(&self, path: &Path, to_go_on: bool) -> Result<(), JobError> {
+        let train = &self.spec.train;
         let saved = Saved {
             identity: self.identity.clone(),
             epochs: self.standing.epochs,
@@ -324,7 +330,9 @@ impl Run {
             parameters: self.standing.parameters.get()?,
             optimiser: self.standing.optimiser.clone().filter(|_| to_go_on),
             best: self.best.filter(|_| to_go_on),
-            members: self.spec.train.strategy.is_federated().then_some(self.course.members),
+            members: train.strategy.is_federated().then_some(self.course.members),
+            memory: train.memory().filter(|_| to_go_on).map(str::to_owned),
+            terms: self.terms.clone(),
         };
         Ok(saved.write(path)?)
     }

@@ -2,11 +2,10 @@
 
 use rdist::prelude::*;
 
-use super::Standing;
-use super::checkpoint::{self, CHECKPOINT_FILE, CheckpointError, Identity, Saved};
+use super::checkpoint::{self, CHECKPOINT_FILE, CheckpointError, Identity, Terms};
 use super::error::JobError;
-use super::shelf;
 use super::trainer::Recipe;
+use super::{Standing, resume, shelf};
 use crate::model::weights;
 use crate::spec::{Resume, Spec};
 
@@ -28,16 +27,18 @@ pub(super) fn start(
     spec: &Spec,
     recipe: &Recipe,
     identity: &Identity,
+    terms: &Terms,
 ) -> Result<Start, JobError> {
     let folder = &spec.output.checkpoints;
     let path = folder.join(CHECKPOINT_FILE);
+    let resume = |why: &str| resume::resume(cx, spec, identity, terms, why);
     let (again, is_there) = (cx.attempt() > 0, checkpoint::exists(&path)?);
     match spec.train.resume {
         // What an earlier training had left was moved away before this one wrote its own.
-        _ if again && is_there => return resume(cx, spec, identity, "the driver was restarted"),
-        Resume::Always if is_there => return resume(cx, spec, identity, "train.resume"),
+        _ if again && is_there => return resume("the driver was restarted"),
+        Resume::Always if is_there => return resume("train.resume"),
         Resume::Always => return Err(CheckpointError::Missing { path }.into()),
-        Resume::Auto if is_there => match resume(cx, spec, identity, "train.resume") {
+        Resume::Auto if is_there => match resume("train.resume") {
             Err(reason) if is_of_no_use(&reason) => println!("{reason}; starting anew"),
             resumed => return resumed,
         },
@@ -66,36 +67,4 @@ pub(super) fn start(
 /// Whether a checkpoint could be read, and is none of this training.
 fn is_of_no_use(error: &JobError) -> bool {
     matches!(error, JobError::Unfit(_) | JobError::Checkpoint(CheckpointError::Content { .. }))
-}
-
-fn resume(cx: &Driver, spec: &Spec, identity: &Identity, why: &str) -> Result<Start, JobError> {
-    let path = &spec.output.checkpoints.join(CHECKPOINT_FILE);
-    let saved = Saved::read(path)?;
-    if !saved.identity.is_like(identity) {
-        return Err(JobError::Unfit(format!(
-            "{} holds {}, the job trains {identity}",
-            path.display(),
-            saved.identity
-        )));
-    }
-    if let (Some(wanted), Some(members)) = (spec.train.merging.members, saved.members)
-        && wanted != members
-    {
-        return Err(JobError::Unfit(format!(
-            "{} is of a federation of {members} members, the job's train.members is {wanted}; \
-             without train.members it goes on with those that it has",
-            path.display()
-        )));
-    }
-    println!("{why}: going on from epoch {} of {}", saved.epochs, path.display());
-    if saved.shown > 0 {
-        println!("of the next epoch, {} images were shown already", saved.shown);
-    }
-    if let Some(aside) = shelf::set_aside_after(&spec.output.checkpoints, saved.epochs)? {
-        println!("checkpoints of later epochs are now in {}", aside.display());
-    }
-    let parameters = cx.put(&saved.parameters)?;
-    let Saved { epochs, shown, optimiser, best, members, .. } = saved;
-    let standing = Standing { epochs, shown, parameters, optimiser };
-    Ok(Start { standing, resumed: true, best, members })
 }

@@ -26,6 +26,8 @@ pub(crate) fn saved(optimiser: bool) -> Saved {
             .then(|| OptimiserState { steps: 9, memories: vec![memory.clone(), memory] }),
         best: optimiser.then_some((0.1 + 0.2, 2)),
         members: optimiser.then_some(5),
+        memory: optimiser.then(|| "moments over steps".to_owned()),
+        terms: [("train.batch".to_owned(), "64 \"images\"".to_owned())].into(),
     }
 }
 
