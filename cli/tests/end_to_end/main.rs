@@ -32,5 +32,6 @@ mod stalls;
 mod tasks;
 mod training;
 mod training_faults;
+mod training_members;
 mod training_resume;
 mod training_s3;
