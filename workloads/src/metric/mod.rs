@@ -55,6 +55,19 @@ impl Tally {
     }
 }
 
+/// Most classes whose probabilities are all kept: of more, they would take more room than the
+/// images.
+pub const MOST_SCORED: u32 = 100;
+
+/// How many probabilities are kept of an image.
+pub fn scores_of(classes: u32) -> usize {
+    match classes {
+        2 => 1,
+        3..=MOST_SCORED => classes as usize,
+        _ => 0,
+    }
+}
+
 /// What a model said of images; parts of a set are joined in the order of the set.
 #[derive(Debug, Clone, Default, PartialEq, Archive, Serialize, Deserialize)]
 #[allow(missing_docs, reason = "rkyv copies fields without their docs")]
@@ -63,8 +76,9 @@ pub struct Answers {
     pub classes: Vec<u32>,
     /// Its probability.
     pub certainty: Vec<f32>,
-    /// With two classes: the probability of class 1 of each image; else empty.
-    pub positive: Vec<f32>,
+    /// Image by image: with two classes the probability of class 1, with [`MOST_SCORED`] at most
+    /// that of each class; with more, or with one, empty.
+    pub scores: Vec<f32>,
     /// Sum of the losses of images with a label.
     pub loss: f64,
 }
@@ -74,7 +88,7 @@ impl Answers {
     pub fn extend(&mut self, other: Self) {
         self.classes.extend(other.classes);
         self.certainty.extend(other.certainty);
-        self.positive.extend(other.positive);
+        self.scores.extend(other.scores);
         self.loss += other.loss;
     }
 }
@@ -84,8 +98,8 @@ impl Answers {
 pub struct Seen {
     /// True and seen class of each image.
     pub pairs: Vec<(u32, u32)>,
-    /// Probability of class 1, with two classes; else empty.
-    pub positive: Vec<f32>,
+    /// As in [`Answers`].
+    pub scores: Vec<f32>,
     /// Sum of the losses.
     pub loss: f64,
     /// How many classes there are.
@@ -98,11 +112,12 @@ impl Seen {
         let known = |index: &usize| labels[*index] < classes;
         let indices: Vec<usize> = (0..labels.len()).filter(known).collect();
         let pairs = indices.iter().map(|index| (labels[*index], answers.classes[*index])).collect();
-        let positive = match answers.positive.len() == labels.len() {
-            true => indices.iter().map(|index| answers.positive[*index]).collect(),
-            false => Vec::new(),
+        let width = scores_of(classes);
+        let scores = match answers.scores.len() == labels.len() * width {
+            true => indices.iter().flat_map(|index| &answers.scores[index * width..][..width]),
+            false => return Self { pairs, scores: Vec::new(), loss: answers.loss, classes },
         };
-        Self { pairs, positive, loss: answers.loss, classes }
+        Self { pairs, scores: scores.copied().collect(), loss: answers.loss, classes }
     }
 
     /// Whether it tells two classes apart; then precision, recall and F1 are of class 1, else the

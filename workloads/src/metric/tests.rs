@@ -17,7 +17,7 @@ fn fixtures() -> Vec<(Seen, Value)> {
         let answers = Answers {
             classes: classes(&case["seen"]),
             certainty: Vec::new(),
-            positive: numbers(&case["positive"]).map(|score| score as f32).collect(),
+            scores: numbers(&case["scores"]).map(|score| score as f32).collect(),
             loss: 0.0,
         };
         let count = case["classes"].as_u64().unwrap() as u32;
@@ -56,13 +56,27 @@ fn images_without_a_label_do_not_count() {
     let answers = Answers {
         classes: vec![1, 0, 1],
         certainty: vec![1.0; 3],
-        positive: vec![0.9, 0.2, 0.8],
+        scores: vec![0.9, 0.2, 0.8],
         loss: 3.0,
     };
     let seen = Seen::new(&answers, &[1, u32::MAX, 0], 2);
     assert_eq!(seen.pairs, [(1, 1), (0, 1)]);
     assert_eq!((loss::LOSS.of)(&seen), Some(1.5));
     assert_eq!((roc_auc::ROC_AUC.of)(&seen), Some(1.0));
+
+    let scores = vec![0.2, 0.3, 0.5, 0.1, 0.1, 0.8, 0.7, 0.2, 0.1];
+    let answers = Answers { scores, ..answers };
+    let seen = Seen::new(&answers, &[1, u32::MAX, 0], 3);
+    assert_eq!(seen.scores, [0.2, 0.3, 0.5, 0.7, 0.2, 0.1]);
+    // Of the third class there is nothing to tell.
+    assert_eq!((roc_auc::ROC_AUC.of)(&seen), Some(1.0));
+}
+
+#[test]
+fn too_many_classes_have_no_area() {
+    assert_eq!([1, 2, 3, 100, 101].map(scores_of), [0, 1, 3, 100, 0]);
+    let seen = Seen::new(&Answers { classes: vec![3, 4], ..Answers::default() }, &[3, 5], 101);
+    assert_eq!((roc_auc::ROC_AUC.of)(&seen), None);
 }
 
 #[test]

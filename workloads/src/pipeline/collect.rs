@@ -23,8 +23,8 @@ pub struct Predicted {
 /// See the module.
 #[derive(Debug, Default)]
 pub struct Collect {
-    /// Class, certainty, probability of class 1 with two classes.
-    said: BTreeMap<u32, (u32, f32, Option<f32>)>,
+    /// Class, certainty, and as many scores as the answers have of each image.
+    said: BTreeMap<u32, (u32, f32, Vec<f32>)>,
     failed: BTreeMap<u32, String>,
     loss: f64,
     table: Option<Table>,
@@ -49,10 +49,12 @@ impl Collect {
     /// # Panics
     /// When a row comes for the second time.
     pub fn take(&mut self, rows: &[u32], answers: &Answers) -> Result<(), JobError> {
+        let width = answers.scores.len() / rows.len().max(1);
         for (at, row) in rows.iter().enumerate() {
             let class = answers.classes.get(at).copied().unwrap_or_default();
             let certainty = answers.certainty.get(at).copied().unwrap_or_default();
-            let said = (class, certainty, answers.positive.get(at).copied());
+            let scores = answers.scores.chunks(width.max(1)).nth(at).unwrap_or_default();
+            let said = (class, certainty, scores.to_vec());
             assert!(self.said.insert(*row, said).is_none(), "row {row} is predicted twice");
             if let Some(table) = &mut self.table {
                 table.take(*row, Some(class))?;
@@ -78,11 +80,11 @@ impl Collect {
     pub fn finish(self) -> Result<Predicted, JobError> {
         let mut answers = Answers { loss: self.loss, ..Answers::default() };
         let mut rows = Vec::with_capacity(self.said.len());
-        for (row, (class, certainty, positive)) in self.said {
+        for (row, (class, certainty, scores)) in self.said {
             rows.push(row);
             answers.classes.push(class);
             answers.certainty.push(certainty);
-            answers.positive.extend(positive);
+            answers.scores.extend(scores);
         }
         if let Some(table) = self.table {
             table.finish()?;
@@ -182,8 +184,8 @@ mod tests {
     fn answers(classes: &[u32]) -> Answers {
         let classes = classes.to_vec();
         let certainty = classes.iter().map(|class| 0.5 + *class as f32 / 4.0).collect();
-        let positive = classes.iter().map(|class| *class as f32).collect();
-        Answers { classes, certainty, positive, loss: 1.0 }
+        let scores = classes.iter().flat_map(|class| [*class as f32, 0.5]).collect();
+        Answers { classes, certainty, scores, loss: 1.0 }
     }
 
     #[test]
@@ -203,7 +205,7 @@ mod tests {
             assert_eq!(fs::read_to_string(&path).unwrap(), format!("Id,Predicted\n{expected}"));
             assert_eq!(predicted.rows, [0, 2, 3, 4]);
             assert_eq!(predicted.answers.classes, [0, 1, 0, 1]);
-            assert_eq!(predicted.answers.positive, [0.0, 1.0, 0.0, 1.0]);
+            assert_eq!(predicted.answers.scores, [0.0, 0.5, 1.0, 0.5, 0.0, 0.5, 1.0, 0.5]);
             assert_eq!(predicted.answers.loss, 2.0);
             assert_eq!(predicted.failed, [(1, "damaged".to_owned())]);
             assert_eq!(fs::read_dir(folder.path().join("out")).unwrap().count(), 1);

@@ -145,6 +145,13 @@ pub enum Resume {
     Auto,
 }
 
+impl Selection {
+    /// Whether anything depends on which round is best.
+    pub fn is_watched(&self) -> bool {
+        self.best || self.patience.is_some()
+    }
+}
+
 pub(super) fn read(mut s: Section<'_>) -> Result<TrainSpec, SpecError> {
     let strategy = s.choice("strategy", &Strategy::ALL, Strategy::ParameterAverage, STRATEGY)?;
     let replicas = s.integer_or("replicas", "auto", COUNT, None, REPLICAS)?;
@@ -327,7 +334,9 @@ const MEMBERS: &str = "Members of the federation, among whom the data is divided
 const SKEW: &str = "Members have the classes in different shares: the smaller the number, the \
     more so (a Dirichlet concentration; 0.1 is strong, 100 is none).";
 const SELECT: &str = "Whether the last round's model is saved or the best one's.";
-const MONITOR: &str = "What says which round is best, measured on the validation images.";
+const MONITOR: &str = "What says which round is best, measured on the validation images. With more \
+    than two classes `precision`, `recall`, `f1` and `roc_auc` are means over the classes, each \
+    against the rest; `roc_auc` of at most 100 classes.";
 const PATIENCE: &str = "Ends training after so many rounds without a better value.";
 const BASELINE: &str = "So many steps are first taken by one replica alone, while the others \
     rest, and their result is thrown away: by their speed the job tells speed-up and efficiency.";

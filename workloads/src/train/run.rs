@@ -28,7 +28,8 @@ use super::trainer::Recipe;
 use super::upload::{self, Uploaded};
 use super::{Course, Scheme, Standing};
 use crate::device::Processor;
-use crate::metric::{Answers, Seen, Tally};
+use crate::metric::roc_auc::ROC_AUC;
+use crate::metric::{Answers, MOST_SCORED, Seen, Tally, scores_of};
 use crate::model::Input;
 use crate::report::rounds::Round;
 use crate::spec::{Spec, Strategy};
@@ -91,6 +92,18 @@ pub(super) fn recipe(spec: &Spec, data: &Prepared) -> Recipe {
     }
 }
 
+/// Whether what says which round is best can say anything of so many classes.
+fn check_monitor(spec: &Spec, classes: usize) -> Result<(), JobError> {
+    let selection = &spec.train.selection;
+    if selection.monitor != ROC_AUC || !selection.is_watched() || scores_of(classes as u32) > 0 {
+        return Ok(());
+    }
+    Err(JobError::Unfit(format!(
+        "train.monitor = \"roc_auc\" is for 2 to {MOST_SCORED} classes, the data has {classes}; \
+         \"macro_f1\" and \"accuracy\" are for any number"
+    )))
+}
+
 /// A training under way.
 struct Run {
     spec: Spec,
@@ -118,6 +131,7 @@ struct Run {
 impl Run {
     async fn start(cx: Driver, spec: Spec) -> Result<Self, JobError> {
         let data = prepare(&cx, &spec)?;
+        check_monitor(&spec, data.classes.len())?;
         let recipe = recipe(&spec, &data);
         let model = recipe.model();
         let identity = Identity {
@@ -289,6 +303,12 @@ impl Run {
         self.speed.add(&round);
         let monitor = self.spec.train.selection.monitor;
         let value = round.figure(monitor);
+        if value.is_none() && self.spec.train.selection.is_watched() {
+            println!(
+                "{} means nothing on these images: round {} cannot be the best",
+                monitor.name, round.round
+            );
+        }
         if monitor.is_better(value, self.best.map(|(best, _)| best)) {
             self.best = value.map(|value| (value, round.round));
             if self.spec.train.selection.best {

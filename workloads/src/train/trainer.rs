@@ -15,7 +15,7 @@ use crate::data::augment::{Augment, Normal};
 use crate::data::random::Random;
 use crate::data::shard::{self, Partition};
 use crate::device::Processor;
-use crate::metric::{Answers, Tally};
+use crate::metric::{Answers, Tally, scores_of};
 use crate::model::{Architecture, Input, Layout, Model};
 use crate::tensor::{self, Parameters};
 
@@ -398,11 +398,15 @@ pub(crate) fn answers_of(scores: &Tensor, labels: &[i64], classes: i64) -> Answe
     }
     let mut indices = vec![0_i64; labels.len()];
     best.contiguous().copy_data(&mut indices, labels.len());
-    let positive = if classes == 2 { values(&probabilities.select(1, 1)) } else { Vec::new() };
+    let scores = match scores_of(classes as u32) {
+        0 => Vec::new(),
+        1 => values(&probabilities.select(1, 1)),
+        _ => values(&probabilities),
+    };
     Answers {
         classes: indices.into_iter().map(|class| class as u32).collect(),
         certainty: values(&certainty),
-        positive,
+        scores,
         loss,
     }
 }

@@ -212,7 +212,7 @@ fn two_classes_have_probabilities_and_no_label_no_loss() {
     let answers = trainer.answers(&set, 5..20);
     assert_eq!((answers.classes.len(), answers.loss), (15, 0.0));
     for index in 0..15 {
-        let positive = answers.positive[index];
+        let positive = answers.scores[index];
         assert_eq!(answers.classes[index], u32::from(positive > 0.5));
         assert!((answers.certainty[index] - positive.max(1.0 - positive)).abs() < 1e-6);
     }
