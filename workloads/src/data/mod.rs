@@ -20,6 +20,7 @@ pub mod stored;
 pub mod synthetic;
 pub mod table;
 
+use picture::{Decoder, Picture, PictureError};
 use rkyv::{Archive, Deserialize, Serialize};
 
 /// What all images of a set have in common.
@@ -97,6 +98,29 @@ impl ImageSet {
         self.labels.is_empty()
     }
 
+    /// The images as they become in another shape: stretched, and grey ones in three colours.
+    ///
+    /// # Errors
+    /// As [`Decoder::resize_into`].
+    pub fn resized(self, shape: Shape) -> Result<Self, PictureError> {
+        if self.shape == shape {
+            return Ok(self);
+        }
+        let (own, mut decoder) = (self.shape, Decoder::new(shape));
+        let mut pixels = vec![0; self.len() * shape.len()];
+        for (index, target) in pixels.chunks_exact_mut(shape.len().max(1)).enumerate() {
+            let image = self.image(index).to_vec();
+            let picture = Picture {
+                width: own.columns,
+                height: own.rows,
+                channels: shape.channels,
+                pixels: picture::convert(image, own.channels as usize, shape.channels as usize),
+            };
+            decoder.resize_into(&picture, target)?;
+        }
+        Ok(Self { shape, pixels, labels: self.labels })
+    }
+
     /// The images with these indices, in their order.
     pub fn select(&self, indices: &[u32]) -> Self {
         let mut pixels = Vec::with_capacity(indices.len() * self.shape.len());
@@ -148,5 +172,24 @@ impl Images for ArchivedImageSet {
 
     fn label(&self, index: usize) -> u32 {
         self.labels[index].to_native()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn grey_images_become_larger_ones_in_three_colours() {
+        let own = Shape { rows: 2, columns: 3, channels: 1 };
+        let pixels = [[40; 6], [200; 6]].concat();
+        let set = ImageSet { shape: own, pixels, labels: vec![1, 0] };
+        let shape = Shape { rows: 5, columns: 4, channels: 3 };
+        let made = set.clone().resized(shape).unwrap();
+        assert_eq!((made.shape, &made.labels), (shape, &set.labels));
+        assert!(made.image(0).iter().all(|value| *value == 40));
+        assert!(made.image(1).iter().all(|value| *value == 200));
+        assert_eq!(made.pixels.len(), 2 * shape.len());
+        assert_eq!(set.clone().resized(own).unwrap(), set);
     }
 }

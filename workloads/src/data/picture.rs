@@ -120,7 +120,7 @@ fn decode_png(bytes: &[u8], channels: u32) -> Result<Picture, PictureError> {
 }
 
 /// From `found` channels (grey, grey and alpha, colour, colour and alpha) to 1 or 3.
-fn convert(pixels: Vec<u8>, found: usize, wanted: usize) -> Vec<u8> {
+pub(super) fn convert(pixels: Vec<u8>, found: usize, wanted: usize) -> Vec<u8> {
     let luma = |red: u8, green: u8, blue: u8| {
         ((u32::from(red) * 19_595 + u32::from(green) * 38_470 + u32::from(blue) * 7_471 + 0x8000)
             >> 16) as u8

@@ -158,8 +158,8 @@ pub fn profile(spec: &Spec, most: usize, cpus: u32) -> Result<Profile, JobError>
     tch::set_num_threads(1);
     let mut spec = spec.clone();
     let saved = spec.infer.model.as_deref().map(Saved::read).transpose()?;
-    if let Some(saved) = saved.as_ref().filter(|_| spec.data.set.is_pictures()) {
-        spec.data.shape = saved.identity.input.shape;
+    if let Some(saved) = &saved {
+        spec.data.suit(saved.identity.input.shape);
     }
     let (images, identity) = prepare::profile_images(&spec, most)?;
     let (identity, values) = match saved {

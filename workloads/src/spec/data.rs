@@ -46,6 +46,8 @@ pub struct DataSpec {
     pub download: bool,
     /// `size` and `colour`: what pictures are made to.
     pub shape: Shape,
+    /// The same of digits, which are else as they come.
+    pub digits: Digits,
     /// `validation`, `test`: shares taken out of what there is to train on.
     pub shares: Shares,
     /// `portion`, `limit`, `debug`: how much of it all to use.
@@ -58,6 +60,40 @@ pub struct DataSpec {
     pub balanced: bool,
     /// `split_seed`
     pub split_seed: u64,
+}
+
+/// What digits are made to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Digits {
+    /// Pixels of a side; `None`: as many as they come with.
+    pub side: Option<u32>,
+    /// Whether each pixel is given three colours, all alike.
+    pub colour: bool,
+}
+
+impl Digits {
+    /// What digits of `shape` become.
+    pub fn of(&self, shape: Shape) -> Shape {
+        Shape {
+            rows: self.side.unwrap_or(shape.rows),
+            columns: self.side.unwrap_or(shape.columns),
+            channels: if self.colour { 3 } else { shape.channels },
+        }
+    }
+}
+
+impl DataSpec {
+    /// Pixels of a side, as far as the job says.
+    pub fn side(&self) -> Option<u32> {
+        if self.set.is_pictures() { Some(self.shape.rows) } else { self.digits.side }
+    }
+
+    /// Has images made as a model takes them.
+    pub fn suit(&mut self, shape: Shape) {
+        self.shape = shape;
+        let side = (shape.rows == shape.columns).then_some(shape.rows);
+        self.digits = Digits { side, colour: shape.channels == 3 };
+    }
 }
 
 /// Shares that are taken out of the training images.
@@ -105,10 +141,17 @@ pub(super) fn read(mut section: Section<'_>, augment: Section<'_>) -> Result<Dat
     let side = section.integer("size", 1..=4_096, 64, SIZE)? as u32;
     let colour = section.flag("colour", true, COLOUR)?;
     let shape = Shape { rows: side, columns: side, channels: if colour { 3 } else { 1 } };
+    let digits = Digits {
+        side: section.is_given("size").then_some(side),
+        colour: section.is_given("colour") && colour,
+    };
     let shares = Shares {
         validation: section.number("validation", "from 0, below 1", share, 0.0, VALIDATION)?,
         test: section.number("test", "from 0, below 1", share, 0.0, TEST)?,
     };
+    if shares.test > 0.0 && !set.is_pictures() {
+        return Err(section.unfit("test", "nothing: digits have test images of their own"));
+    }
     if shares.validation + shares.test >= 1.0 {
         return Err(section.unfit("test", "less than 1 together with data.validation"));
     }
@@ -133,6 +176,7 @@ pub(super) fn read(mut section: Section<'_>, augment: Section<'_>) -> Result<Dat
         path,
         download,
         shape,
+        digits,
         shares,
         amount,
         normal,
@@ -149,8 +193,10 @@ const PATH: &str = "The folder with the files: as it is, else below `RDIST_DATA`
     objects that begin with its name, there or below `train/` and `test/`.";
 const PATH_DEFAULT: &str = "`mnist` or `herbarium`; a set of folders has none";
 const DOWNLOAD: &str = "Whether MNIST may be downloaded where it is not found.";
-const SIZE: &str = "Pictures are stretched to so many pixels in height and width.";
-const COLOUR: &str = "Whether pictures keep their colours.";
+const SIZE: &str = "Pictures are stretched to so many pixels in height and width; digits too where \
+    it is given, and else stay as they are.";
+const COLOUR: &str = "Whether pictures keep their colours. Digits are grey; where `true` is given, \
+    they are grey in three colours, which torchvision's weights want.";
 const VALIDATION: &str = "Share of each class that is kept out of training, to watch and choose \
     by. Without, rounds are judged by the test images.";
 const TEST: &str = "Share of each class that is kept to test with at the end, where the set has \

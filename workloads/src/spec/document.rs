@@ -263,6 +263,11 @@ impl<'a> Section<'a> {
         placed.map_or_else(|| "the job".to_owned(), |placed| placed.place.clone())
     }
 
+    /// Whether a key was given.
+    pub(super) fn is_given(&self, key: &'static str) -> bool {
+        self.table.is_some_and(|table| table.contains_key(key))
+    }
+
     /// What is wrong with a key whose value is right by itself, but not beside the others.
     pub(super) fn unfit(&self, key: &'static str, expected: &str) -> SpecError {
         match self.table.and_then(|table| table.get(key)) {

@@ -11,7 +11,7 @@ mod train;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-pub use data::{Amount, DataSet, DataSpec, Shares};
+pub use data::{Amount, DataSet, DataSpec, Digits, Shares};
 pub use document::SpecError;
 use document::{Document, Section};
 pub use reference::reference;
@@ -138,8 +138,8 @@ impl Spec {
         let sections = SECTIONS.map(|section| root.section(section));
         root.finish()?;
         let [data, augment, model, train, output, infer] = sections;
-        let data = data::read(data?, augment?)?;
-        let model = model_section(model?, &data)?;
+        let (data, infer) = (data::read(data?, augment?)?, infer::read(infer?)?);
+        let model = model_section(model?, &data, &infer)?;
         let train = train::read(train?)?;
         Ok(Self {
             name: name.unwrap_or_else(|| stem.into_owned()),
@@ -147,7 +147,7 @@ impl Spec {
             data,
             output: output_section(output?, &train)?,
             train,
-            infer: infer::read(infer?)?,
+            infer,
             settings: Vec::new(),
         })
     }
@@ -155,14 +155,18 @@ impl Spec {
 
 const NAME: &str = "What the job is called.";
 
-fn model_section(mut section: Section<'_>, data: &DataSpec) -> Result<ModelSpec, SpecError> {
+fn model_section(
+    mut section: Section<'_>,
+    data: &DataSpec,
+    infer: &InferSpec,
+) -> Result<ModelSpec, SpecError> {
     let architecture = section.choice("name", &Architecture::ALL, Architecture::Mlp, MODEL)?;
     let shown = "what the model is known with";
     let share = |n: f64| (0.0..1.0).contains(&n);
     let dropout = section.number_or("dropout", "from 0, below 1", share, shown, DROPOUT)?;
     let weights = section.text("weights", "none", WEIGHTS)?.map(PathBuf::from);
-    let (smallest, side) = (architecture.smallest_side(), data.shape.rows);
-    if data.set.is_pictures() && side < smallest {
+    let smallest = architecture.smallest_side();
+    if let Some(side) = data.side().filter(|side| *side < smallest) {
         let expected = format!("a model for pictures of {side} pixels, or data.size={smallest}");
         return Err(section.unfit("name", &expected));
     }
@@ -170,6 +174,10 @@ fn model_section(mut section: Section<'_>, data: &DataSpec) -> Result<ModelSpec,
     if !compare.is_empty() && weights.is_some() {
         let expected = "nothing beside model.compare: a state dict fits one model alone";
         return Err(section.unfit("weights", expected));
+    }
+    if !compare.is_empty() && infer.model.is_some() {
+        let expected = "nothing beside infer.model, with which nothing is trained";
+        return Err(section.unfit("compare", expected));
     }
     section.finish()?;
     Ok(ModelSpec { architecture, dropout, weights, compare })
@@ -181,7 +189,7 @@ fn compared(
     own: Architecture,
     data: &DataSpec,
 ) -> Result<Vec<Architecture>, SpecError> {
-    let (mut compare, side) = (Vec::new(), data.shape.rows);
+    let mut compare = Vec::new();
     let names = section.text("compare", "none", COMPARE)?.unwrap_or_default();
     for name in names.split(',').map(str::trim).filter(|name| !name.is_empty()) {
         let found = Architecture::ALL.iter().find(|(each, _)| *each == name);
@@ -190,7 +198,7 @@ fn compared(
                 let expected = format!("{name} once: a model is compared with others");
                 return Err(section.unfit("compare", &expected));
             }
-            Some((_, other)) if other.smallest_side() <= side || !data.set.is_pictures() => {
+            Some((_, other)) if data.side().is_none_or(|side| other.smallest_side() <= side) => {
                 compare.push(*other);
             }
             Some((_, other)) => {
@@ -288,6 +296,7 @@ const KEEP: &str = "How many checkpoints of ended epochs to keep, the newest amo
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::data::Shape;
     use crate::device::Wish;
     use crate::train::schedule::Schedule;
 
@@ -318,6 +327,29 @@ mod tests {
         assert_eq!(resume(&[]), Resume::Never);
         assert_eq!(resume(&["train.resume=true"]), Resume::Always);
         assert_eq!(resume(&["train.resume=auto"]), Resume::Auto);
+    }
+
+    #[test]
+    fn what_would_be_ignored_is_refused() {
+        let whose = ["line 2", "gradient_master"];
+        refused("[train]\nexchange = 4", &["train.strategy=fedavg"], &whose);
+        for strategy in ["allreduce", "gradient_master"] {
+            let set = format!("train.strategy={strategy}");
+            refused("[train]\nproximal = 0.1", &[&set], &["line 2", "expected 0"]);
+        }
+        refused("[data]\ntest = 0.1", &[], &["line 2", "test images of their own"]);
+        let both = ["model.compare=resnet18", "infer.model=m", "data.set=folders"];
+        refused("", &both, &["model.compare", "nothing beside infer.model"]);
+    }
+
+    #[test]
+    fn digits_are_made_larger_where_the_job_says_so() {
+        let own = Shape { rows: 28, columns: 28, channels: 1 };
+        let made = |set: &[&str]| parse("", set).unwrap().data.digits.of(own);
+        assert_eq!(made(&[]), own);
+        assert_eq!(made(&["data.size=32"]), Shape { rows: 32, columns: 32, channels: 1 });
+        assert_eq!(made(&["data.colour=true"]), Shape { channels: 3, ..own });
+        refused("", &["data.size=28", "model.name=resnet18"], &["data.size=32"]);
     }
 
     #[test]
@@ -358,6 +390,7 @@ mod tests {
             "model.name=convnet",
             "infer.model=out/model.safetensors",
             "data.portion=1",
+            "train.strategy=diloco",
             "train.exchange=epoch",
         ];
         let spec = parse(text, &set).unwrap();

@@ -47,6 +47,11 @@ impl Strategy {
         matches!(self, Self::Fedavg | Self::Fedprox)
     }
 
+    /// Whether the job says how often results are exchanged; others do so every step, or epoch.
+    pub fn exchanges(self) -> bool {
+        matches!(self, Self::GradientMaster | Self::Diloco)
+    }
+
     /// Whether replicas train by themselves and their parameters are merged.
     pub fn merges_parameters(self) -> bool {
         !matches!(self, Self::Allreduce | Self::GradientMaster)
@@ -166,6 +171,10 @@ pub(super) fn read(mut s: Section<'_>) -> Result<TrainSpec, SpecError> {
         s.number("label_smoothing", "from 0, below 1", smoothing, 0.0, LABEL_SMOOTHING)?;
     let exchange = if strategy == Strategy::Diloco { None } else { Some(1) };
     let exchange = s.integer_or("exchange", "epoch", COUNT, exchange, EXCHANGE)?;
+    if s.is_given("exchange") && !strategy.exchanges() {
+        let expected = "nothing: that is for train.strategy \"gradient_master\" and \"diloco\"";
+        return Err(s.unfit("exchange", expected));
+    }
     let merging = read_merging(&mut s, strategy)?;
     let selection = read_selection(&mut s)?;
     let baseline = s.integer_or("baseline", "none", 1..=100_000, None, BASELINE)?;
@@ -272,6 +281,10 @@ fn read_merging(s: &mut Section<'_>, strategy: Strategy) -> Result<Merging, Spec
         let key = if members.is_some() { "members" } else { "skew" };
         let key = if participation < 1.0 { "participation" } else { key };
         return Err(s.unfit(key, "nothing, or train.strategy \"fedavg\" or \"fedprox\""));
+    }
+    if !strategy.merges_parameters() && proximal.is_some_and(|strength| strength > 0.0) {
+        let expected = "0: replicas have the same parameters at every step of this train.strategy";
+        return Err(s.unfit("proximal", expected));
     }
     let proximal = proximal.unwrap_or(if strategy == Strategy::Fedprox { 0.01 } else { 0.0 });
     if !strategy.merges_parameters() && (combine != Combine::Mean || outer != Outer::None) {

@@ -11,6 +11,7 @@ use crate::data::find::NotFound;
 use crate::data::folders::FolderError;
 use crate::data::herbarium::HerbariumError;
 use crate::data::mnist::MnistError;
+use crate::data::picture::PictureError;
 use crate::model::weights::WeightsError;
 use crate::spec::SpecError;
 
@@ -32,6 +33,9 @@ pub enum JobError {
     /// Pictures with metadata.
     #[error(transparent)]
     Herbarium(#[from] HerbariumError),
+    /// Images that cannot be made as the job wants them.
+    #[error("{0}; data.size may be smaller")]
+    Picture(#[from] PictureError),
     /// Weights from elsewhere.
     #[error(transparent)]
     Weights(#[from] WeightsError),

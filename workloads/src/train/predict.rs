@@ -174,7 +174,8 @@ impl Test<'_> {
         }
         for (index, row) in predicted.rows.iter().enumerate().take(count) {
             let samples = self.tests.samples().unwrap_or_default();
-            let id = samples.get(*row as usize).map_or("", |sample| sample.id.as_str());
+            let id = samples.get(*row as usize).map(|sample| sample.id.clone());
+            let id = id.unwrap_or_else(|| format!("image {row}"));
             let sure = 100.0 * predicted.answers.certainty[index];
             println!("{id}: {} ({sure:.0} % sure)", caption(index));
         }
@@ -191,10 +192,10 @@ pub(super) fn named(split: &'static str, seen: &Seen) -> impl Iterator<Item = (S
 /// Predicts the whole test set with a saved model.
 pub(super) async fn predict(cx: Driver, mut spec: Spec, saved: Saved) -> Result<(), JobError> {
     let Saved { identity, epochs, parameters, .. } = saved;
-    if spec.data.set.is_pictures() {
-        // Pictures can be made to what the model takes.
-        spec.data.shape = identity.input.shape;
+    if spec.output.upload.is_some() {
+        println!("nothing is trained, and so nothing goes to output.upload");
     }
+    spec.data.suit(identity.input.shape);
     prepare::forget_skipped(&spec.output.folder.join("tables"))?;
     let data = prepare::evaluation(&cx, &spec)?;
     if identity.input.shape != data.tests.shape() {

@@ -103,7 +103,8 @@ pub struct Evaluation {
 /// No data, or none that can be used.
 pub fn evaluation(cx: &Driver, spec: &Spec) -> Result<Evaluation, JobError> {
     if !spec.data.set.is_pictures() {
-        let Split { train, test, .. } = split_digits(spec)?;
+        let Split { train, test, shape, .. } = split_digits(spec)?;
+        let test = test.resized(shape)?;
         return Ok(Evaluation {
             tests: TestSet::of_pixels(Dataset::put(cx, &test)?)?,
             classes: digit_classes(),
@@ -141,8 +142,10 @@ pub fn profile_images(spec: &Spec, most: usize) -> Result<(ProfileImages, Identi
         classes,
     };
     if !spec.data.set.is_pictures() {
-        let Split { test, .. } = split_digits(spec)?;
+        let Split { test, shape, .. } = split_digits(spec)?;
         let count = test.len().min(most);
+        let first: Vec<u32> = (0..count as u32).collect();
+        let test = test.select(&first).resized(shape)?;
         let pixels = (0..count).map(|index| test.image(index).to_vec()).collect();
         return Ok((ProfileImages::Pixels(pixels), identity(test.shape, digit_classes())));
     }
@@ -182,10 +185,10 @@ pub struct Amounts {
 /// No data, or none that can be used.
 pub fn count(spec: &Spec) -> Result<Amounts, JobError> {
     if !spec.data.set.is_pictures() {
-        let Split { train, validation, test, source } = split_digits(spec)?;
+        let Split { train, validation, test, source, shape } = split_digits(spec)?;
         return Ok(Amounts {
             source,
-            shape: train.shape,
+            shape,
             train: train.len(),
             validation: validation.len(),
             test: test.len(),
@@ -206,8 +209,10 @@ pub fn count(spec: &Spec) -> Result<Amounts, JobError> {
     })
 }
 
-/// Digits, as a job uses them.
+/// Digits that a job uses, as they come.
 struct Split {
+    /// What they are to be made to.
+    shape: Shape,
     train: ImageSet,
     validation: ImageSet,
     test: ImageSet,
@@ -221,8 +226,9 @@ fn split_digits(spec: &Spec) -> Result<Split, JobError> {
         DataSet::Synthetic => mnist::drawn(&places, Vec::new())?,
         _ => mnist::find(&places)?,
     };
+    let shape = spec.digits.of(train.shape);
     if job.infer.model.is_none() {
-        check_side(job, train.shape)?;
+        check_side(job, shape)?;
     }
     let taken = table::chosen(&train.labels, spec.shares.validation, spec.split_seed);
     let (validation, train) = (pick(&train, &taken, true), pick(&train, &taken, false));
@@ -233,6 +239,7 @@ fn split_digits(spec: &Spec) -> Result<Split, JobError> {
     };
     let limit = spec.amount.limit.map_or(usize::MAX, |limit| limit as usize);
     Ok(Split {
+        shape,
         train: within(train, most),
         validation: within(validation, limit),
         test: within(test, limit),
@@ -241,13 +248,15 @@ fn split_digits(spec: &Spec) -> Result<Split, JobError> {
 }
 
 fn digits(cx: &Driver, spec: &Spec) -> Result<Prepared, JobError> {
-    let Split { train, validation, test, source } = split_digits(spec)?;
+    let Split { train, validation, test, source, shape } = split_digits(spec)?;
     println!("data: {source}");
+    let [train, validation, test] = [train, validation, test].map(|set| set.resized(shape));
+    let (train, validation, test) = (train?, validation?, test?);
     let validates = !validation.is_empty();
     let test_set = Dataset::put(cx, &test)?;
     let watch = if validates { Dataset::put(cx, &validation)? } else { test_set.clone() };
     Ok(Prepared {
-        shape: train.shape,
+        shape,
         classes: digit_classes(),
         watch_labels: if validates { validation.labels } else { test.labels },
         validates,
@@ -258,8 +267,7 @@ fn digits(cx: &Driver, spec: &Spec) -> Result<Prepared, JobError> {
     })
 }
 
-/// Whether all models of a job take images of this shape. Pictures are made to fit; digits are as
-/// large as they are.
+/// Whether all models of a job take images of this shape.
 fn check_side(spec: &Spec, shape: Shape) -> Result<(), JobError> {
     let models = std::iter::once(&spec.model.architecture).chain(&spec.model.compare);
     let side = shape.rows.min(shape.columns);
@@ -269,7 +277,7 @@ fn check_side(spec: &Spec, shape: Shape) -> Result<(), JobError> {
     let (name, least) = (model.name(), model.smallest_side());
     Err(JobError::Unfit(format!(
         "{name} takes images of at least {least}x{least} pixels, those of data.set are {shape}; \
-         model.name = \"convnet\" is for digits"
+         data.size = {least} makes them larger, model.name = \"convnet\" is for digits"
     )))
 }
 
