@@ -11,7 +11,10 @@ use super::Layout;
 #[derive(Debug, thiserror::Error)]
 pub enum WeightsError {
     /// It is not there, or cannot be read.
-    #[error("cannot read the weights {path}: {source}")]
+    #[error(
+        "cannot read the weights {path}: {source}; model.weights must name a file that the driver's \
+         machine can read"
+    )]
     Read {
         /// Which file.
         path: PathBuf,
@@ -30,7 +33,10 @@ pub enum WeightsError {
         reason: String,
     },
     /// A tensor of the model is missing or of another shape.
-    #[error("{path} does not fit the model: {reason}")]
+    #[error(
+        "{path} does not fit the model: {reason}; model.name must be the model that the weights are \
+         of, and data.size and data.colour what it was trained with, where its layers depend on them"
+    )]
     Fit {
         /// Which file.
         path: PathBuf,
@@ -228,6 +234,7 @@ mod tests {
         );
         let error = load(&path, &own, "dense2.", &mut values).unwrap_err().to_string();
         assert!(error.contains("dense3.weight") && error.contains("shape"), "{error}");
+        assert!(error.contains("model.name must be"), "{error}");
     }
 
     #[test]

@@ -59,7 +59,10 @@ pub enum S3Error {
         bucket: String,
     },
     /// The object is not there.
-    #[error("{address} is not there, at {endpoint}")]
+    #[error(
+        "{address} is not there, at {endpoint}; bucket and key must be right to the letter, and \
+         AWS_ENDPOINT_URL says at which store"
+    )]
     NotFound {
         /// Where.
         endpoint: String,
@@ -77,7 +80,10 @@ pub enum S3Error {
         most: u64,
     },
     /// The store failed at it.
-    #[error("{endpoint} failed with {address}: {reason}")]
+    #[error(
+        "{endpoint} failed with {address}: {reason}; its own log may say more, and the job can be \
+         submitted again when it is well"
+    )]
     Failed {
         /// Where.
         endpoint: String,

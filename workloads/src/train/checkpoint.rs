@@ -109,7 +109,10 @@ pub enum CheckpointError {
         path: PathBuf,
     },
     /// It is not there, or cannot be read.
-    #[error("cannot read the model {path}: {source}")]
+    #[error(
+        "cannot read {path}: {source}; it must be a file that the driver's machine can read, or an \
+         object, as s3://bucket/key"
+    )]
     Read {
         /// Which file.
         path: PathBuf,
@@ -117,7 +120,10 @@ pub enum CheckpointError {
         source: io::Error,
     },
     /// It holds something else.
-    #[error("{path} is no model of this program: {reason}")]
+    #[error(
+        "{path} is no model of this program: {reason}; infer.model and train.resume want a file \
+         that a training has saved, model.weights takes state dicts of others"
+    )]
     Content {
         /// Which file.
         path: PathBuf,

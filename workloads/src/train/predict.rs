@@ -11,6 +11,7 @@ use super::prepare;
 use super::record::figures;
 use super::test_set::TestSet;
 use crate::data::stored::Dataset;
+use crate::data::table::Class;
 use crate::metric::{Answers, Confusion, Metric, Seen, accuracy};
 use crate::pipeline::{self, Collect, Duty, Predicted, Table};
 use crate::report::digits::{self, Sample};
@@ -200,17 +201,14 @@ pub(super) async fn predict(cx: Driver, mut spec: Spec, saved: Saved) -> Result<
     let data = prepare::evaluation(&cx, &spec)?;
     if identity.input.shape != data.tests.shape() {
         return Err(JobError::Unfit(format!(
-            "the model takes {} images, the test set has {} ones",
+            "the model takes {} images, the test set has {} ones; data.path must name images like \
+             those that it was trained on",
             identity.input.shape,
             data.tests.shape()
         )));
     }
     if identity.classes != data.classes {
-        return Err(JobError::Unfit(format!(
-            "the model tells {} classes apart, the data has {} or other ones",
-            identity.classes.len(),
-            data.classes.len()
-        )));
+        return Err(JobError::Unfit(unlike(&identity.classes, &data.classes)));
     }
     let parameters = cx.put(&parameters)?;
     let (tests, fallback) = (&data.tests, data.fallback);
@@ -219,4 +217,40 @@ pub(super) async fn predict(cx: Driver, mut spec: Spec, saved: Saved) -> Result<
     println!("that is {identity} of {epochs} epochs");
     cx.emit(&json!({ "event": "metrics", "metrics": metrics }));
     Ok(())
+}
+
+/// How the classes of a model and of data differ, and what to do about it.
+fn unlike(model: &[Class], data: &[Class]) -> String {
+    let first = (0..model.len().max(data.len())).find(|at| model.get(*at) != data.get(*at));
+    let name = |classes: &[Class]| match first.and_then(|at| classes.get(at)) {
+        Some(Class { id, name }) if id == name => format!("`{id}`"),
+        Some(Class { id, name }) => format!("`{id}` ({name})"),
+        None => "no more".to_owned(),
+    };
+    format!(
+        "the model tells {} classes apart, the data has {}; class {} is {} for the model and {} in \
+         the data; data.path must name data with the model's classes, or train a model on these, \
+         with this one as model.weights",
+        model.len(),
+        data.len(),
+        first.unwrap_or_default() + 1,
+        name(model),
+        name(data)
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_first_class_that_differs_is_named() {
+        let class = |id: &str, name: &str| Class { id: id.to_owned(), name: name.to_owned() };
+        let model = [class("0", "0"), class("7", "Poa")];
+        let text = unlike(&model, &[class("0", "0"), class("8", "Poa")]);
+        for piece in ["class 2 is `7` (Poa) for the model and `8` (Poa)", "data.path"] {
+            assert!(text.contains(piece), "{text}");
+        }
+        assert!(unlike(&model, &model[..1]).contains("and no more in the data"));
+    }
 }

@@ -86,7 +86,8 @@ fn check(path: &Path, saved: &Saved, spec: &Spec, identity: &Identity) -> Result
     let path = path.display();
     if !saved.identity.is_like(identity) {
         return Err(JobError::Unfit(format!(
-            "{path} holds {}, the job trains {identity}; output.folder names another folder",
+            "{path} holds {}, the job trains {identity}; model.name and \
+             data.size must be as they were, or output.folder another folder",
             saved.identity
         )));
     }

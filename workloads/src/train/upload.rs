@@ -88,7 +88,10 @@ fn test_model(path: String, recipe: Recipe, test: Dataset) -> Result<Option<f64>
         ..recipe
     })?;
     if images.shape() != saved.identity.input.shape || !trainer.set_parameters(&saved.parameters) {
-        return Err(format!("{path} holds {}, not the job's model", saved.identity));
+        return Err(format!(
+            "{path} holds {}, not the job's model; does another job upload to it?",
+            saved.identity
+        ));
     }
     let answers: Answers = trainer.answers(&images, 0..images.count() as u64);
     let seen = Seen::new(&answers, &images.labels(), saved.identity.classes.len() as u32);

@@ -81,6 +81,7 @@ fn other_files_are_refused_with_a_reason() {
     };
     let whole = saved(false).encode().unwrap();
     refused(b"hello", "no model");
+    refused(b"hello", "model.weights takes");
     refused(&whole[..whole.len() - 4], "no model");
     let text = String::from_utf8_lossy(&whole[8..]).into_owned();
     assert!(text.contains("convnet"));
@@ -94,7 +95,8 @@ fn other_files_are_refused_with_a_reason() {
     refused(&other("dense2.bias", "dense2.pias"), "dense2.bias");
     refused(&other("rdist.rows\":\"12", "rdist.rows\":\"28"), "shape");
     refused(&other("rdist.rows\":\"12", "rdist.rows\":\"02"), "rdist.rows");
-    assert!(Saved::read(&folder.path().join("none")).unwrap_err().to_string().contains("none"));
+    let missing = Saved::read(&folder.path().join("none")).unwrap_err().to_string();
+    assert!(missing.contains("none") && missing.contains("s3://bucket/key"), "{missing}");
 }
 
 /// Python's own reader reads the file, where the machine has it.
