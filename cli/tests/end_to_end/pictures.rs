@@ -5,7 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use crate::cluster::{Cluster, Finished, kill, number, wait_until};
-use crate::training::{metric, rounds};
+use crate::training::{Training, metric, rounds, says};
 
 /// A picture of class 0 is bright on its left, one of class 1 on its right.
 fn picture(class: usize, index: usize) -> Vec<u8> {
@@ -246,6 +246,67 @@ fn models_of_the_zoo_are_planned_trained_and_compared() {
     again.assert_success();
     assert!(again.stdout.iter().any(|line| line.contains("resnet18")), "{again}");
     assert_eq!(predictions(root.path(), 10).len(), 10);
+}
+
+/// Weights that were learnt of other pictures and classes: all but the last layer is taken, and a
+/// rate at which nothing else is learnt shows it.
+#[test]
+fn a_model_learns_from_anothers_weights() {
+    let root = tempfile::tempdir().unwrap();
+    herbarium(root.path());
+    let cluster = Cluster::with_workers(&[1]);
+    let digits = Training::of(&["data.size=20", "data.colour=true", "data.limit=1000"]);
+    let learnt = digits.run(&cluster, &["train.epochs=2"]);
+    assert!(metric(&learnt, "test_accuracy") > 0.5, "{learnt}");
+    let weights = format!("model.weights={}", digits.model().display());
+    let set = ["model.name=mlp", "data.size=20", "augment.flip=none", "train.replicas=1", &weights];
+    let set: Vec<&str> = set.iter().flat_map(|set| ["--set", *set]).collect();
+    let more = |more: [&'static str; 2]| [&set[..], &["--set", more[0], "--set", more[1]]].concat();
+    let trained =
+        submit(&cluster, "herbarium", root.path(), &more(["train.epochs=6", "train.batch=8"]));
+    trained.assert_success();
+    assert!(says(&trained, "for other classes and begun anew"), "{trained}");
+    assert!(metric(&trained, "val_accuracy") > 0.8, "{trained}");
+
+    let still = more(["train.epochs=1", "train.learning_rate=1e-12"]);
+    submit(&cluster, "herbarium", root.path(), &still).assert_success();
+    let file = |path: &Path| fs::read(path).unwrap();
+    let taken = first_layer(&file(&root.path().join("output/model.safetensors")));
+    let given = first_layer(&file(&digits.model()));
+    assert_eq!((taken.len(), given.len()), (128 * 20 * 20 * 3, 128 * 20 * 20 * 3));
+    assert!(taken.iter().zip(&given).all(|(a, b)| (a - b).abs() < 1e-5), "not those weights");
+
+    let other = ["model.name=convnet", "data.size=20", &weights];
+    let other: Vec<&str> = other.iter().flat_map(|set| ["--set", *set]).collect();
+    let refused = submit(&cluster, "herbarium", root.path(), &other);
+    refused.assert_failure("model.name must be the model that the weights are of");
+}
+
+/// The weights of a model's first layer.
+fn first_layer(safetensors: &[u8]) -> Vec<f32> {
+    let header = u64::from_le_bytes(safetensors[..8].try_into().unwrap()) as usize;
+    let (header, data) = safetensors[8..].split_at(header);
+    let header: serde_json::Value = serde_json::from_slice(header).unwrap();
+    let range = &header["dense1.weight"]["data_offsets"];
+    let [from, to] = [0, 1].map(|end| range[end].as_u64().unwrap() as usize);
+    let values = data[from..to].chunks_exact(4);
+    values.map(|value| f32::from_le_bytes(value.try_into().unwrap())).collect()
+}
+
+/// Digits in the shape that a well-known model wants, to the end and again from its file.
+#[test]
+fn digits_go_with_the_zoo() {
+    let cluster = Cluster::with_workers(&[1]);
+    let training = Training::of(&["model.name=resnet18", "data.limit=64", "train.batch=16"]);
+    let small = training.start(&cluster, &[]).finish();
+    small.assert_failure("data.size = 32 makes them larger");
+    let set = ["data.size=32", "data.colour=true", "train.epochs=1", "train.monitor=roc_auc"];
+    let trained = training.run(&cluster, &[&set[..], &["train.select=best"]].concat());
+    assert!(metric(&trained, "test_roc_auc") > 0.0, "{trained}");
+    let model = format!("infer.model={}", training.model().display());
+    let predicted = training.run(&cluster, &[&model]);
+    let accuracies = [&trained, &predicted].map(|job| metric(job, "test_accuracy"));
+    assert!((accuracies[0] - accuracies[1]).abs() < 1e-9, "{accuracies:?}");
 }
 
 /// The numbers of `predictions.csv`, which has every test picture once and in its order.
