@@ -44,7 +44,7 @@ fn a_share_of_the_members_trains_in_a_round() {
     let training = Training::of(&["train.strategy=fedavg", "train.members=4", "train.epochs=4"]);
     let trained = training.run(&cluster, &["train.participation=0.5", "data.limit=2000"]);
     assert_eq!(images(&trained), [1_000; 4], "{trained}");
-    assert!(metric(&trained, "test_accuracy") > 0.8, "{trained}");
+    assert!(metric(&trained, "test_accuracy") > 0.6, "{trained}");
 }
 
 /// More members than images, and one of them at a time: often there is nothing to train on.

@@ -12,8 +12,8 @@ use super::Layout;
 pub enum WeightsError {
     /// It is not there, or cannot be read.
     #[error(
-        "cannot read the weights {path}: {source}; model.weights must name a file that the driver's \
-         machine can read"
+        "cannot read the weights {path}: {source}; model.weights must name a file that the \
+         driver's machine can read"
     )]
     Read {
         /// Which file.
@@ -34,8 +34,9 @@ pub enum WeightsError {
     },
     /// A tensor of the model is missing or of another shape.
     #[error(
-        "{path} does not fit the model: {reason}; model.name must be the model that the weights are \
-         of, and data.size and data.colour what it was trained with, where its layers depend on them"
+        "{path} does not fit the model: {reason}; model.name must be the model that the weights \
+         are of, and data.size and data.colour what it was trained with, where its layers depend \
+         on them"
     )]
     Fit {
         /// Which file.

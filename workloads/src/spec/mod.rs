@@ -274,7 +274,7 @@ fn uncut(train: &TrainSpec, steps: u64) -> Option<String> {
             (!steps.is_multiple_of(exchange)).then(|| format!("{expected} two exchanges"))
         }
         _ => Some(format!(
-            "\"none\": with train.strategy \"{}\" as it is set here replicas exchange their results \
+            "\"none\": with train.strategy \"{}\" as it is set here replicas exchange results \
              at the end of an epoch; output.checkpoint_every counts those",
             train.strategy.name()
         )),

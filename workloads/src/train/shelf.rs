@@ -1,4 +1,4 @@
-//! The files of a training in the folder of its checkpoints: the newest checkpoint, older ones under
+//! The files of a training in the folder of its checkpoints: the newest checkpoint, older ones by
 //! the names of their epochs, the best round's model. What an earlier training has left there is
 //! moved away, so that no file of one is taken for the other's.
 
