@@ -35,6 +35,7 @@ impl ClusterCore {
             vacant.insert(Member::default());
             self.field.add(worker, total, labels);
             self.roomier.insert(worker);
+            self.drop_names_but(worker, &held.names);
         }
         if held.draining {
             self.close(worker);

@@ -1,6 +1,8 @@
 //! Cluster-wide names of actors: first come, first served; given back when the actor, its job or
 //! its supervisor is gone.
 
+use std::collections::BTreeSet;
+
 use super::ClusterAction;
 use super::core::ClusterCore;
 use crate::id::{ActorId, JobId, WorkerId};
@@ -44,6 +46,19 @@ impl ClusterCore {
             }
             None if self.is_active(actor.0.job()) => self.grant(name, actor, worker),
             None => {}
+        }
+    }
+
+    /// A worker came to a head that knows from another one which names are its actors': those that
+    /// it does not name have ended while there was no head.
+    pub(super) fn drop_names_but(&mut self, owner: WorkerId, held: &[(String, ActorId)]) {
+        let held: BTreeSet<(&str, ActorId)> =
+            held.iter().map(|(name, actor)| (name.as_str(), *actor)).collect();
+        let names = self.names.iter().filter(|(name, (actor, other))| {
+            *other == owner && !held.contains(&(name.as_str(), *actor))
+        });
+        for name in names.map(|(name, _)| name.clone()).collect::<Vec<_>>() {
+            self.take_back(&name);
         }
     }
 

@@ -94,6 +94,39 @@ fn a_job_that_ended_while_a_worker_was_away_is_ended_there() {
 }
 
 #[test]
+fn a_name_is_free_whose_actor_has_ended_while_there_was_no_head() {
+    let mut bench = Bench::new();
+    let names = [("kept", actor(1)), ("ended", actor(2)), ("anew", actor(3))];
+    let owned = |(name, actor): (&str, _)| (name.to_owned(), actor, WorkerId(1));
+    let mut of_before: Vec<_> = names.into_iter().map(owned).collect();
+    of_before.push(("elsewhere".to_owned(), actor(4), WorkerId(2)));
+    bench.event(ClusterEvent::Restored {
+        jobs: vec![(JOB, driver(0), 0)],
+        workers: vec![WorkerId(1), WorkerId(2)],
+        names: of_before,
+    });
+    let mut held = holding(&[(TaskId::driver(JOB), 0, 0)]);
+    held.names.push(("kept".to_owned(), actor(1)));
+    held.names.push(("anew".to_owned(), actor(5)));
+    bench.join_holding(1, 1.0, held.clone());
+    let changed = |name: &str, actor| ClusterAction::NameChanged { name: name.to_owned(), actor };
+    for (name, actor) in [("anew", None), ("ended", None), ("anew", Some((actor(5), WorkerId(1))))]
+    {
+        assert!(bench.take(&changed(name, actor)), "{name}");
+    }
+    assert!(bench.take_state(JobState::Running { worker: WorkerId(1), attempt: 0 }));
+    // What comes again may be older than what the head has heard since.
+    bench.say(1, ToHead::ActorNamed { name: "late".into(), actor: actor(6), owner: WorkerId(1) });
+    bench.join_holding(1, 1.0, held);
+    let granted = Some((actor(6), WorkerId(1)));
+    assert!(bench.take(&changed("late", granted)));
+    let (name, taken_by) = ("late".to_owned(), None);
+    let message = FromHead::ActorNameResult { name, actor: actor(6), taken_by };
+    assert!(bench.take_sent(1, message));
+    bench.nothing_more();
+}
+
+#[test]
 fn a_returning_worker_hears_of_losses_and_keeps_its_names() {
     let mut bench = Bench::new();
     let name = "counter".to_owned();
