@@ -1,5 +1,7 @@
 //! What must hold, whatever the cores think: checked from what goes in and out of them.
 
+mod names;
+
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
@@ -8,6 +10,8 @@ use rdist_scheduler::id::{ActorId, ExecutorId, GroupId, JobId, TaskId, WorkerId}
 use rdist_scheduler::outcome::{Cause, TaskError};
 use rdist_scheduler::resource::{Amount, Resources};
 use rdist_scheduler::spec::TaskSpec;
+
+pub use names::Names;
 
 /// What went wrong so far, and so what may be lost for good.
 #[derive(Debug, Default, Clone, Copy)]

@@ -21,7 +21,7 @@ use rdist_scheduler::outcome::Death;
 use rdist_scheduler::resource::Resources;
 use rdist_scheduler::spec::TaskSpec;
 
-use super::checker::{ActorLog, ExactCalls, Harm, Usage};
+use super::checker::{ActorLog, ExactCalls, Harm, Names, Usage};
 use super::executor::{At, Command, Handle, Leases, Process, Rings, Routes, Stored};
 use super::network::{Agenda, Rng};
 use super::workload::{Mix, Oracle};
@@ -174,6 +174,7 @@ pub struct Simulation {
     pub oracle: Oracle,
     pub actors: ActorLog,
     pub calls: ExactCalls,
+    pub names: Names,
     /// Actors that any job may call.
     pub served: Vec<Handle>,
     /// Direct calls that were passed on without an answer.
@@ -237,6 +238,7 @@ impl Simulation {
             oracle: Oracle::default(),
             actors: ActorLog::default(),
             calls: ExactCalls::default(),
+            names: Names::default(),
             served: Vec::new(),
             promised: FastSet::default(),
             handles: FastMap::default(),

@@ -4,6 +4,7 @@ mod direct;
 pub mod end;
 mod lane;
 mod lease;
+mod named;
 mod reading;
 mod ring;
 mod route;
@@ -67,6 +68,8 @@ pub enum Command {
     /// The actor's process, and the fence there; nothing: not now.
     Route(ActorId, Option<(ExecutorId, u64)>),
     RouteEnded(ActorId, Death),
+    /// For a run that has asked for a name.
+    Found(u64, Option<(ActorId, WorkerId)>),
     Stop,
 }
 
@@ -199,6 +202,7 @@ impl Simulation {
             Command::RouteEnded(actor, death) => {
                 self.route_ended(worker, executor, actor, &death);
             }
+            Command::Found(run, actor) => self.found((worker, executor), run, actor),
             Command::Stop => self.exit(worker, executor, killed()),
         }
     }
@@ -229,6 +233,10 @@ impl Simulation {
             }
             if run.stream.is_some() {
                 self.read_on(at);
+                continue;
+            }
+            if run.claim.is_some() {
+                self.claim_ends(at);
                 continue;
             }
             let Some(op) = run.program.ops.get(run.next).cloned() else { return self.finish(at) };
@@ -263,8 +271,16 @@ impl Simulation {
                 Op::Kill(actor) => self.kill_actor(at, actor),
                 Op::Reserve { bundles, strategy } => self.reserve(at, &bundles, strategy),
                 Op::Return(group) => self.return_group(at, group),
-                Op::Call { actor, dependencies } => {
-                    if !self.call(at, actor, &dependencies) {
+                Op::Claim { name, or_get } => self.claim(at, name, or_get),
+                Op::LookUp(name) => self.look_up(at, name),
+                Op::KillNamed(n) => self.kill_named(at, n),
+                Op::Call { .. } | Op::CallNamed(_) => {
+                    let is_called = match op {
+                        Op::Call { actor, dependencies } => self.call(at, actor, &dependencies),
+                        Op::CallNamed(n) => self.call_named(at, n),
+                        _ => true,
+                    };
+                    if !is_called {
                         if let Some(run) = self.running(at) {
                             run.next -= 1;
                         }

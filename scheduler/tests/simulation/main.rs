@@ -27,6 +27,8 @@
 //!   what the calls return is read, or passed on before it is there;
 //! - tasks are cancelled where they wait, run or have ended, wherever they came from, alone or with
 //!   what they have submitted, by force where processes die anyway; and actors are killed;
+//! - actors have names that others want too: each name is one actor's at a time, and a program that
+//!   has one finds its own actor by it;
 //! - tasks return several values and ask for labels, and processes run out of memory.
 #![allow(clippy::unwrap_used, missing_docs, unreachable_pub)]
 
@@ -59,6 +61,7 @@ fn run(test: &str, count: u64, options: impl Fn(&mut Rng) -> Options) {
         }
     };
     let (runs, mut queued_ahead) = (seeds.end - seeds.start, 0);
+    let (mut taken, mut found) = (0, 0);
     let (mut leases, mut routes) = (Leases::default(), Routes::default());
     for seed in seeds {
         let options = options(&mut Rng(seed ^ 0x5157_4152_4d00_0000));
@@ -70,6 +73,8 @@ fn run(test: &str, count: u64, options: impl Fn(&mut Rng) -> Options) {
         match ran {
             Ok(simulation) => {
                 queued_ahead += simulation.queued_ahead;
+                taken += simulation.names.taken;
+                found += simulation.names.found;
                 leases.add(&simulation.leases);
                 routes.add(&simulation.routed);
                 if number("SIM_SEED").is_some() {
@@ -90,6 +95,8 @@ fn run(test: &str, count: u64, options: impl Fn(&mut Rng) -> Options) {
     }
     println!("{queued_ahead} tasks waited in executors for their turn");
     assert!(runs < 100 || 2 * queued_ahead > runs, "tasks are given ahead of their turn");
+    println!("{taken} names were another actor's, and {found} actors were found by theirs");
+    assert!(runs < 100 || 2 * taken.min(found) > runs, "actors have names");
     println!("{leases:?}");
     let Leases { ran, left, returned, promised, .. } = leases;
     let each = [ran, left, returned, promised, 4 * leases.cancelled];
@@ -114,6 +121,7 @@ fn jobs(rng: &mut Rng, workers: u64, faults: Faults) -> Vec<Mix> {
         cancels: false,
         forces: faults.executors,
         several: false,
+        names: false,
     };
     (0..1 + rng.below(3)).map(|_| mix(rng)).collect()
 }
@@ -147,6 +155,11 @@ fn small(rng: &mut Rng, faults: Faults) -> Options {
     let mut dice = Rng(rng.0 ^ 0x5345_5645_5241);
     if dice.one_in(2) {
         jobs.iter_mut().for_each(|job| job.several = true);
+    }
+    // And names.
+    let mut dice = Rng(rng.0 ^ 0x4e41_4d45_5300);
+    if dice.one_in(2) {
+        jobs.iter_mut().for_each(|job| job.names = true);
     }
     Options {
         workers,
@@ -236,6 +249,7 @@ fn a_thousand_workers() {
             cancels: false,
             forces: false,
             several: false,
+            names: false,
         }],
         faults: Faults {
             executors: true,

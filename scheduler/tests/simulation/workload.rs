@@ -7,6 +7,7 @@
 mod actors;
 mod cancels;
 mod groups;
+mod named;
 mod one_by_one;
 mod oracle;
 mod several;
@@ -19,6 +20,7 @@ use rdist_scheduler::spec::GroupStrategy;
 use super::network::Rng;
 
 use actors::call_actor;
+pub use named::Name;
 pub use oracle::{Oracle, nth};
 use trouble::stream;
 pub use trouble::{ENDLESS, Trouble, stream_program};
@@ -76,6 +78,15 @@ pub enum Op {
         actor: usize,
         dependencies: Vec<Slot>,
     },
+    /// Makes an actor with that name, or finds out who has it.
+    Claim {
+        name: Name,
+        or_get: bool,
+    },
+    LookUp(Name),
+    /// Calls, or ends, the n-th that was claimed or looked up.
+    CallNamed(usize),
+    KillNamed(usize),
 }
 
 #[derive(Debug, Clone, Default)]
@@ -160,6 +171,8 @@ pub struct Mix {
     pub cancels: bool,
     /// Tasks return several values, and ask for labels; processes run out of memory.
     pub several: bool,
+    /// Actors have names that others want too.
+    pub names: bool,
     /// Also by force, with what runs beside them.
     pub forces: bool,
 }
@@ -179,6 +192,10 @@ impl Op {
                 | Self::Call { .. }
                 | Self::Cancel(..)
                 | Self::Kill(_)
+                | Self::Claim { .. }
+                | Self::LookUp(_)
+                | Self::CallNamed(_)
+                | Self::KillNamed(_)
         )
     }
 }
@@ -265,6 +282,7 @@ pub fn driver_program(seed: u64, what: Mix) -> Program {
         actors: 0,
         ended: Vec::new(),
         groups: 0,
+        named: 0,
         what,
     };
     let mut more: Vec<Shape> = Vec::new();
@@ -272,6 +290,7 @@ pub fn driver_program(seed: u64, what: Mix) -> Program {
     more.resize(more.len() + if what.routes { 4 } else { 0 }, Writer::bursts);
     more.resize(more.len() + if what.cancels { 4 } else { 0 }, Writer::cancels);
     more.resize(more.len() + if what.several { 4 } else { 0 }, Writer::several);
+    more.resize(more.len() + if what.names { 4 } else { 0 }, Writer::named);
     let mut left = what.tasks;
     while left > 0 {
         let count = (1 + driver.rng.below(20)).min(left);
@@ -309,6 +328,8 @@ struct Writer {
     /// Actors that went with their group.
     ended: Vec<usize>,
     groups: usize,
+    /// Those that were claimed or looked up.
+    named: usize,
     what: Mix,
 }
 

@@ -43,6 +43,10 @@ impl Simulation {
         {
             return;
         }
+        if let Cause::NameTaken { name, by } = &error.cause {
+            let is_true = self.names.explains(ActorId(error.task), name, *by);
+            return assert!(is_true, "nothing explains this error: {error}");
+        }
         if self.is_wanted(error) || self.ended_with_its_driver(task, error) {
             return;
         }
@@ -73,6 +77,16 @@ impl Simulation {
         let is_gone = made.is_some_and(|at| at.iter().any(|at| !self.workers.contains_key(at)));
         let is_left = self.ended_with_its_driver(call, error);
         assert!(is_gone || is_left, "it is gone from where it was made: {error}");
+    }
+
+    /// An actor is made: its name is its own, unless it is about to end.
+    pub(super) fn check_name(&self, actor: ActorId) {
+        let job = actor.0.job();
+        let Some(owner) = self.names.lacks(actor, &self.durable.names) else { return };
+        let is_over = self.stopped.contains(&job) || self.ended.contains_key(&job);
+        let is_ending = self.killed.contains(&actor) || self.tries.is_left(actor.0);
+        let is_its = is_over || is_ending || !self.workers.contains_key(&owner);
+        assert!(is_its, "{actor} is made, and its name is another's");
     }
 
     /// Whether it is of what a lost try of a driver has left, or told to that.

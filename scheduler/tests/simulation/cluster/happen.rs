@@ -3,6 +3,7 @@
 use rdist_scheduler::cluster::ClusterEvent;
 use rdist_scheduler::id::{ExecutorId, ObjectId, WorkerId};
 use rdist_scheduler::local::LocalEvent;
+use rdist_scheduler::message::ToHead;
 
 use super::{Event, MILLISECOND, Simulation};
 
@@ -29,6 +30,9 @@ impl Simulation {
             Event::ToHead(from, session, (number, message)) => {
                 let is_here = session == self.head_number && self.arrives(from);
                 if is_here && self.head.as_mut().is_some_and(|head| head.is_news(from, number)) {
+                    if let ToHead::ActorLookup { request, name } = &message {
+                        self.names.asked(from, *request, name);
+                    }
                     self.tell_head(ClusterEvent::FromWorker { from, message });
                 }
             }

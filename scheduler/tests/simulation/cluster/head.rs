@@ -110,6 +110,7 @@ impl Simulation {
             }
             match action {
                 ClusterAction::Send { to, message } => {
+                    self.names.check(to, &message, &self.durable.names);
                     let link = (Address::Head, Address::Worker(to));
                     self.head_said += 1;
                     let message = (self.head_said, message);
@@ -118,7 +119,10 @@ impl Simulation {
                 ClusterAction::JobChanged { job, state } => self.job_changed(job, state),
                 ClusterAction::NameChanged { name, actor } => {
                     match actor {
-                        Some(holder) => self.durable.names.insert(name, holder),
+                        Some(holder) => {
+                            self.names.granted(&name, holder.0);
+                            self.durable.names.insert(name, holder)
+                        }
                         None => self.durable.names.remove(&name),
                     };
                 }

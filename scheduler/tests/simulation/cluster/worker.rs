@@ -203,7 +203,10 @@ impl Simulation {
                 at.usage.end((executor, actor.0));
                 self.order(worker, executor, Command::DropActor(actor));
             }
-            LocalAction::ActorFound { .. } | LocalAction::Offers { .. } => {}
+            LocalAction::ActorFound { executor, request, actor } => {
+                self.order(worker, executor, Command::Found(request, actor));
+            }
+            LocalAction::Offers { .. } => {}
             LocalAction::Route { caller, actor, executor } => {
                 self.route(worker, caller, actor, executor);
             }
@@ -276,6 +279,8 @@ impl Simulation {
             assert!(selector.admits(&labels), "{:?} may not run on {worker}", spec.id);
         }
         let actor = matches!(spec.kind, TaskKind::ActorCreate(_));
+        self.check_name(ActorId(spec.id));
+        let Some(at) = self.workers.get_mut(&worker) else { return };
         let pool = match spec.strategy {
             Strategy::Group { group, owner, .. } => Some((group, owner)),
             _ => None,

@@ -146,6 +146,9 @@ impl Simulation {
         let is_known = self.oracle.get(object).is_some();
         let Some(run) = self.running(at) else { return };
         run.failed |= !is_end && is_known;
+        if let Some(claim) = &mut run.claim {
+            claim.error = Some(error.clone());
+        }
         run.wants.pop_front();
         let inner = run.inner;
         if run.stream.is_some() && !inner {

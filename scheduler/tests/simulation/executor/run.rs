@@ -7,6 +7,7 @@ use rdist_scheduler::id::{ActorId, ExecutorId, GroupId, TaskId, WorkerId};
 use rdist_scheduler::spec::{Reference, TaskKind, TaskSpec};
 
 use super::At;
+use super::named::{Claim, Named};
 use super::stream::Reading;
 use crate::cluster::Simulation;
 use crate::network::mix;
@@ -23,6 +24,9 @@ pub struct Run {
     /// Those that it has made, or was given to call.
     pub(super) actors: Vec<Handle>,
     pub(super) groups: Vec<GroupId>,
+    /// Those that it has claimed a name for, or looked up, in order.
+    pub(super) named: Vec<Named>,
+    pub(super) claim: Option<Claim>,
     /// What it has read so far.
     pub(super) read: u64,
     pub(super) children: u64,
@@ -80,6 +84,8 @@ impl Run {
             next: 0,
             actors,
             groups: Vec::new(),
+            named: Vec::new(),
+            claim: None,
             read,
             children: 0,
             puts: 0,

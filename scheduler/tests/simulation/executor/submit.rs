@@ -169,7 +169,18 @@ impl Simulation {
         let dependencies: Vec<_> = dependencies.iter().map(|slot| run.slots[*slot]).collect();
         // Who has a group waits for nobody, and what another job's actor returns is not passed on.
         let is_mine = handle.is_grouped || self.mix_of(id.job()).routes && dependencies.is_empty();
-        let Handle { actor, owner, .. } = if is_mine { handle } else { self.callee(id, handle) };
+        let handle = if is_mine { handle } else { self.callee(id, handle) };
+        self.call_by(at, handle, dependencies)
+    }
+
+    pub(super) fn call_by(
+        &mut self,
+        at: At,
+        Handle { actor, owner, .. }: Handle,
+        dependencies: Vec<Reference>,
+    ) -> bool {
+        let Some(run) = self.running(at) else { return false };
+        let id = run.root().child(run.children);
         let rules =
             CallRules { out_of_order: is_unordered(actor), exactly_once: saves_state(actor) };
         let fits = dependencies.is_empty();

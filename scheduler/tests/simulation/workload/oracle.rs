@@ -107,6 +107,9 @@ impl Oracle {
                     children += 1;
                 }
                 Op::Yield { .. } => unreachable!("a task yields or returns"),
+                Op::Claim { .. } | Op::LookUp(_) | Op::CallNamed(_) | Op::KillNamed(_) => {
+                    unreachable!("drivers alone use names")
+                }
                 Op::Compute(_)
                 | Op::Drop(_)
                 | Op::Cancel(..)

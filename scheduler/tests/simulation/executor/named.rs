@@ -1,0 +1,154 @@
+//! Actors with names: programs claim names, and find actors by them.
+
+use rdist_scheduler::id::{ActorId, ExecutorId, WorkerId};
+use rdist_scheduler::local::LocalEvent;
+use rdist_scheduler::outcome::{Cause, TaskError};
+use rdist_scheduler::resource::Resources;
+use rdist_scheduler::spec::{ActorOptions, Reference, TaskKind, TaskSpec};
+
+use super::{At, Handle, submit};
+use crate::cluster::Simulation;
+use crate::network::mix;
+use crate::workload::Name;
+
+/// What a run knows by a name.
+#[derive(Debug)]
+pub(super) struct Named {
+    name: String,
+    handle: Handle,
+    /// It has made it, and not ended it.
+    is_own: bool,
+}
+
+/// A run waits until its actor has its name.
+#[derive(Debug)]
+pub(super) struct Claim {
+    /// Else it takes the one that has the name.
+    or_get: bool,
+    pub(super) error: Option<TaskError>,
+}
+
+impl Simulation {
+    fn name_of(&self, at: At, name: Name) -> String {
+        match name {
+            Name::OfJob(n) => {
+                let job = self.workers[&at.worker].processes[&at.executor].job;
+                format!("{job}/{n}")
+            }
+            Name::OfAll(n) => format!("{n}"),
+        }
+    }
+
+    /// Makes an actor with a name that others may have, and waits for it.
+    pub(super) fn claim(&mut self, at: At, name: Name, or_get: bool) {
+        let text = self.name_of(at, name);
+        let Some(run) = self.running(at) else { return };
+        let id = run.root().child(run.children);
+        run.children += 1;
+        let (actor, owner) = (ActorId(id), at.worker);
+        let handle = Handle { actor, owner, is_grouped: false };
+        run.named.push(Named { name: text.clone(), handle, is_own: false });
+        run.claim = Some(Claim { or_get, error: None });
+        run.wants.push_back(Reference { object: id.object(0), owner });
+        run.inner = false;
+        self.names.claimed(text.clone(), actor, owner);
+        let kind = TaskKind::ActorCreate(ActorOptions {
+            max_restarts: 1_000,
+            own_process: mix(9, id.job().0.into()).is_multiple_of(2),
+            checkpoint: submit::saves_state(actor),
+            max_concurrency: 1,
+            name: Some(text),
+        });
+        let body = mix(1, id.job().0.into()).to_le_bytes().to_vec();
+        let made = self.spec(id, at, kind, body);
+        self.submit_spec(at, TaskSpec { request: Resources::NONE, ..made });
+    }
+
+    /// The actor is there, or will never be.
+    pub(super) fn claim_ends(&mut self, at: At) {
+        let Some(run) = self.running(at) else { return };
+        let Some(claim) = run.claim.take() else { return };
+        let Some((last, before)) = run.named.split_last_mut() else { return };
+        let own = before.iter().rfind(|named| named.name == last.name && named.is_own);
+        let own = own.map(|named| named.handle.actor);
+        let is_of_job = last.name.contains('/');
+        match claim.error.map(|error| error.cause) {
+            None => {
+                assert!(own.is_none(), "{} belongs to {own:?}, and {last:?}", last.name);
+                last.is_own = true;
+            }
+            Some(Cause::NameTaken { by, .. }) => {
+                assert!(!is_of_job || own.is_some(), "{by} has a name that is {last:?}'s alone");
+                assert!(own.is_none_or(|own| own == by), "{own:?} had the name that {by} has");
+                if claim.or_get {
+                    let name = last.name.clone();
+                    self.ask_for(at, name);
+                }
+            }
+            Some(_) => {}
+        }
+    }
+
+    /// Looks up who has a name that the run has claimed before.
+    pub(super) fn look_up(&mut self, at: At, name: Name) {
+        let name = self.name_of(at, name);
+        let Some(run) = self.running(at) else { return };
+        let before = run.named.iter().rfind(|named| named.name == name);
+        let handle = before.expect("it was claimed before").handle;
+        run.named.push(Named { name: name.clone(), handle, is_own: false });
+        self.ask_for(at, name);
+    }
+
+    fn ask_for(&mut self, at: At, name: String) {
+        if let Some(run) = self.running(at) {
+            run.blocked = true;
+        }
+        let event = LocalEvent::ActorLookup { by: at.executor, request: at.run, name };
+        self.say(at.worker, at.executor, event, Vec::new());
+    }
+
+    /// The answer: what was last claimed, or looked up, is this one, if there is any.
+    pub(super) fn found(
+        &mut self,
+        (worker, executor): (WorkerId, ExecutorId),
+        run: u64,
+        found: Option<(ActorId, WorkerId)>,
+    ) {
+        let at = At { worker, executor, run };
+        let Some(run) = self.running(at) else { return };
+        run.blocked = false;
+        let Some((last, before)) = run.named.split_last_mut() else { return };
+        let own = before.iter().rfind(|named| named.name == last.name && named.is_own);
+        if let Some(own) = own {
+            let expected = Some((own.handle.actor, own.handle.owner));
+            assert_eq!(found, expected, "{} is another's", own.name);
+        }
+        if let Some((actor, owner)) = found {
+            last.handle = Handle { actor, owner, is_grouped: false };
+        }
+        self.step_soon(at, 0);
+    }
+
+    /// Calls the n-th of those that the run knows by name.
+    pub(super) fn call_named(&mut self, at: At, n: usize) -> bool {
+        let Some(run) = self.running(at) else { return false };
+        let handle = run.named[n].handle;
+        let call = run.root().child(run.children);
+        let of = handle.actor.0.job();
+        if of != call.job() {
+            self.foreign.insert(call, of);
+        }
+        self.call_by(at, handle, Vec::new())
+    }
+
+    /// Ends the n-th of those that the run knows by name, if it has made it.
+    pub(super) fn kill_named(&mut self, at: At, n: usize) {
+        let Some(run) = self.running(at) else { return };
+        if std::mem::take(&mut run.named[n].is_own) {
+            let Handle { actor, owner, .. } = run.named[n].handle;
+            self.killed.insert(actor);
+            let event = LocalEvent::ActorKillRequested { actor, owner };
+            self.say(at.worker, at.executor, event, Vec::new());
+        }
+    }
+}
