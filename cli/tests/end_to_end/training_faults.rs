@@ -119,6 +119,38 @@ fn training_goes_on_with_what_is_left_of_the_cluster() {
     }
 }
 
+/// Waits until a round after that one is over, which so many replicas have trained.
+fn wait_for_round_of(job: &Running, replicas: u64, after: u64) -> u64 {
+    let what = format!("a round after {after} with {replicas} replicas");
+    let is_it = |line: &Value| {
+        let is_later = line["round"].as_u64().is_some_and(|round| round > after);
+        line["event"] == "round" && is_later && line["replicas"] == replicas
+    };
+    wait_for_event(job, &what, is_it)["round"].as_u64().unwrap()
+}
+
+#[test]
+fn an_all_reduce_goes_on_while_workers_are_killed_in_turn_and_others_join() {
+    const KILLS: usize = 3;
+    let (cluster, workers) = cluster_of(2);
+    let training = Training::of(&["train.strategy=allreduce", "train.epochs=100000"]);
+    let job = training.start(&cluster, &[]);
+    let mut other = split_by_driver(&job, &workers).1.clone();
+    let mut round = wait_for_round_of(&job, 2, 0);
+    for _ in 0..KILLS {
+        kill(number(&other, "pid"));
+        round = wait_for_round_of(&job, 1, round);
+        other = cluster.join(&["--cpus", "1"]);
+        round = wait_for_round_of(&job, 2, round);
+    }
+    cluster.run(&["stop", "job-1"]).assert_success();
+    let finished = job.finish();
+    finished.assert_failure("stopped");
+    assert_rounds(&finished, rounds(&finished).len() as u64);
+    assert_eq!(said(&finished, "is lost"), KILLS, "{finished}");
+    assert_eq!(said(&finished, "the driver was restarted"), 0, "the world was not: {finished}");
+}
+
 #[test]
 fn a_worker_that_joins_is_used() {
     let (cluster, _) = cluster_of(1);
@@ -136,10 +168,14 @@ fn a_worker_that_joins_is_used() {
 
 #[test]
 fn a_killed_head_does_not_stop_a_training() {
+    ["parameter_average", "allreduce"].into_iter().for_each(train_without_head);
+}
+
+fn train_without_head(strategy: &str) {
     let cluster = Cluster::new();
     let head = cluster.start_head();
     (0..2).for_each(|_| drop(cluster.join(&["--cpus", "1"])));
-    let training = Training::of(&["train.epochs=20"]);
+    let training = Training::of(&[&format!("train.strategy={strategy}"), "train.epochs=20"]);
     let job = training.start(&cluster, &[]);
     wait_for_round(&job, 1);
     kill(number(&head, "pid"));
