@@ -8,6 +8,7 @@ use serde_json::Value;
 
 use crate::cluster::{Cluster, example, kill, number, parent, text, wait_until};
 use crate::dice::Dice;
+use crate::settings::setting;
 
 /// How often an executor is killed.
 const EXECUTOR_EVERY: Duration = Duration::from_millis(200);
@@ -20,11 +21,6 @@ const HEAD_AWAY: u64 = 2;
 /// Tasks of a round of the job, and counters that are called in it.
 const TASKS: u64 = 400;
 const COUNTERS: u64 = 40;
-
-/// A number that `cargo xtask chaos` sets, or this test's own.
-fn setting(name: &str, usual: u64) -> u64 {
-    std::env::var(name).ok().map_or(usual, |text| text.parse().unwrap())
-}
 
 struct Chaos {
     cluster: Cluster,

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use crate::cluster::{Cluster, faults, kill, number, text, wait_until};
 use crate::dice::Dice;
+use crate::settings::seed;
 
 /// How often everything is killed.
 const KILLS: usize = 4;
@@ -31,7 +32,7 @@ fn every_acknowledged_submit_is_there_after_everything_was_killed() {
                 }
             });
         }
-        let mut dice = Dice(1);
+        let mut dice = Dice(seed(1));
         for kills in 0..KILLS {
             wait_until("submits are acknowledged", || {
                 let count = acknowledged.lock().unwrap().len();

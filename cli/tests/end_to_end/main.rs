@@ -28,6 +28,7 @@ mod options;
 mod pictures;
 mod plain_commands;
 mod relay;
+mod settings;
 mod stalls;
 mod tasks;
 mod training;

@@ -9,6 +9,7 @@ use serde_json::Value;
 
 use crate::cluster::{Cluster, Finished, Running, example, text, wait_until};
 use crate::relay::{Damage, Relay};
+use crate::settings::{seed, setting};
 
 /// In each wave of the program.
 const TASKS: usize = 40;
@@ -28,19 +29,19 @@ pub(crate) struct Network {
 }
 
 impl Network {
-    /// A head that workers reach through the relay.
-    pub(crate) fn start(seed: u64) -> Self {
-        Self::of(Cluster::new(), seed)
+    /// A head that workers reach through the relay, which does the damage of that number.
+    pub(crate) fn start(number: u64) -> Self {
+        Self::of(Cluster::new(), number)
     }
 
     /// The same, of a cluster that was prepared.
-    pub(crate) fn of(cluster: Cluster, seed: u64) -> Self {
-        Self::behind(cluster, seed, &[])
+    pub(crate) fn of(cluster: Cluster, number: u64) -> Self {
+        Self::behind(cluster, number, &[])
     }
 
     /// The same, of a head with these options.
-    pub(crate) fn behind(cluster: Cluster, seed: u64, options: &[&str]) -> Self {
-        let relay = Relay::start(seed);
+    pub(crate) fn behind(cluster: Cluster, number: u64, options: &[&str]) -> Self {
+        let relay = Relay::start(seed(number));
         let head = cluster.start_head_with(options);
         let (door, entrance) = relay.door();
         relay.lead(door, address(&head));
@@ -195,14 +196,9 @@ fn damage() -> Damage {
     Damage { lost: 50, doubled: 20, late: 50, delay: Duration::from_millis(25) }
 }
 
-/// A number that the environment sets, or this test's own.
-fn setting(name: &str, usual: u64) -> u64 {
-    std::env::var(name).ok().map_or(usual, |text| text.parse().unwrap())
-}
-
 #[test]
 fn a_damaged_network_spoils_nothing_and_does_nothing_twice() {
-    let network = Network::start(setting("NETWORK_SEED", 1));
+    let network = Network::start(1);
     let waves = network.waves(setting("NETWORK_BYTES", 200_000), 0, 2);
     network.relay.damage(damage());
     let damaged = waves.more(2);
@@ -234,7 +230,7 @@ fn wait_for_datagrams(network: &Network, count: u64) -> Duration {
 #[test]
 fn an_object_moves_through_a_damaged_network_at_the_speed_of_what_is_left() {
     let bytes = setting("NETWORK_OBJECT_BYTES", 30_000_000);
-    let network = Network::start(setting("NETWORK_SEED", 4));
+    let network = Network::start(4);
     let network = Network { store: 256 + bytes / 1_000_000 * 2, ..network };
     let (marks, go) = (network.cluster.home().join("marks"), network.cluster.home().join("go"));
     let paths = [marks.to_str().unwrap(), go.to_str().unwrap()];

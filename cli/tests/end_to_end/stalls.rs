@@ -8,6 +8,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use crate::cluster::{Cluster, kill, number, text};
 use crate::dice::Dice;
 use crate::network::Network;
+use crate::settings::seed;
 
 /// Within which a stopped process is known to be lost.
 const LOSS: Duration = Duration::from_secs(5);
@@ -91,7 +92,7 @@ fn a_killed_head_loses_no_task_and_no_actor_while_work_goes_on() {
     let network = Network::start(9);
     let waves = network.steps(2);
     let mut head = network.head.clone();
-    let mut dice = Dice(9);
+    let mut dice = Dice(seed(9));
     for _ in 0..3 {
         kill(number(&head, "pid"));
         let back = Instant::now() + Duration::from_millis(dice.below(5_000) as u64);
