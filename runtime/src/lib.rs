@@ -81,6 +81,11 @@ pub use executor::{ABANDONED_STATUS, DRIVER_FILES, EXECUTOR_FD, SCRATCH};
 /// A view by its short name: `object.read()?` is a `Ref<T>`.
 pub type Ref<T> = View<T>;
 
+/// The program in the README compiles.
+#[cfg(doctest)]
+#[doc = include_str!("../../README.md")]
+struct Readme;
+
 /// What the macros' expansions use. No part of the interface; may change at any time.
 #[doc(hidden)]
 pub mod __private {

@@ -21,12 +21,17 @@ use syn::{Error, ItemFn, ItemImpl, parse_macro_input};
 
 /// Makes a function a task: something that other processes can run.
 ///
-/// ```ignore
+/// ```
+/// # use rdist::prelude::*;
 /// #[rdist::task]
 /// fn square(x: u64) -> u64 { x * x }
 ///
-/// let object: ObjectRef<u64> = square.submit(&cx, 7);
-/// let object = square.with().cpus(2.0).retries(5).submit(&cx, &object);
+/// # fn f(cx: &Context) -> Result<()> {
+/// let object: ObjectRef<u64> = square.submit(cx, 7_u64);
+/// let object = square.with().cpus(2.0).retries(5).submit(cx, &object);
+/// assert_eq!(object.get()?, 2_401);
+/// # Ok(())
+/// # }
 /// ```
 /// Parameters are values (see `rdist::value`), or `View<T>` to read a large one in place; a first
 /// parameter `cx: &Context` is the task's own context. It may return a `Result`, whose error is
@@ -37,21 +42,42 @@ use syn::{Error, ItemFn, ItemImpl, parse_macro_input};
 /// returns a tuple, and `submit` gives a tuple of references; with `returns = each` it returns a
 /// `Vec`, and `submit` takes how many elements that will have and gives so many references. Another
 /// number is an error of all of them.
-/// ```ignore
+/// ```
+/// # use rdist::prelude::*;
 /// #[rdist::task(returns = 2)]
 /// fn divide(a: u64, b: u64) -> (u64, u64) { (a / b, a % b) }
 ///
 /// #[rdist::task(returns = each)]
-/// fn split(data: Vec<f32>, parts: usize) -> Vec<Vec<f32>> { .. }
+/// fn split(data: Vec<f32>, parts: u64) -> Vec<Vec<f32>> {
+///     data.chunks(data.len().div_ceil(parts as usize)).map(<[f32]>::to_vec).collect()
+/// }
 ///
-/// let (quotient, rest) = divide.submit(&cx, 17, 5);
-/// let parts: Vec<ObjectRef<Vec<f32>>> = split.submit(&cx, 3_000, &data, 3_000);
+/// # fn f(cx: &Context, data: &ObjectRef<Vec<f32>>) {
+/// let (quotient, rest) = divide.submit(cx, 17_u64, 5_u64);
+/// let parts: Vec<ObjectRef<Vec<f32>>> = split.submit(cx, 3_000, data, 3_000_u64);
+/// # }
 /// ```
 /// With `stream` it returns an iterator, and `submit` gives an `ObjectStream`: each item is an
 /// object as soon as it is made, and the iterator goes on as its items are taken.
-/// ```ignore
+/// ```
+/// # use rdist::prelude::*;
+/// use std::io::BufRead as _;
+///
 /// #[rdist::task(stream)]
-/// fn lines(path: String) -> impl Iterator<Item = Result<String, std::io::Error>> { .. }
+/// fn lines(path: String) -> Box<dyn Iterator<Item = Result<String, std::io::Error>>> {
+///     match std::fs::File::open(path) {
+///         Ok(file) => Box::new(std::io::BufReader::new(file).lines()),
+///         Err(error) => Box::new(std::iter::once(Err(error))),
+///     }
+/// }
+///
+/// # async fn f(cx: &Context) -> Result<()> {
+/// let mut stream = lines.submit(cx, "words.txt".to_owned());
+/// while let Some(line) = stream.next().await {
+///     println!("{}", line?.await?);
+/// }
+/// # Ok(())
+/// # }
 /// ```
 #[proc_macro_attribute]
 pub fn task(arguments: TokenStream, item: TokenStream) -> TokenStream {
@@ -62,7 +88,8 @@ pub fn task(arguments: TokenStream, item: TokenStream) -> TokenStream {
 
 /// Makes a type an actor: state that lives in one process and is reached by calls in order.
 ///
-/// ```ignore
+/// ```
+/// # use rdist::prelude::*;
 /// struct Counter { total: u64 }
 ///
 /// #[rdist::actor]
@@ -71,8 +98,15 @@ pub fn task(arguments: TokenStream, item: TokenStream) -> TokenStream {
 ///     fn add(&mut self, by: u64) -> u64 { self.total += by; self.total }
 /// }
 ///
-/// let counter = Counter::spawn(&cx, 0).await?;
-/// println!("{}", counter.add(2).call().await?);
+/// # async fn f(cx: &Context) -> Result<()> {
+/// let counter = Counter::spawn(cx, 0_u64).await?;
+/// println!("{}", counter.add(2_u64).call().await?);
+/// // One for the whole cluster, which outlives this job until somebody kills it.
+/// let shared = Counter::with().name("visits").get_if_exists().detached();
+/// let shared = shared.max_restarts(3).spawn(cx, 0_u64).await?;
+/// shared.add(1_u64).call().await?;
+/// # Ok(())
+/// # }
 /// ```
 /// `new` makes the actor and may return a `Result`. Every method with `&self` or `&mut self` can
 /// be called through a handle; put methods that should not be into another `impl` block. An error
@@ -90,14 +124,18 @@ pub fn task(arguments: TokenStream, item: TokenStream) -> TokenStream {
 ///
 /// The language's own rule decides what runs together: methods with `&self` do, one with
 /// `&mut self` waits until they have ended, and keeps later ones waiting until it has.
-/// ```ignore
+/// ```
+/// # use rdist::prelude::*;
+/// #[derive(Default)]
+/// struct Store { values: std::collections::HashMap<String, Vec<u8>> }
+///
 /// #[rdist::actor(max_concurrency = 100, concurrency_groups(disk = 2))]
 /// impl Store {
 ///     fn new() -> Self { Self::default() }
-///     async fn get(&self, key: String) -> Option<Vec<u8>> { /* .. */ }
+///     async fn get(&self, key: String) -> Option<Vec<u8>> { self.values.get(&key).cloned() }
 ///     #[concurrency_group(disk)]
-///     fn flush(&self) { /* .. */ }
-///     fn clear(&mut self) { /* .. */ }
+///     fn save(&self, path: String) -> u64 { self.values.len() as u64 }
+///     fn clear(&mut self) { self.values.clear() }
 /// }
 /// ```
 /// # Order and retries
@@ -115,7 +153,9 @@ pub fn actor(arguments: TokenStream, item: TokenStream) -> TokenStream {
 
 /// Makes a function the program's main function, and a job's driver.
 ///
-/// ```ignore
+/// ```no_run
+/// use rdist::prelude::*;
+///
 /// #[rdist::main]
 /// async fn main(cx: Driver) -> rdist::Result<()> { Ok(()) }
 /// ```
@@ -132,13 +172,28 @@ pub fn main(arguments: TokenStream, item: TokenStream) -> TokenStream {
 
 /// Makes a function a predicate, which says which errors of a task are worth another try.
 ///
-/// ```ignore
+/// ```
+/// # use rdist::prelude::*;
+/// # #[derive(Debug)]
+/// # struct FetchError { status: u32 }
+/// # impl std::fmt::Display for FetchError {
+/// #     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result { self.status.fmt(f) }
+/// # }
+/// # impl std::error::Error for FetchError {}
+/// # #[rdist::task]
+/// # fn fetch(url: String) -> Result<String, FetchError> { Err(FetchError { status: 503 }) }
 /// #[rdist::predicate]
 /// fn is_busy(fault: &Fault<'_>) -> bool {
 ///     fault.downcast_ref::<FetchError>().is_some_and(|error| error.status == 503)
 /// }
 ///
-/// let page = fetch.with().retry_errors(5, is_busy).submit(&cx, url);
+/// # fn f(cx: &Context, url: String) {
+/// use std::time::Duration;
+///
+/// let page = fetch.with().retry_errors(5, is_busy).timeout(Duration::from_secs(30));
+/// let page = page.backoff(Duration::from_millis(100), Duration::from_secs(10)).priority(1);
+/// let page = page.submit(cx, url);
+/// # }
 /// ```
 /// It runs where the task failed, right after it. One that panics accepts nothing.
 #[proc_macro_attribute]
@@ -153,7 +208,7 @@ pub fn predicate(arguments: TokenStream, item: TokenStream) -> TokenStream {
 
 /// Makes a type a value that tasks can take and return: adds rkyv's derives.
 ///
-/// ```ignore
+/// ```
 /// #[rdist::value]
 /// #[derive(Debug, Clone)]
 /// struct Image { width: u32, pixels: Vec<u8> }
