@@ -1,6 +1,7 @@
 //! The whole cluster in one thread: workers' cores, the head's core, tables of values, and what
 //! goes wrong between them.
 
+mod detached;
 mod excuse;
 mod fault;
 mod happen;
@@ -175,6 +176,8 @@ pub struct Simulation {
     pub actors: ActorLog,
     pub calls: ExactCalls,
     pub names: Names,
+    /// Whom programs call that have found nobody.
+    pub nobody: FastSet<ActorId>,
     /// Actors that any job may call.
     pub served: Vec<Handle>,
     /// Direct calls that were passed on without an answer.
@@ -198,6 +201,8 @@ pub struct Simulation {
     harm: Harm,
     ended: BTreeMap<JobId, JobState>,
     stopped: BTreeSet<JobId>,
+    /// When detached actors are ended that nobody has ended.
+    patience: Option<u64>,
     next_worker: u64,
     pub next_run: u64,
     pub events: u64,
@@ -239,6 +244,7 @@ impl Simulation {
             actors: ActorLog::default(),
             calls: ExactCalls::default(),
             names: Names::default(),
+            nobody: FastSet::default(),
             served: Vec::new(),
             promised: FastSet::default(),
             handles: FastMap::default(),
@@ -253,6 +259,7 @@ impl Simulation {
             harm: Harm::default(),
             ended: BTreeMap::new(),
             stopped: BTreeSet::new(),
+            patience: None,
             next_worker: 0,
             next_run: 0,
             events: 0,
@@ -279,7 +286,6 @@ impl Simulation {
 
     /// Runs until every job has ended and all is quiet, then looks for what is left.
     pub fn run(&mut self) {
-        let jobs = self.options.jobs.len();
         let mut quiet_until = None;
         while let Some((at, event)) = self.agenda.pop() {
             if let Some(until) = self.stalled(&event).filter(|until| at < *until) {
@@ -289,7 +295,8 @@ impl Simulation {
             self.now = at;
             self.events += 1;
             self.happen(event);
-            if self.ended.len() == jobs && self.now > self.options.fault_time {
+            self.end_detached();
+            if self.ended.len() == self.options.jobs.len() && self.now > self.options.fault_time {
                 let until = *quiet_until.get_or_insert(self.now + 10_000 * MILLISECOND);
                 if self.now > until {
                     break;
@@ -298,6 +305,7 @@ impl Simulation {
             let latest = self.options.fault_time + 3_600_000 * MILLISECOND;
             assert!(self.now < latest, "no end in sight:\n{}", self.stuck());
         }
+        let jobs = self.options.jobs.len();
         assert_eq!(self.ended.len(), jobs, "everything waits:\n{}", self.stuck());
         self.check_end();
     }

@@ -122,6 +122,8 @@ struct Actor {
     count: u64,
     /// Calls in order; the first one runs.
     calls: VecDeque<u64>,
+    /// Calls that it never answers.
+    watches: Vec<u64>,
     /// Of one that saves its state: calls whose ends are not told yet.
     unsaved: Vec<EndedCall>,
 }
@@ -274,10 +276,14 @@ impl Simulation {
                 Op::Claim { name, or_get } => self.claim(at, name, or_get),
                 Op::LookUp(name) => self.look_up(at, name),
                 Op::KillNamed(n) => self.kill_named(at, n),
-                Op::Call { .. } | Op::CallNamed(_) => {
+                Op::KillFound(n) => self.kill_found(at, n),
+                Op::Detach => self.detach(),
+                Op::Find(n) => self.find(at, n),
+                Op::Call { .. } | Op::CallNamed(_) | Op::Watch(_) => {
                     let is_called = match op {
                         Op::Call { actor, dependencies } => self.call(at, actor, &dependencies),
                         Op::CallNamed(n) => self.call_named(at, n),
+                        Op::Watch(n) => self.watch(at, n),
                         _ => true,
                     };
                     if !is_called {

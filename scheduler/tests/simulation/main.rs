@@ -28,7 +28,8 @@
 //! - tasks are cancelled where they wait, run or have ended, wherever they came from, alone or with
 //!   what they have submitted, by force where processes die anyway; and actors are killed;
 //! - actors have names that others want too: each name is one actor's at a time, and a program that
-//!   has one finds its own actor by it;
+//!   has one finds its own actor by it; some are detached: jobs of their own that end when somebody
+//!   ends them, and are called and ended by whom finds them;
 //! - tasks return several values and ask for labels, and processes run out of memory.
 #![allow(clippy::unwrap_used, missing_docs, unreachable_pub)]
 
@@ -62,6 +63,7 @@ fn run(test: &str, count: u64, options: impl Fn(&mut Rng) -> Options) {
     };
     let (runs, mut queued_ahead) = (seeds.end - seeds.start, 0);
     let (mut taken, mut found) = (0, 0);
+    let (mut detached, mut ended) = (0, 0);
     let (mut leases, mut routes) = (Leases::default(), Routes::default());
     for seed in seeds {
         let options = options(&mut Rng(seed ^ 0x5157_4152_4d00_0000));
@@ -75,6 +77,9 @@ fn run(test: &str, count: u64, options: impl Fn(&mut Rng) -> Options) {
                 queued_ahead += simulation.queued_ahead;
                 taken += simulation.names.taken;
                 found += simulation.names.found;
+                let (all, by_programs) = simulation.detached();
+                detached += all;
+                ended += by_programs;
                 leases.add(&simulation.leases);
                 routes.add(&simulation.routed);
                 if number("SIM_SEED").is_some() {
@@ -97,6 +102,8 @@ fn run(test: &str, count: u64, options: impl Fn(&mut Rng) -> Options) {
     assert!(runs < 100 || 2 * queued_ahead > runs, "tasks are given ahead of their turn");
     println!("{taken} names were another actor's, and {found} actors were found by theirs");
     assert!(runs < 100 || 2 * taken.min(found) > runs, "actors have names");
+    println!("{ended} of {detached} detached actors were ended by programs");
+    assert!(runs < 100 || 10 * ended > runs && detached > 2 * ended, "actors are detached");
     println!("{leases:?}");
     let Leases { ran, left, returned, promised, .. } = leases;
     let each = [ran, left, returned, promised, 4 * leases.cancelled];
@@ -110,18 +117,12 @@ fn jobs(rng: &mut Rng, workers: u64, faults: Faults) -> Vec<Mix> {
     let may_kill = faults.executors || faults.workers;
     let mix = |rng: &mut Rng| Mix {
         tasks: 1 + rng.below(80),
-        plain: false,
         strict_spread: workers > 2,
         actors_hold: !may_kill,
         trouble: rng.one_in(2),
         stubborn: may_kill,
-        quota: 0,
-        leases: false,
-        routes: false,
-        cancels: false,
         forces: faults.executors,
-        several: false,
-        names: false,
+        ..Mix::NOTHING
     };
     (0..1 + rng.below(3)).map(|_| mix(rng)).collect()
 }
@@ -236,21 +237,7 @@ fn a_thousand_workers() {
     let tasks = number("SIM_TASKS").unwrap_or(20_000);
     run("a_thousand_workers", 1, |_| Options {
         workers,
-        jobs: vec![Mix {
-            tasks,
-            plain: true,
-            strict_spread: false,
-            actors_hold: false,
-            trouble: false,
-            stubborn: false,
-            quota: 0,
-            leases: false,
-            routes: false,
-            cancels: false,
-            forces: false,
-            several: false,
-            names: false,
-        }],
+        jobs: vec![Mix { tasks, plain: true, ..Mix::NOTHING }],
         faults: Faults {
             executors: true,
             workers: true,

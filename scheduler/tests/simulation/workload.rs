@@ -87,6 +87,14 @@ pub enum Op {
     /// Calls, or ends, the n-th that was claimed or looked up.
     CallNamed(usize),
     KillNamed(usize),
+    /// Asks for a detached actor, which is a job of its own.
+    Detach,
+    /// Looks up some detached actor, of whomever.
+    Find(u64),
+    /// Ends the n-th that was looked up, whoever has made it.
+    KillFound(usize),
+    /// Calls the n-th that was claimed, which answers never.
+    Watch(usize),
 }
 
 #[derive(Debug, Clone, Default)]
@@ -171,10 +179,31 @@ pub struct Mix {
     pub cancels: bool,
     /// Tasks return several values, and ask for labels; processes run out of memory.
     pub several: bool,
-    /// Actors have names that others want too.
+    /// It makes one detached actor, and waits for its end.
+    pub detached: bool,
+    /// Actors have names that others want too, or are detached.
     pub names: bool,
     /// Also by force, with what runs beside them.
     pub forces: bool,
+}
+
+impl Mix {
+    pub const NOTHING: Self = Self {
+        tasks: 0,
+        plain: false,
+        strict_spread: false,
+        actors_hold: false,
+        trouble: false,
+        stubborn: false,
+        quota: 0,
+        leases: false,
+        routes: false,
+        cancels: false,
+        several: false,
+        names: false,
+        detached: false,
+        forces: false,
+    };
 }
 
 /// The function whose runs are short, but for a few.
@@ -196,6 +225,9 @@ impl Op {
                 | Self::LookUp(_)
                 | Self::CallNamed(_)
                 | Self::KillNamed(_)
+                | Self::KillFound(_)
+                | Self::Watch(_)
+                | Self::Find(_)
         )
     }
 }
@@ -275,6 +307,9 @@ pub fn task_program(
 
 /// A driver's program: rounds of the shapes that real jobs have.
 pub fn driver_program(seed: u64, what: Mix) -> Program {
+    if what.detached {
+        return named::detached_program();
+    }
     let mut driver = Writer {
         rng: Rng(seed),
         ops: Vec::new(),

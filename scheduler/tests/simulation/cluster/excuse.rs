@@ -37,6 +37,10 @@ impl Simulation {
     /// What is left of a job that has ended may find anything lost.
     pub fn excuse(&self, task: TaskId, error: &TaskError) {
         let job = task.job();
+        if self.nobody.contains(&ActorId(error.task)) && matches!(error.cause, Cause::ActorDied(_))
+        {
+            return;
+        }
         if let Some(of) = self.foreign.get(&task)
             && (self.stopped.contains(of) || self.ended.contains_key(of))
             && matches!(error.cause, Cause::ActorDied(_) | Cause::OwnerDied)

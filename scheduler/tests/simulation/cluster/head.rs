@@ -200,6 +200,7 @@ impl Simulation {
                 if let JobState::Failed(error) = &state {
                     self.excuse(TaskId::driver(job), error);
                 }
+                self.check_detached(job, &state);
                 self.durable.jobs.remove(&job);
                 let before = self.ended.insert(job, state);
                 assert!(before.is_none(), "{job} ended twice");

@@ -162,7 +162,7 @@ impl Simulation {
         for EndedCall { attempt, applied } in actor.unsaved {
             self.say_cancelled(worker, executor, applied.call, attempt);
         }
-        for run in actor.calls {
+        for run in actor.calls.into_iter().chain(actor.watches) {
             self.cut_off(At { worker, executor, run });
         }
     }

@@ -1,6 +1,6 @@
 //! Actors with names: programs claim names, and find actors by them.
 
-use rdist_scheduler::id::{ActorId, ExecutorId, WorkerId};
+use rdist_scheduler::id::{ActorId, ExecutorId, JobId, WorkerId};
 use rdist_scheduler::local::LocalEvent;
 use rdist_scheduler::outcome::{Cause, TaskError};
 use rdist_scheduler::resource::Resources;
@@ -30,13 +30,7 @@ pub(super) struct Claim {
 
 impl Simulation {
     fn name_of(&self, at: At, name: Name) -> String {
-        match name {
-            Name::OfJob(n) => {
-                let job = self.workers[&at.worker].processes[&at.executor].job;
-                format!("{job}/{n}")
-            }
-            Name::OfAll(n) => format!("{n}"),
-        }
+        name.of(self.workers[&at.worker].processes[&at.executor].job)
     }
 
     /// Makes an actor with a name that others may have, and waits for it.
@@ -138,7 +132,39 @@ impl Simulation {
         if of != call.job() {
             self.foreign.insert(call, of);
         }
-        self.call_by(at, handle, Vec::new())
+        self.call_by(at, handle, Vec::new(), false)
+    }
+
+    /// Calls what a detached actor never answers.
+    pub(super) fn watch(&mut self, at: At, n: usize) -> bool {
+        let Some(run) = self.running(at) else { return false };
+        let handle = run.named[n].handle;
+        self.call_by(at, handle, Vec::new(), true)
+    }
+
+    /// Looks up a detached actor. Calls of one that is not there fail.
+    pub(super) fn find(&mut self, at: At, n: u64) {
+        let jobs = self.options.jobs.len() as u64;
+        let detached = (1..=jobs).filter(|job| self.options.jobs[*job as usize - 1].detached);
+        let detached: Vec<u64> = detached.collect();
+        let of = detached.get((n % detached.len().max(1) as u64) as usize).copied();
+        let name = Name::OfJob(0).of(JobId(of.unwrap_or(jobs + 1) as u32));
+        let Some(run) = self.running(at) else { return };
+        let actor = ActorId(run.root().child(u64::MAX - run.children));
+        let handle = Handle { actor, owner: at.worker, is_grouped: false };
+        run.named.push(Named { name: name.clone(), handle, is_own: false });
+        self.nobody.insert(actor);
+        self.ask_for(at, name);
+    }
+
+    pub(super) fn kill_found(&mut self, at: At, n: usize) {
+        let Some(run) = self.running(at) else { return };
+        let Handle { actor, owner, .. } = run.named[n].handle;
+        if !self.nobody.contains(&actor) {
+            self.killed.insert(actor);
+            let event = LocalEvent::ActorKillRequested { actor, owner };
+            self.say(at.worker, at.executor, event, Vec::new());
+        }
     }
 
     /// Ends the n-th of those that the run knows by name, if it has made it.

@@ -170,7 +170,7 @@ impl Simulation {
         // Who has a group waits for nobody, and what another job's actor returns is not passed on.
         let is_mine = handle.is_grouped || self.mix_of(id.job()).routes && dependencies.is_empty();
         let handle = if is_mine { handle } else { self.callee(id, handle) };
-        self.call_by(at, handle, dependencies)
+        self.call_by(at, handle, dependencies, false)
     }
 
     pub(super) fn call_by(
@@ -178,17 +178,21 @@ impl Simulation {
         at: At,
         Handle { actor, owner, .. }: Handle,
         dependencies: Vec<Reference>,
+        watches: bool,
     ) -> bool {
         let Some(run) = self.running(at) else { return false };
         let id = run.root().child(run.children);
         let rules =
             CallRules { out_of_order: is_unordered(actor), exactly_once: saves_state(actor) };
-        let fits = dependencies.is_empty();
+        let fits = dependencies.is_empty() && !watches;
         let goes = self.way(at, (actor, rules), id.object(0), fits);
         if matches!(goes, Goes::NotYet) {
             return false;
         }
-        let body = self.call_body(at, actor, id);
+        let mut body = self.call_body(at, actor, id);
+        if let Some(flag) = body.get_mut(8) {
+            *flag = u8::from(watches);
+        }
         if let Some(run) = self.running(at) {
             run.children += 1;
         }
@@ -197,6 +201,7 @@ impl Simulation {
         let is_tried = mix(7, hash_of(ActorId(id))).is_multiple_of(4);
         let max_retries = match rules.exactly_once {
             true => u32::MAX,
+            false if watches => u32::MAX,
             false if is_tried && self.mix_of(id.job()).routes => 1_000,
             false => 0,
         };

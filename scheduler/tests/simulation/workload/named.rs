@@ -1,6 +1,8 @@
 //! Actors that are found by name.
 
-use super::{Op, Writer};
+use rdist_scheduler::id::JobId;
+
+use super::{Op, Program, Writer};
 
 /// A name that several programs, or several tries of one, want for their actors.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -8,6 +10,15 @@ pub enum Name {
     /// No other job uses it.
     OfJob(u64),
     OfAll(u64),
+}
+
+impl Name {
+    pub fn of(self, job: JobId) -> String {
+        match self {
+            Self::OfJob(n) => format!("{job}/{n}"),
+            Self::OfAll(n) => format!("{n}"),
+        }
+    }
 }
 
 impl Writer {
@@ -36,6 +47,31 @@ impl Writer {
                 let of_name = known.iter().filter(|(other, _)| *other == name);
                 self.ops.extend(of_name.map(|(_, n)| Op::KillNamed(*n)));
             }
+            if self.rng.one_in(6) {
+                self.ops.push(Op::Detach);
+            } else if self.rng.one_in(3) {
+                self.find();
+            }
         }
     }
+
+    /// Calls a detached actor that somebody has made, if there is one, and may end it.
+    fn find(&mut self) {
+        self.ops.push(Op::Find(self.rng.next()));
+        for _ in 0..1 + self.rng.below(4) {
+            self.ops.push(Op::CallNamed(self.named));
+            self.ops.push(Op::Get(self.slots));
+            self.slots += 1;
+        }
+        if self.rng.one_in(3) {
+            self.ops.push(Op::KillFound(self.named));
+        }
+        self.named += 1;
+    }
+}
+
+/// The driver of a detached actor.
+pub(super) fn detached_program() -> Program {
+    let claim = Op::Claim { name: Name::OfJob(0), or_get: false };
+    Program { ops: vec![claim, Op::Watch(0), Op::Get(1)], returns: Vec::new() }
 }

@@ -107,7 +107,14 @@ impl Oracle {
                     children += 1;
                 }
                 Op::Yield { .. } => unreachable!("a task yields or returns"),
-                Op::Claim { .. } | Op::LookUp(_) | Op::CallNamed(_) | Op::KillNamed(_) => {
+                Op::Claim { .. }
+                | Op::LookUp(_)
+                | Op::CallNamed(_)
+                | Op::KillNamed(_)
+                | Op::Detach
+                | Op::Find(_)
+                | Op::KillFound(_)
+                | Op::Watch(_) => {
                     unreachable!("drivers alone use names")
                 }
                 Op::Compute(_)
