@@ -58,6 +58,11 @@ impl Speed {
             let rate = more as f64 / (long - short);
             println!("one replica alone: {rate:.0} images/s");
             self.one = Some(rate);
+        } else {
+            println!(
+                "one replica's steps took too little time to be told from what disturbs them: no \
+                 speed-up is told; train.baseline may be larger"
+            );
         }
         Ok(())
     }
