@@ -234,7 +234,7 @@ impl Saved {
             optimiser: None,
             best,
             members: match metadata.0.contains_key(MEMBERS) {
-                true => Some(metadata.within(MEMBERS, 1..=u32::MAX.into())?),
+                true => Some(metadata.within(MEMBERS, 1..=1_000_000)?),
                 false => None,
             },
             memory: metadata.0.get(MEMORY).cloned(),
