@@ -1,5 +1,7 @@
 //! Federations, whose members are not the replicas: who trains on what, and when.
 
+use std::process::Command;
+
 use crate::cluster::{Cluster, Finished};
 use crate::training::{Training, metric, says};
 
@@ -56,4 +58,37 @@ fn members_without_images_end_nothing() {
     let images = images(&trained);
     assert_eq!(images.len(), 12, "{trained}");
     assert!(images.contains(&0) && images.iter().all(|images| *images <= 1), "{images:?}");
+}
+
+/// A library in which powers are wrong, for a machine whose replica computes nonsense: Adam's steps
+/// become a million times too long, and stay finite.
+fn broken_powers() -> tempfile::TempDir {
+    let folder = tempfile::tempdir().unwrap();
+    let source = folder.path().join("powers.c");
+    let powers = "double pow(double a, double b) { (void)a; (void)b; return 1.0 - 1e-12; }\n";
+    std::fs::write(&source, powers).unwrap();
+    // The compiler that links Rust's programs.
+    let mut compiler = Command::new("cc");
+    compiler.args(["-shared", "-fPIC", "-fno-builtin", "-o"]);
+    let compiled = compiler.arg(folder.path().join("powers.so")).arg(&source).status().unwrap();
+    assert!(compiled.success());
+    folder
+}
+
+#[test]
+fn a_median_withstands_a_replica_that_returns_nonsense() {
+    let mut cluster = Cluster::with_workers(&[1, 1]);
+    let powers = broken_powers();
+    cluster.set_variable("LD_PRELOAD", powers.path().join("powers.so").to_str().unwrap());
+    cluster.join(&["--cpus", "1"]);
+    cluster.set_variable("LD_PRELOAD", "");
+    let set = ["train.strategy=fedavg", "train.replicas=3", "train.epochs=8", "data.limit=1500"];
+    let accuracy = |aggregate: &str| {
+        let training = Training::of(&[&set[..], &[aggregate]].concat());
+        let trained = training.run(&cluster, &[]);
+        assert!(!says(&trained, "starting with"), "{trained}");
+        metric(&trained, "test_accuracy")
+    };
+    let (mean, median) = (accuracy("train.aggregate=mean"), accuracy("train.aggregate=median"));
+    assert!(median > 0.8 && mean < median - 0.2, "median {median}, mean {mean}");
 }
