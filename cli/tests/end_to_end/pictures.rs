@@ -371,6 +371,9 @@ fn every_test_picture_is_predicted_once_though_actors_are_killed() {
     let finished = job.finish();
     finished.assert_success();
     let told = finished.json_line("pipeline");
+    // Of this run alone.
+    let skipped = lines(root.path().join("output/tables/skipped.csv"));
+    assert_eq!(skipped.len(), 2, "{skipped:?}");
     // Those that prepare pictures share a process; each predictor has its own.
     assert!(told["actors_lost"].as_u64().unwrap() >= 4, "{finished}");
     assert_eq!((&told["images"], &told["failed"]), (&(PICTURES - 1).into(), &1.into()));

@@ -138,6 +138,7 @@ fn a_model_goes_from_s3_to_s3_and_is_tested_from_there() {
     let model = "infer.model=s3://models/mnist/mnist.safetensors";
     let predicted = store.submit(&cluster, &[model], &[]);
     predicted.assert_success();
+    assert!(said(&predicted, "nothing goes to output.upload"), "{predicted}");
     let again = metric(&predicted, "test_accuracy");
     assert!((again - metric(&resumed, "test_accuracy")).abs() < 1e-9, "{predicted}");
 

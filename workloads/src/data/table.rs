@@ -190,6 +190,21 @@ mod tests {
         labels.iter().enumerate().map(sample).collect()
     }
 
+    #[test]
+    fn a_part_that_is_gone_leaves_no_table_of_an_older_run() {
+        let folder = tempfile::tempdir().unwrap();
+        let class = |id: &str| Class { id: id.to_owned(), name: id.to_owned() };
+        let mut tables = Tables { train: samples(&[0, 1]), ..Tables::default() };
+        tables.classes = vec![class("a"), class("b")];
+        tables.validation = samples(&[1]);
+        tables.write(folder.path()).unwrap();
+        tables.validation.clear();
+        tables.write(folder.path()).unwrap();
+        let files = std::fs::read_dir(folder.path()).unwrap();
+        let names: Vec<_> = files.map(|file| file.unwrap().file_name()).collect();
+        assert_eq!(names, ["train.csv"]);
+    }
+
     fn count(samples: &[Sample], label: u32) -> usize {
         samples.iter().filter(|sample| sample.label == Some(label)).count()
     }
