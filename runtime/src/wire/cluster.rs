@@ -71,7 +71,8 @@ pub struct WorkerUsage {
     pub spilled_bytes: u64,
     /// Objects on disk.
     pub spilled_files: u64,
-    /// How it holds executors to what they asked for: `cgroup v2`, `cgroup v1`, `rlimit, watch`.
+    /// How it holds executors to what they asked for: `cgroup v2`, `cgroup v1`,
+    /// `rlimit, watch (memory alone)`.
     pub limits: String,
 }
 

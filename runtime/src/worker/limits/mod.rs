@@ -52,7 +52,7 @@ impl Limits {
     pub(super) fn describe(&self) -> String {
         match &self.groups {
             Some(groups) => groups.to_string(),
-            None => "rlimit, watch".to_owned(),
+            None => "rlimit, watch (memory alone)".to_owned(),
         }
     }
 
@@ -216,7 +216,7 @@ mod tests {
         let limits = Limits::detect(WorkerId(4_242), 1 << 20);
         let mut lease = limits.lease("executor-1", Limit { memory: Some(64 << 20), cpus: 1.0 });
         let folders = lease.folders.clone();
-        assert_eq!(folders.is_empty(), limits.describe() == "rlimit, watch");
+        assert_eq!(folders.is_empty(), limits.describe().starts_with("rlimit"));
         assert!(folders.iter().all(|folder| folder.is_dir()));
         assert_eq!(lease.doors().len(), folders.len());
         assert_eq!(lease.kernel_verdict(), None);
@@ -224,6 +224,11 @@ mod tests {
         for file in ["memory.max", "memory.limit_in_bytes"] {
             let set = folders.first().and_then(|folder| fs::read_to_string(folder.join(file)).ok());
             assert!(set.is_none_or(|set| set.trim() == (33 << 20).to_string()));
+        }
+        for (file, of_two_cpus) in [("cpu.weight", "200"), ("cpu.shares", "2048")] {
+            let read = |folder: &PathBuf| fs::read_to_string(folder.join(file)).ok();
+            let set = folders.iter().find_map(read);
+            assert!(set.is_none_or(|set| set.trim() == of_two_cpus), "{file}");
         }
         drop(lease);
         drop(limits);
