@@ -1,4 +1,5 @@
-//! What a machine may run out of, and clocks that jump. Full disks and stores are in `objects`.
+//! What a machine may run out of, and clocks that jump. Full stores, and disks for what does
+//! not fit into them, are in `objects`.
 
 use std::fs;
 use std::path::PathBuf;
@@ -8,6 +9,7 @@ use rustix::process::{Pid, Resource, Rlimit, prlimit};
 use serde_json::Value;
 
 use crate::cluster::{Cluster, example, faults, number, text};
+use crate::disk::SmallDisk;
 use crate::network::Network;
 
 /// Allows a daemon so many descriptors more than it has; returns what it had before.
@@ -44,6 +46,34 @@ fn without_descriptors_errors_say_so_and_with_them_all_goes_on() {
     cluster.run(&["status"]).assert_success();
     give_back(&head, before);
     cluster.run(&squares).assert_success();
+}
+
+#[test]
+fn a_head_whose_disk_is_full_takes_nothing_and_goes_on_when_there_is_room() {
+    let cluster = Cluster::new();
+    let Some(disk) = SmallDisk::mount(cluster.home(), "512m") else { return };
+    cluster.start_head();
+    cluster.join(&["--cpus", "2"]);
+    let go = cluster.home().join("go-on");
+    let wait = ["submit", &faults(), "--", "wait", go.to_str().unwrap()];
+    let running = cluster.start(&wait);
+    running.wait_for("the task's process", |line| line.contains("task-pid").then_some(()));
+    let filler = disk.fill(1 << 20);
+    let squares = ["submit", &faults(), "--", "squares", "10"];
+    cluster.run(&squares).assert_failure("its disk is full");
+    let unknown = example("groups");
+    let upload = cluster.run(&["submit", unknown.to_str().unwrap()]);
+    upload.assert_failure("its disk is full");
+    cluster.run(&["status"]).assert_success();
+    // What runs goes on.
+    fs::write(&go, "").unwrap();
+    running.finish().assert_success();
+    fs::remove_file(filler).unwrap();
+    cluster.run(&squares).assert_success();
+    assert_eq!(cluster.run(&["jobs", "--json"]).json_lines().len(), 2, "no refused one is there");
+    cluster.run(&["head", "stop"]).assert_success();
+    cluster.assert_all_gone();
+    drop(disk);
 }
 
 /// A library that moves the clock of those who load it by as many seconds as a file says.

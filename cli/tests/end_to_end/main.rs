@@ -13,6 +13,7 @@ mod commands;
 mod daemons;
 mod dice;
 mod direct;
+mod disk;
 mod durability;
 mod exhaustion;
 mod explain;

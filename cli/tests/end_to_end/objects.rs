@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use serde_json::Value;
 
 use crate::cluster::{Cluster, Running, example, kill, number, text, wait_until};
+use crate::disk::SmallDisk;
 
 fn program() -> String {
     example("objects").to_str().unwrap().to_owned()
@@ -105,40 +106,11 @@ fn what_is_on_disk_is_shown_and_goes_with_its_worker() {
     assert_eq!(left.count(), 0, "a worker's folder goes with it");
 }
 
-/// A small disk, made of memory.
-struct SmallDisk(tempfile::TempDir);
-
-impl SmallDisk {
-    /// `None`, and says why, where mounting is not allowed.
-    fn mount(size: &str) -> Option<Self> {
-        let folder = tempfile::tempdir().unwrap();
-        let options = format!("size={size}");
-        let mounted = std::process::Command::new("mount")
-            .args(["-t", "tmpfs", "-o", &options, "rdist-test"])
-            .arg(folder.path())
-            .output();
-        match mounted {
-            Ok(output) if output.status.success() => Some(Self(folder)),
-            other => {
-                eprintln!("skipped: a small disk cannot be mounted (are you root?): {other:?}");
-                None
-            }
-        }
-    }
-}
-
-impl Drop for SmallDisk {
-    fn drop(&mut self) {
-        // Lazily: a process may have its last file there open.
-        let unmount = std::process::Command::new("umount").arg("-l").arg(self.0.path()).status();
-        assert!(unmount.unwrap().success());
-    }
-}
-
 #[test]
 fn a_full_disk_is_an_error_that_says_so_and_spoils_nothing() {
-    let Some(disk) = SmallDisk::mount("16m") else { return };
-    let (cluster, _) = with_store("2", &["--spill-dir", disk.0.path().to_str().unwrap()]);
+    let folder = tempfile::tempdir().unwrap();
+    let Some(_disk) = SmallDisk::mount(folder.path(), "16m") else { return };
+    let (cluster, _) = with_store("2", &["--spill-dir", folder.path().to_str().unwrap()]);
     let finished = cluster.run(&["submit", &program(), "--", "fill", "96", "1000000"]);
     finished.assert_success();
     let line = finished.stdout.iter().find(|line| line.contains("after ")).unwrap();

@@ -70,6 +70,7 @@ impl Blobs {
             let limit = format!("{bytes} bytes, where {MAX_BLOB_BYTES} are allowed");
             return Err(ClientRefusal::Upload(limit));
         }
+        super::room::check(&self.folder, bytes)?;
         let failed = |error: io::Error| ClientRefusal::HeadFailed(error.to_string());
         let mut incoming = Temporary::create(&self.folder).map_err(failed)?;
         let mut hasher = blake3::Hasher::new();

@@ -7,6 +7,7 @@ use rdist_scheduler::spec::TaskSpec;
 
 use super::daemon::{Daemon, Outgoing, now_ms};
 use super::record::JobRecord;
+use super::room;
 use super::updates::{Origin, UpdateFile, Watcher, path_of};
 use crate::wire::client::{ClientRefusal, ClientReply, JobProgress, JobUpdate, Submission};
 use crate::wire::cluster::{JobInfo, Output, Said};
@@ -20,7 +21,8 @@ const MAX_NOTES: usize = 16;
 
 impl Daemon {
     pub(super) fn submit(&mut self, submission: Submission) -> ClientReply {
-        if let Err(refusal) = self.blobs.check(&submission.program, &submission.files) {
+        let has_all = self.blobs.check(&submission.program, &submission.files);
+        if let Err(refusal) = has_all.and_then(|()| room::check(&self.home.head(), 0)) {
             return ClientReply::Refused(refusal);
         }
         if let Err(error) = SmallFile::check(&submission.small_files) {

@@ -17,6 +17,7 @@ pub mod journal;
 mod query;
 pub mod record;
 mod request;
+mod room;
 mod stalls;
 mod updates;
 mod workers;

@@ -195,6 +195,19 @@ pub enum ClientRefusal {
         "`{0}` is no id of a task, an actor, an object or a job; `rdist list tasks` shows some"
     )]
     NotAnId(String),
+    /// Nothing more can be written down.
+    #[error(
+        "its disk is full: {folder} has {free} bytes free, and {needed} are needed; what runs goes \
+         on, and nothing is lost: make room on the head's machine, then try again"
+    )]
+    DiskFull {
+        /// Where on the head's machine.
+        folder: String,
+        /// What there is.
+        free: u64,
+        /// What it takes, with a reserve for jobs that run.
+        needed: u64,
+    },
     /// Something that this head does not understand.
     #[error("the request is malformed: {0}")]
     Malformed(String),
