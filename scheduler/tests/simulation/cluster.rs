@@ -189,6 +189,10 @@ pub struct Simulation {
     /// Tasks that somebody wanted ended, and actors.
     pub cancelled: FastSet<TaskId>,
     pub killed: FastSet<ActorId>,
+    /// Actors that end themselves: when they have answered that call of that process.
+    pub terminated: FastMap<ActorId, (WorkerId, ExecutorId, u64)>,
+    /// Calls of processes, by number.
+    pub numbers: FastMap<TaskId, (WorkerId, ExecutorId, u64)>,
     pub tries: DriverTries,
     /// The actor of each call.
     pub called: FastMap<TaskId, ActorId>,
@@ -251,6 +255,8 @@ impl Simulation {
             foreign: FastMap::default(),
             cancelled: FastSet::default(),
             killed: FastSet::default(),
+            terminated: FastMap::default(),
+            numbers: FastMap::default(),
             tries: DriverTries::default(),
             called: FastMap::default(),
             made: FastMap::default(),

@@ -124,6 +124,8 @@ struct Actor {
     calls: VecDeque<u64>,
     /// Calls that it never answers.
     watches: Vec<u64>,
+    /// It has ended itself, and does nothing more.
+    ended: bool,
     /// Of one that saves its state: calls whose ends are not told yet.
     unsaved: Vec<EndedCall>,
 }
@@ -279,11 +281,12 @@ impl Simulation {
                 Op::KillFound(n) => self.kill_found(at, n),
                 Op::Detach => self.detach(),
                 Op::Find(n) => self.find(at, n),
-                Op::Call { .. } | Op::CallNamed(_) | Op::Watch(_) => {
+                Op::Call { .. } | Op::CallNamed(_) | Op::Watch(_) | Op::Terminate(_) => {
                     let is_called = match op {
                         Op::Call { actor, dependencies } => self.call(at, actor, &dependencies),
                         Op::CallNamed(n) => self.call_named(at, n),
                         Op::Watch(n) => self.watch(at, n),
+                        Op::Terminate(n) => self.terminate(at, n),
                         _ => true,
                     };
                     if !is_called {

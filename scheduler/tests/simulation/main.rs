@@ -29,7 +29,8 @@
 //!   what they have submitted, by force where processes die anyway; and actors are killed;
 //! - actors have names that others want too: each name is one actor's at a time, and a program that
 //!   has one finds its own actor by it; some are detached: jobs of their own that end when somebody
-//!   ends them, and are called and ended by whom finds them;
+//!   ends them, and are called and ended by whom finds them; some are asked to end themselves when
+//!   they have answered what the same process has called before;
 //! - tasks return several values and ask for labels, and processes run out of memory.
 #![allow(clippy::unwrap_used, missing_docs, unreachable_pub)]
 

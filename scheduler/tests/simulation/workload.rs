@@ -95,6 +95,8 @@ pub enum Op {
     KillFound(usize),
     /// Calls the n-th that was claimed, which answers never.
     Watch(usize),
+    /// Has the n-th end itself when it has done what it was called for before.
+    Terminate(usize),
 }
 
 #[derive(Debug, Clone, Default)]
@@ -227,6 +229,7 @@ impl Op {
                 | Self::KillNamed(_)
                 | Self::KillFound(_)
                 | Self::Watch(_)
+                | Self::Terminate(_)
                 | Self::Find(_)
         )
     }

@@ -4,7 +4,7 @@ use rdist_scheduler::hash::{FastMap, FastSet};
 use rdist_scheduler::id::{ActorId, TaskId};
 use rdist_scheduler::outcome::{Cause, TaskError};
 
-use super::Simulation;
+use super::{Harm, Simulation};
 
 /// By which tries of drivers tasks and actors were submitted, by them or by their tasks.
 #[derive(Debug, Default)]
@@ -51,7 +51,8 @@ impl Simulation {
             let is_true = self.names.explains(ActorId(error.task), name, *by);
             return assert!(is_true, "nothing explains this error: {error}");
         }
-        if self.is_wanted(error) || self.ended_with_its_driver(task, error) {
+        let is_wanted = self.is_wanted(error) && !self.comes_before_the_end(task);
+        if is_wanted || self.ended_with_its_driver(task, error) {
             return;
         }
         // Nobody has the answer to a promised call whose caller has died.
@@ -66,6 +67,18 @@ impl Simulation {
             let is_exact = is_exact && !self.harm.workers_died;
             assert!(!is_exact, "a call of an actor that saves its state fails: {error}");
         }
+    }
+
+    /// Whether an actor was called before it was told to end itself, by the same process, and
+    /// nothing has kept the calls from their order.
+    fn comes_before_the_end(&self, call: TaskId) -> bool {
+        let Harm { executors_died, workers_died, drained, .. } = self.harm;
+        let end = self.called.get(&call).and_then(|actor| self.terminated.get(actor));
+        let (Some((worker, executor, last)), Some(own)) = (end, self.numbers.get(&call)) else {
+            return false;
+        };
+        let is_before = (own.0, own.1) == (*worker, *executor) && own.2 <= *last;
+        is_before && !(executors_died || workers_died || drained)
     }
 
     /// What a call returns lies where it was made for as long as its caller, whose run reads it,

@@ -10,7 +10,7 @@ use rdist_scheduler::outcome::{Cause, Outcome, Returned, TaskError};
 use rdist_scheduler::spec::{Reference, TaskKind};
 
 use super::run::word;
-use super::submit::is_unordered;
+use super::submit::{Asks, is_unordered};
 use super::{Actor, At, Given, Stored, Waiting, stream::Reading};
 use crate::cluster::Simulation;
 use crate::workload::{Op, nth};
@@ -38,6 +38,9 @@ impl Simulation {
                 self.end_well(at, value, contains);
             }
             TaskKind::ActorCall { rules, .. } if rules.exactly_once => self.finish_saved_call(at),
+            TaskKind::ActorCall { actor, actor_owner, .. } if spec.body[8] == Asks::End as u8 => {
+                self.end_actor(at, *actor, *actor_owner);
+            }
             TaskKind::ActorCall { .. } => self.finish_call(at),
             _ => self.end_well(at, value, contains),
         }
@@ -76,6 +79,33 @@ impl Simulation {
         if let Some(run) = next {
             self.step_soon(At { run, ..at }, 0);
         }
+    }
+
+    /// An actor ends itself: what it has been called for before has ended, and is told.
+    fn end_actor(&mut self, at: At, id: ActorId, owner: WorkerId) {
+        let (worker, executor) = (at.worker, at.executor);
+        let Some(process) = self.process(worker, executor) else { return };
+        let Some(actor) = process.actors.get_mut(&id) else { return };
+        actor.calls.pop_front();
+        actor.ended = true;
+        let calls = std::mem::take(&mut actor.unsaved);
+        let state = actor.count.to_le_bytes().to_vec();
+        if !calls.is_empty() {
+            self.say_saved(at, id, state, calls);
+        }
+        self.end_well(at, 0, Vec::new());
+        let event = LocalEvent::ActorKillRequested { actor: id, owner };
+        self.say(worker, executor, event, Vec::new());
+    }
+
+    fn say_saved(&mut self, at: At, actor: ActorId, state: Vec<u8>, calls: Vec<EndedCall>) {
+        let values = calls.iter().map(|ended| {
+            let value = ended.applied.value.as_deref().map_or(0, number);
+            (ended.applied.call.object(0), Stored { value, contains: Vec::new() })
+        });
+        let values = values.collect();
+        let event = LocalEvent::Saved { executor: at.executor, actor, state, calls };
+        self.say(at.worker, at.executor, event, values);
     }
 
     /// A run ends by itself, which its worker is told.
@@ -141,13 +171,7 @@ impl Simulation {
             self.actors.started(id, life, caller, word(&spec, 10));
         }
         if !calls.is_empty() {
-            let values = calls.iter().map(|ended| {
-                let value = ended.applied.value.as_deref().map_or(0, number);
-                (ended.applied.call.object(0), Stored { value, contains: Vec::new() })
-            });
-            let values = values.collect();
-            let event = LocalEvent::Saved { executor, actor: id, state: count, calls };
-            self.say(worker, executor, event, values);
+            self.say_saved(at, id, count, calls);
         }
         self.forget_run(at);
         if let Some(run) = next {

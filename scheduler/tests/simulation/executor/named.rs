@@ -6,7 +6,8 @@ use rdist_scheduler::outcome::{Cause, TaskError};
 use rdist_scheduler::resource::Resources;
 use rdist_scheduler::spec::{ActorOptions, Reference, TaskKind, TaskSpec};
 
-use super::{At, Handle, submit};
+use super::submit::{self, Asks};
+use super::{At, Handle};
 use crate::cluster::Simulation;
 use crate::network::mix;
 use crate::workload::Name;
@@ -18,6 +19,8 @@ pub(super) struct Named {
     handle: Handle,
     /// It has made it, and not ended it.
     is_own: bool,
+    /// It was to end itself, which nobody knows to have happened.
+    may_be_there: bool,
 }
 
 /// A run waits until its actor has its name.
@@ -41,7 +44,7 @@ impl Simulation {
         run.children += 1;
         let (actor, owner) = (ActorId(id), at.worker);
         let handle = Handle { actor, owner, is_grouped: false };
-        run.named.push(Named { name: text.clone(), handle, is_own: false });
+        run.named.push(Named { name: text.clone(), handle, is_own: false, may_be_there: false });
         run.claim = Some(Claim { or_get, error: None });
         run.wants.push_back(Reference { object: id.object(0), owner });
         run.inner = false;
@@ -58,13 +61,29 @@ impl Simulation {
         self.submit_spec(at, TaskSpec { request: Resources::NONE, ..made });
     }
 
+    /// Those that the run knows by name and somebody wants to end, whoever that is.
+    fn named_that_end(&mut self, at: At) -> Vec<ActorId> {
+        let named = self.running(at).map(|run| &run.named);
+        let actors: Vec<ActorId> =
+            named.into_iter().flatten().map(|named| named.handle.actor).collect();
+        actors.into_iter().filter(|actor| self.killed.contains(actor)).collect()
+    }
+
     /// The actor is there, or will never be.
     pub(super) fn claim_ends(&mut self, at: At) {
+        let gone = self.named_that_end(at);
         let Some(run) = self.running(at) else { return };
         let Some(claim) = run.claim.take() else { return };
         let Some((last, before)) = run.named.split_last_mut() else { return };
-        let own = before.iter().rfind(|named| named.name == last.name && named.is_own);
+        let is_own = |named: &&Named| {
+            named.name == last.name && named.is_own && !gone.contains(&named.handle.actor)
+        };
+        let own = before.iter().rfind(is_own);
         let own = own.map(|named| named.handle.actor);
+        let may_be_there = |by| {
+            let is_it = |named: &Named| named.name == last.name && named.handle.actor == by;
+            before.iter().any(|named| is_it(named) && named.may_be_there)
+        };
         let is_of_job = last.name.contains('/');
         match claim.error.map(|error| error.cause) {
             None => {
@@ -72,7 +91,8 @@ impl Simulation {
                 last.is_own = true;
             }
             Some(Cause::NameTaken { by, .. }) => {
-                assert!(!is_of_job || own.is_some(), "{by} has a name that is {last:?}'s alone");
+                let is_known = own.is_some() || may_be_there(by);
+                assert!(!is_of_job || is_known, "{by} has a name that is {last:?}'s alone");
                 assert!(own.is_none_or(|own| own == by), "{own:?} had the name that {by} has");
                 if claim.or_get {
                     let name = last.name.clone();
@@ -89,7 +109,7 @@ impl Simulation {
         let Some(run) = self.running(at) else { return };
         let before = run.named.iter().rfind(|named| named.name == name);
         let handle = before.expect("it was claimed before").handle;
-        run.named.push(Named { name: name.clone(), handle, is_own: false });
+        run.named.push(Named { name: name.clone(), handle, is_own: false, may_be_there: false });
         self.ask_for(at, name);
     }
 
@@ -109,10 +129,14 @@ impl Simulation {
         found: Option<(ActorId, WorkerId)>,
     ) {
         let at = At { worker, executor, run };
+        let gone = self.named_that_end(at);
         let Some(run) = self.running(at) else { return };
         run.blocked = false;
         let Some((last, before)) = run.named.split_last_mut() else { return };
-        let own = before.iter().rfind(|named| named.name == last.name && named.is_own);
+        let is_own = |named: &&Named| {
+            named.name == last.name && named.is_own && !gone.contains(&named.handle.actor)
+        };
+        let own = before.iter().rfind(is_own);
         if let Some(own) = own {
             let expected = Some((own.handle.actor, own.handle.owner));
             assert_eq!(found, expected, "{} is another's", own.name);
@@ -132,14 +156,43 @@ impl Simulation {
         if of != call.job() {
             self.foreign.insert(call, of);
         }
-        self.call_by(at, handle, Vec::new(), false)
+        self.call_by(at, handle, Vec::new(), Asks::Answer)
     }
 
     /// Calls what a detached actor never answers.
     pub(super) fn watch(&mut self, at: At, n: usize) -> bool {
         let Some(run) = self.running(at) else { return false };
         let handle = run.named[n].handle;
-        self.call_by(at, handle, Vec::new(), true)
+        self.call_by(at, handle, Vec::new(), Asks::Nothing)
+    }
+
+    /// The n-th of those that the run knows by name ends itself, after what it was called for here.
+    pub(super) fn terminate(&mut self, at: At, n: usize) -> bool {
+        let Some(run) = self.running(at) else { return false };
+        let (call, handle) = (run.root().child(run.children), run.named[n].handle);
+        let actor = handle.actor;
+        let of = actor.0.job();
+        if of != call.job() {
+            self.foreign.insert(call, of);
+        }
+        if !self.call_by(at, handle, Vec::new(), Asks::End) {
+            return false;
+        }
+        if let Some(run) = self.running(at) {
+            for named in run.named.iter_mut().filter(|named| named.handle.actor == actor) {
+                named.is_own = false;
+                named.may_be_there = true;
+            }
+        }
+        // If nobody else wants its end, what was called here before has an answer.
+        let is_first = self.killed.insert(actor);
+        match self.numbers.get(&call) {
+            Some(number) if is_first && !submit::is_unordered(actor) => {
+                self.terminated.insert(actor, *number);
+            }
+            _ => drop(self.terminated.remove(&actor)),
+        }
+        true
     }
 
     /// Looks up a detached actor. Calls of one that is not there fail.
@@ -152,7 +205,7 @@ impl Simulation {
         let Some(run) = self.running(at) else { return };
         let actor = ActorId(run.root().child(u64::MAX - run.children));
         let handle = Handle { actor, owner: at.worker, is_grouped: false };
-        run.named.push(Named { name: name.clone(), handle, is_own: false });
+        run.named.push(Named { name: name.clone(), handle, is_own: false, may_be_there: false });
         self.nobody.insert(actor);
         self.ask_for(at, name);
     }
@@ -161,7 +214,7 @@ impl Simulation {
         let Some(run) = self.running(at) else { return };
         let Handle { actor, owner, .. } = run.named[n].handle;
         if !self.nobody.contains(&actor) {
-            self.killed.insert(actor);
+            self.wants_end(actor);
             let event = LocalEvent::ActorKillRequested { actor, owner };
             self.say(at.worker, at.executor, event, Vec::new());
         }
@@ -172,7 +225,7 @@ impl Simulation {
         let Some(run) = self.running(at) else { return };
         if std::mem::take(&mut run.named[n].is_own) {
             let Handle { actor, owner, .. } = run.named[n].handle;
-            self.killed.insert(actor);
+            self.wants_end(actor);
             let event = LocalEvent::ActorKillRequested { actor, owner };
             self.say(at.worker, at.executor, event, Vec::new());
         }

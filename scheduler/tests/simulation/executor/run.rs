@@ -152,7 +152,7 @@ impl Simulation {
                     return Some(at);
                 }
                 actor.calls.push_back(at.run);
-                if actor.calls.len() == 1 {
+                if actor.calls.len() == 1 && !actor.ended {
                     self.step_soon(at, 0);
                 }
             }

@@ -170,7 +170,7 @@ impl Simulation {
         // Who has a group waits for nobody, and what another job's actor returns is not passed on.
         let is_mine = handle.is_grouped || self.mix_of(id.job()).routes && dependencies.is_empty();
         let handle = if is_mine { handle } else { self.callee(id, handle) };
-        self.call_by(at, handle, dependencies, false)
+        self.call_by(at, handle, dependencies, Asks::Answer)
     }
 
     pub(super) fn call_by(
@@ -178,20 +178,24 @@ impl Simulation {
         at: At,
         Handle { actor, owner, .. }: Handle,
         dependencies: Vec<Reference>,
-        watches: bool,
+        asks: Asks,
     ) -> bool {
         let Some(run) = self.running(at) else { return false };
         let id = run.root().child(run.children);
-        let rules =
-            CallRules { out_of_order: is_unordered(actor), exactly_once: saves_state(actor) };
-        let fits = dependencies.is_empty() && !watches;
+        let is_end = asks == Asks::End;
+        let rules = CallRules {
+            out_of_order: is_unordered(actor) && !is_end,
+            exactly_once: saves_state(actor) && !is_end,
+        };
+        let fits = dependencies.is_empty() && asks == Asks::Answer;
         let goes = self.way(at, (actor, rules), id.object(0), fits);
         if matches!(goes, Goes::NotYet) {
             return false;
         }
         let mut body = self.call_body(at, actor, id);
-        if let Some(flag) = body.get_mut(8) {
-            *flag = u8::from(watches);
+        if let Some([flag, is_small]) = body.get_mut(8..10) {
+            *flag = asks as u8;
+            *is_small |= u8::from(asks != Asks::Answer);
         }
         if let Some(run) = self.running(at) {
             run.children += 1;
@@ -201,11 +205,16 @@ impl Simulation {
         let is_tried = mix(7, hash_of(ActorId(id))).is_multiple_of(4);
         let max_retries = match rules.exactly_once {
             true => u32::MAX,
-            false if watches => u32::MAX,
+            false if is_end => 0,
+            false if asks == Asks::Nothing => u32::MAX,
             false if is_tried && self.mix_of(id.job()).routes => 1_000,
             false => 0,
         };
         self.called.insert(id, actor);
+        if let Some(process) = self.process(at.worker, at.executor) {
+            let number = process.call_numbers[&actor];
+            self.numbers.insert(id, (at.worker, at.executor, number));
+        }
         if rules.exactly_once {
             self.calls.submitted((id, at.run), (actor, owner));
         }
@@ -233,9 +242,15 @@ impl Simulation {
     pub(super) fn kill_actor(&mut self, at: At, actor: usize) {
         let Some(run) = self.running(at) else { return };
         let Handle { actor, owner, .. } = run.actors[actor];
-        self.killed.insert(actor);
+        self.wants_end(actor);
         let event = LocalEvent::ActorKillRequested { actor, owner };
         self.say(at.worker, at.executor, event, Vec::new());
+    }
+
+    /// Somebody wants an actor to end at once.
+    pub(super) fn wants_end(&mut self, actor: ActorId) {
+        self.killed.insert(actor);
+        self.terminated.remove(&actor);
     }
 
     /// Says where a call comes in the order of its caller's, and who that is.
@@ -320,6 +335,16 @@ impl Simulation {
         let event = LocalEvent::Put { by: at.executor, object, size, inline, copies, contains };
         self.say(at.worker, at.executor, event, vec![(object, value)]);
     }
+}
+
+/// What a call is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Asks {
+    Answer,
+    /// It is never answered.
+    Nothing,
+    /// The actor ends when it has answered.
+    End,
 }
 
 /// Whether an actor allows calls out of order; follows from its id, as for a type in a program.

@@ -43,6 +43,9 @@ impl Writer {
                 self.ops.push(Op::Get(self.slots));
                 self.slots += 1;
             }
+            if self.rng.one_in(4) {
+                self.terminate();
+            }
             if self.rng.one_in(3) {
                 let of_name = known.iter().filter(|(other, _)| *other == name);
                 self.ops.extend(of_name.map(|(_, n)| Op::KillNamed(*n)));
@@ -53,6 +56,19 @@ impl Writer {
                 self.find();
             }
         }
+    }
+
+    /// Calls the last one some more, which ends when it has answered.
+    fn terminate(&mut self) {
+        let first = self.slots;
+        for _ in 0..self.rng.below(6) {
+            self.ops.push(Op::CallNamed(self.named - 1));
+            self.slots += 1;
+        }
+        self.ops.push(Op::Terminate(self.named - 1));
+        self.ops.push(Op::CallNamed(self.named - 1));
+        self.slots += 2;
+        self.ops.extend((first..self.slots).map(Op::Get));
     }
 
     /// Calls a detached actor that somebody has made, if there is one, and may end it.

@@ -114,7 +114,8 @@ impl Oracle {
                 | Op::Detach
                 | Op::Find(_)
                 | Op::KillFound(_)
-                | Op::Watch(_) => {
+                | Op::Watch(_)
+                | Op::Terminate(_) => {
                     unreachable!("drivers alone use names")
                 }
                 Op::Compute(_)
