@@ -45,6 +45,7 @@ impl Outcome<'_> {
             rounds: self.record.rounds().map_err(failed)?,
             confusion: self.confusion(),
             pictures: self.pictures(),
+            skipped: self.skipped(),
             times: self.record.times(),
             settings: self.spec.settings.clone(),
             environment: self.environment(),
@@ -115,6 +116,13 @@ impl Outcome<'_> {
                 wrong.into_iter().take(most).map(|at| self.picture(at)).collect(),
             ),
         ]
+    }
+
+    /// Pictures of no use, of those to train with and of those to test with.
+    fn skipped(&self) -> Vec<(String, String)> {
+        let tested = self.data.tests.skipped(&self.predicted.failed);
+        let all = self.data.skipped.iter().cloned().chain(tested);
+        all.map(|skipped| (skipped.file, skipped.reason)).collect()
     }
 
     /// Of the images that were predicted.

@@ -43,6 +43,8 @@ pub struct Prepared {
     pub source: String,
     /// To test with at the end.
     pub tests: TestSet,
+    /// Pictures of no use, among those that were decoded before the training.
+    pub skipped: Vec<Skipped>,
 }
 
 impl Prepared {
@@ -264,6 +266,7 @@ fn digits(cx: &Driver, spec: &Spec) -> Result<Prepared, JobError> {
         tests: TestSet::of_pixels(test_set)?,
         sets: Sets { train: Dataset::put(cx, &train)?, watch },
         train_labels: train.labels,
+        skipped: Vec::new(),
     })
 }
 
@@ -392,6 +395,7 @@ fn decoded(
         validates,
         source: String::new(),
         tests: TestSet::of_files(tables.test, shape),
+        skipped,
     })
 }
 

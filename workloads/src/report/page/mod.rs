@@ -14,6 +14,8 @@ pub use picture::Picture;
 use super::rounds::Rows;
 
 const STYLE: &str = include_str!("style.css");
+/// Files that were left out and are named.
+const NAMED: usize = 50;
 
 /// What a page is made of.
 #[derive(Debug, Clone, Default)]
@@ -30,6 +32,8 @@ pub struct Page {
     pub confusion: Option<Matrix>,
     /// Groups of pictures under a headline.
     pub pictures: Vec<(String, Vec<Picture>)>,
+    /// Files that were left out, and why.
+    pub skipped: Vec<(String, String)>,
     /// Of each replica, by its number.
     pub times: Vec<(u32, Times)>,
     /// Keys of the job's TOML, values, and whether they were given rather than a default.
@@ -94,12 +98,30 @@ impl Page {
             let pictures: String = pictures.iter().map(Picture::html).collect();
             section(&mut html, headline, &format!("<div class=\"pictures\">{pictures}</div>\n"));
         }
+        self.push_skipped(&mut html);
         self.push_settings(&mut html);
         let rows = self.environment.iter();
         let rows: String = rows.map(|(label, value)| row(label, value, true)).collect();
         section(&mut html, "Environment", &format!("<table class=\"keys\">\n{rows}</table>\n"));
         html.push_str("</main>\n</body>\n</html>\n");
         html
+    }
+
+    fn push_skipped(&self, html: &mut String) {
+        if self.skipped.is_empty() {
+            return;
+        }
+        let named = self.skipped.iter().take(NAMED);
+        let mut rows: String = named.map(|(file, reason)| row(file, reason, true)).collect();
+        if self.skipped.len() > NAMED {
+            let more = format!("and {} more", count(self.skipped.len() - NAMED));
+            rows.push_str(&row(&more, "tables/skipped.csv has all", false));
+        }
+        let headline = match self.skipped.len() {
+            1 => "1 picture left out".to_owned(),
+            many => format!("{} pictures left out", count(many)),
+        };
+        section(html, &headline, &format!("<table class=\"keys\">\n{rows}</table>\n"));
     }
 
     fn push_figures(&self, html: &mut String) {
@@ -228,6 +250,7 @@ mod tests {
             }),
             pictures: vec![("Pictures".into(), vec![picture])],
             times: vec![(1, Times { compute: 6.0, data: 1.0, merge: 1.0, wait: 2.0 })],
+            skipped: (0..52).map(|n| (format!("{n}.png"), "it is damaged".into())).collect(),
             settings: vec![
                 ("name".into(), "a & b".into(), true),
                 ("train.epochs".into(), "3".into(), false),
@@ -248,6 +271,9 @@ mod tests {
             "&lt;cat&gt;",
             "compute: 6.0 s, 60.0 %",
             "<h3>train</h3>",
+            "52 pictures left out",
+            "<th>49.png</th><td>it is damaged</td>",
+            "and 2 more",
             "class=\"default\"",
             "prefers-color-scheme: dark",
         ] {
