@@ -23,6 +23,9 @@ fi
 # On each machine's own disk: homes are shared, and a state folder is of one daemon.
 export RDIST_HOME=${TMPDIR:-/tmp}/rdist-${PBS_JOBID%%.*}
 submit='' workers=''
+# pbsdsh starts commands with an almost empty environment; the token comes by a file of this user
+# alone, so that no list of processes shows it.
+token_file=$PWD/.rdist-token-${PBS_JOBID%%.*}
 
 # shellcheck disable=SC2317 # called by traps
 finish() {
@@ -31,7 +34,7 @@ finish() {
     rdist head stop || true
     [ -z "$submit" ] || wait "$submit" || true
     [ -z "$workers" ] || wait "$workers" || true
-    rm -rf "$RDIST_HOME"
+    rm -rf "$RDIST_HOME" "$token_file"
 }
 trap finish EXIT
 trap 'echo "ended by PBS" >&2; exit 143' TERM INT
@@ -41,9 +44,7 @@ field() { sed -n "s/.*\"$1\":\"\([^\"]*\)\".*/\1/p" <<<"$ready"; }
 address=$(field address)
 token=$(field token)
 
-# pbsdsh starts the command on every chunk of the allocation, with an almost empty environment; the
-# token comes by a file of this user alone, so that no list of processes shows it.
-token_file=$PWD/.rdist-token-${PBS_JOBID%%.*}
+# On every chunk of the allocation.
 (umask 077 && printf '%s' "$token" >"$token_file")
 # shellcheck disable=SC2016 # expanded on the other machines
 pbsdsh -- "$(command -v bash)" -c '
@@ -57,5 +58,4 @@ rdist submit "${arguments[@]}" &
 submit=$!
 status=0
 wait "$submit" || status=$?
-rm -f "$token_file"
 exit "$status"
