@@ -78,7 +78,7 @@ fn folders_by_class_train_and_what_is_damaged_is_named() {
     let data = finished.json_line("data");
     assert_eq!(data["skipped"], 1, "{finished}");
     assert!(data["skipped_files"][0]["file"].as_str().unwrap().ends_with("1/damaged.png"));
-    let report = std::fs::read_to_string(root.path().join("output/report.html")).unwrap();
+    let report = fs::read_to_string(root.path().join("output/report.html")).unwrap();
     assert!(report.contains("1 picture left out") && report.contains("1/damaged.png"));
     assert_eq!(rounds(&finished).len(), 8);
 
