@@ -297,6 +297,10 @@ impl LocalCore {
             return;
         };
         if entry.owner != from || entry.is_owned() || entry.is_readable(me) {
+            // The bytes that came beside are nobody's, where this worker has become the owner.
+            if place == Place::Inline && !entry.is_in_table(me) {
+                self.free_value(object);
+            }
             return;
         }
         entry.asked = false;

@@ -114,8 +114,11 @@ impl LocalCore {
         value: Returned,
     ) {
         let task = object.task;
+        // The same call of another owner, which the process has yet to come to, is not this one.
         if let Some(key) = self.tasks.find_running(task, executor)
-            && let TaskState::Running { attempt, .. } = self.tasks[key].state
+            && let entry = &self.tasks[key]
+            && let TaskState::Running { attempt, .. } = entry.state
+            && is_promised_by(entry, caller)
         {
             return self.finished(executor, task, attempt, Outcome::Returned(vec![value]));
         }

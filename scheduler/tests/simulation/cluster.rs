@@ -134,7 +134,7 @@ pub struct Worker {
     timer: Option<u64>,
     /// Known to be lost: their links are closed.
     closed: FastSet<WorkerId>,
-    ended: FastSet<JobId>,
+    pub ended: FastSet<JobId>,
     /// The head that it has a session with.
     session: Option<u64>,
     stalled_until: u64,
@@ -295,7 +295,7 @@ impl Simulation {
         let mut quiet_until = None;
         while let Some((at, event)) = self.agenda.pop() {
             if let Some(until) = self.stalled(&event).filter(|until| at < *until) {
-                self.agenda.at(until, event);
+                self.agenda.put_off(until, event);
                 continue;
             }
             self.now = at;

@@ -58,6 +58,8 @@ pub struct Agenda<E> {
     entries: Vec<Entry<E>>,
     free: Vec<Place>,
     arrivals: u64,
+    /// The number of the last event that happened.
+    happened: u64,
     links: FastMap<(Address, Address), Link>,
 }
 
@@ -87,6 +89,7 @@ impl<E> Agenda<E> {
             entries: Vec::new(),
             free: Vec::new(),
             arrivals: 0,
+            happened: 0,
             links: FastMap::default(),
         }
     }
@@ -121,7 +124,8 @@ impl<E> Agenda<E> {
     }
 
     pub fn pop(&mut self) -> Option<(u64, E)> {
-        let Reverse((at, _, place)) = self.heap.pop()?;
+        let Reverse((at, arrival, place)) = self.heap.pop()?;
+        self.happened = arrival;
         let entry = &mut self.entries[place as usize];
         let (event, next) = (entry.event.take(), entry.next.take());
         if let Some(next) = next {
@@ -130,6 +134,14 @@ impl<E> Agenda<E> {
         }
         self.free.push(place);
         event.map(|event| (at, event))
+    }
+
+    /// The event that was taken last happens then, before those that came after it.
+    pub fn put_off(&mut self, at: u64, event: E) {
+        let place = self.free.pop().unwrap_or(self.entries.len() as Place);
+        let arrival = self.happened;
+        self.keep(place, Entry { at, arrival, event: Some(event), next: None });
+        self.heap.push(Reverse((at, arrival, place)));
     }
 
     /// Where the next event goes, and its number.

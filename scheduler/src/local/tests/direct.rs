@@ -148,6 +148,25 @@ fn a_value_that_was_made_before_for_another_owner_is_as_good() {
 }
 
 #[test]
+fn a_value_of_a_direct_call_does_not_end_the_same_call_of_another_owner() {
+    let (mut bench, driver, _, own) = Bench::with_route(ActorOptions::default());
+    bench.peer_says(PEER, PeerMessage::Call(call(2).assignment(0, PEER)));
+    assert_eq!(bench.claim_run(own), (task(2), 0));
+    let value = Returned { size: 1 << 20, inline: false, contains: Vec::new() };
+    let made = LocalEvent::Made { executor: own, caller: driver, object: object(2), value };
+    bench.handle(made);
+    bench.claim_nothing();
+    let outcome = in_arena(&[]);
+    bench.finish(own, 2, outcome.clone());
+    bench.claim_send(PEER, PeerMessage::Finished { task: task(2), attempt: 0, outcome });
+    bench.peer_says(PEER, PeerMessage::Free { object: object(2) });
+    bench.want(driver, mine(2));
+    assert_eq!(bench.claim_delivery(driver, 2), None);
+    bench.release(driver, 2);
+    bench.claim_free(2);
+}
+
+#[test]
 fn a_value_that_fits_no_ring_is_its_callers() {
     let (mut bench, driver, _, own) = Bench::with_route(ActorOptions::default());
     let value = Returned { size: 9_000, inline: false, contains: Vec::new() };

@@ -104,6 +104,31 @@ fn what_others_need_no_longer_stays_for_this_worker() {
 }
 
 #[test]
+fn a_value_that_comes_from_a_former_owner_is_let_go_of() {
+    let (mut bench, driver, pool) = Bench::with_callee();
+    let object = object(2);
+    bench.handle(LocalEvent::Retained { by: driver, reference: of_peer(2) });
+    bench.claim_send(PEER, PeerMessage::Retain { object });
+    bench.want(driver, of_peer(2));
+    bench.claim_send(PEER, PeerMessage::Locate { object, fetches: true });
+    bench.peer_says(PEER, PeerMessage::Retained { object });
+    bench.submit(pool, call());
+    assert_eq!(bench.claim_run(pool), (task(2), 0));
+    bench.peer_says(PEER, PeerMessage::Located { object, place: Place::Inline });
+    bench.claim_free(2);
+    bench.finish(pool, 2, inline());
+    assert_eq!(bench.claim_delivery(driver, 2), None);
+    // Another answer comes late: the value is here.
+    bench.peer_says(PEER, PeerMessage::Located { object, place: Place::Inline });
+    bench.claim_nothing();
+    bench.release(driver, 2);
+    bench.release(pool, 2);
+    bench.claim_free(2);
+    bench.claim_send(PEER, PeerMessage::Release { object });
+    bench.knows_nothing();
+}
+
+#[test]
 fn a_former_owner_that_counts_this_worker_counts_on_its_copy_too() {
     let (mut bench, driver, pool) = Bench::with_callee();
     bench.called_by(PEER, pool, &[]);

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use rdist_scheduler::id::{ExecutorId, ObjectId, WorkerId};
 use rdist_scheduler::local::LocalEvent;
 use rdist_scheduler::outcome::{Cause, TaskError};
-use rdist_scheduler::spec::Reference;
+use rdist_scheduler::spec::{Reference, TaskKind, TaskSpec};
 
 use super::At;
 use super::direct::Known;
@@ -191,6 +191,19 @@ impl Simulation {
         let owner = self.workers.get(&here.owner);
         here.owner != WorkerId::HEAD
             && owner.is_none_or(|owner| !owner.core.tasks().any(|view| view.task == task))
+    }
+
+    /// A value that is given with the order to run. The order keeps it, which counts where the
+    /// process is of another job than the caller, whose end frees what the worker's table has.
+    pub(super) fn given_value(&self, worker: WorkerId, spec: &TaskSpec, object: ObjectId) -> u64 {
+        let at = &self.workers[&worker];
+        let is_foreign = matches!(spec.kind, TaskKind::ActorCall { actor, .. }
+            if actor.0.job() != spec.id.job());
+        let is_over = is_foreign && at.ended.contains(&spec.id.job());
+        match self.oracle.get(object) {
+            Some(expected) if is_over && !at.table.contains_key(&object) => expected.value,
+            _ => self.checked_value(worker, object),
+        }
     }
 
     /// The value in the worker's table, which must be there and right.

@@ -123,7 +123,7 @@ impl Simulation {
         let program = self.program_of(&spec, attempt);
         let mut read = word(&spec, 0);
         for dependency in &spec.dependencies {
-            let value = self.checked_value(worker, dependency.object);
+            let value = self.given_value(worker, &spec, dependency.object);
             if self.oracle.get(dependency.object).is_some() {
                 read = mix(read, value);
             }
