@@ -9,6 +9,8 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Condvar, Mutex};
 use std::time::{Duration, Instant};
 
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::process::{PidfdFlags, pidfd_open};
 use serde_json::Value;
 use tempfile::TempDir;
 
@@ -175,11 +177,16 @@ impl Cluster {
     }
 }
 
-/// Kills a process of the cluster, as the kernel would for want of memory.
+/// Kills a process of the cluster, as the kernel would for want of memory, and waits for its end:
+/// only then has it let go of its files, locks and ports.
 pub(crate) fn kill(pid: i32) {
     let pid = rustix::process::Pid::from_raw(pid).unwrap();
     // It may be gone already.
-    let _ = rustix::process::kill_process(pid, rustix::process::Signal::KILL);
+    let Ok(handle) = pidfd_open(pid, PidfdFlags::empty()) else { return };
+    let _ = rustix::process::pidfd_send_signal(&handle, rustix::process::Signal::KILL);
+    let patience = Timespec::try_from(PATIENCE).unwrap();
+    let ended = poll(&mut [PollFd::new(&handle, PollFlags::IN)], Some(&patience));
+    assert!(ended.is_ok_and(|count| count == 1), "process {pid:?} does not end");
 }
 
 /// Who has started a process; `None` where it is gone.
