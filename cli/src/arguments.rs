@@ -50,6 +50,7 @@ pub(crate) enum Command {
                             rdist submit ./target/release/examples/pi -- 1000000\n  \
                             rdist submit ./my_program --working-dir . --env LOG=debug\n\n\
                             Ctrl-C lets the job go on and says how to see it again.\n\
+                            A head that goes away is waited for, up to 60 s; the job is one job.\n\
                             The exit status is 0 only when the job succeeded."
     )]
     Submit(Submit),

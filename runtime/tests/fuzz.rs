@@ -11,7 +11,9 @@ use rdist::scheduler::id::{ExecutorId, JobId, TaskId, WorkerId};
 use rdist::scheduler::message::{FromHead, Held, PeerMessage, ToHead};
 use rdist::scheduler::outcome::{Cause, Outcome, TaskError};
 use rdist::scheduler::resource::Resources;
-use rdist::wire::client::{ClientReply, ClientRequest, JobProgress, JobStatus, Submission};
+use rdist::wire::client::{
+    ClientReply, ClientRequest, JobProgress, JobStatus, Submission, SubmissionId,
+};
 use rdist::wire::cluster::{
     HeadToWorker, Output, PeerFrame, Registration, Said, StreamReply, StreamRequest, WorkerToHead,
 };
@@ -53,6 +55,7 @@ fn samples() -> Vec<Vec<u8>> {
     };
     let small_file = SmallFile { name: "plan.json".to_owned(), bytes: b"{}".to_vec() };
     let submission = Submission {
+        id: SubmissionId([9; 16]),
         name: "a job".to_owned(),
         program: [7; 32],
         arguments: vec!["--one".to_owned(), "two and more than that".to_owned()],

@@ -22,7 +22,7 @@ pub(super) fn submit(submit: &Submit, json: bool) -> anyhow::Result<ExitCode> {
     let request = prepare(submit)?;
     session::run(&submit.client, async |client| {
         let name = request.name.clone();
-        let job = client.submit(request).await?;
+        let job = session::submit(client, &submit.client, request).await?;
         let mut reporter = watch::reporter(json);
         reporter.submitted(&job.to_string(), &name)?;
         if submit.detach {

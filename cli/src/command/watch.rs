@@ -1,14 +1,15 @@
 //! A job's updates, from the head to whoever follows it: `rdist logs`, and `rdist submit` after
 //! the submission.
 
+use std::fmt::Display;
 use std::process::ExitCode;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::{Context as _, bail};
 use rdist::client::{Client, ClientError, JobProgress, JobStream, JobUpdate, WatchError};
 use rdist::scheduler::id::{JobId, WorkerId};
 
-use super::session;
+use super::session::{self, Patience};
 use crate::arguments::{self, Logs};
 use crate::follow::Follower;
 use crate::output::{Human, Json, Lines, Reporter, Standing};
@@ -93,25 +94,30 @@ pub(super) async fn follow(
 pub(super) struct Updates<'a> {
     job: JobId,
     options: &'a arguments::Client,
-    client: Option<Client>,
+    client: Client,
+    /// Whether the client's connection is not known to be lost.
+    connected: bool,
     stream: Option<JobStream>,
     /// How many were handed out.
     seen: usize,
     /// How many of this stream are still to be passed over, as they were handed out before.
     skip: usize,
-    lost_at: Option<Instant>,
+    patience: Patience,
 }
 
 impl<'a> Updates<'a> {
-    /// A head that is away for longer is given up.
-    const PATIENCE: Duration = Duration::from_secs(60);
-    /// Between two tries to reach it.
-    const PAUSE: Duration = Duration::from_millis(100);
-
     /// Over `client` at first, then over others like it.
     pub(super) fn of(job: JobId, client: &Client, options: &'a arguments::Client) -> Self {
-        let client = Some(client.clone());
-        Self { job, options, client, stream: None, seen: 0, skip: 0, lost_at: None }
+        Self {
+            job,
+            options,
+            client: client.clone(),
+            connected: true,
+            stream: None,
+            seen: 0,
+            skip: 0,
+            patience: Patience::default(),
+        }
     }
 
     /// The next update; `None` after the last. Cancel safe.
@@ -122,7 +128,7 @@ impl<'a> Updates<'a> {
                     Ok(Some(_)) if self.skip > 0 => self.skip -= 1,
                     Ok(update) => {
                         self.seen += usize::from(update.is_some());
-                        self.lost_at = None;
+                        self.patience = Patience::default();
                         return Ok(update);
                     }
                     Err(error @ WatchError::Malformed { .. }) => return Err(error.into()),
@@ -132,39 +138,29 @@ impl<'a> Updates<'a> {
             }
             match self.open().await {
                 Ok(()) => {}
-                Err(error) if self.is_final(&error) => return Err(error.into()),
-                Err(_) => tokio::time::sleep(Self::PAUSE).await,
+                Err(error) if self.patience.has_ended(&error) => return Err(error.into()),
+                Err(_) => Patience::pause().await,
             }
         }
     }
 
-    fn lose(&mut self, error: &WatchError) {
-        (self.client, self.stream) = (None, None);
-        if self.lost_at.is_none() {
-            self.lost_at = Some(Instant::now());
-            let seconds = Self::PATIENCE.as_secs();
-            eprintln!("{error}; waiting up to {seconds} s for it to come back");
-        }
+    fn lose(&mut self, error: &dyn Display) {
+        (self.connected, self.stream) = (false, None);
+        self.patience.begin(error);
     }
 
     async fn open(&mut self) -> Result<(), ClientError> {
-        let client = match self.client.take() {
-            Some(client) => client,
-            None => session::connect(self.options).await?,
-        };
-        self.stream = Some(client.watch(self.job, true).await?);
+        if !self.connected {
+            self.client = session::connect_again(&self.client, self.options).await?;
+            self.connected = true;
+        }
+        let stream = self.client.watch(self.job, true).await;
+        if let Err(error @ ClientError::Broken { .. }) = &stream {
+            self.lose(error);
+        }
+        self.stream = Some(stream?);
         self.skip = self.seen;
-        self.client = Some(client);
         Ok(())
-    }
-
-    /// Whether trying again is of no use: the head says no, or it was stopped on purpose.
-    fn is_final(&self, error: &ClientError) -> bool {
-        let away = matches!(
-            error,
-            ClientError::HeadDied { .. } | ClientError::Connect(_) | ClientError::Broken { .. }
-        );
-        !away || self.lost_at.is_none_or(|lost| lost.elapsed() > Self::PATIENCE)
     }
 }
 

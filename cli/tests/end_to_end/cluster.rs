@@ -300,6 +300,11 @@ impl Running {
         self.output.stdout.lock().unwrap().clone()
     }
 
+    /// What it has printed on standard error so far.
+    pub(crate) fn errors(&self) -> String {
+        self.output.stderr.lock().unwrap().join("\n")
+    }
+
     /// Waits for its end.
     pub(crate) fn finish(mut self) -> Finished {
         let deadline = Instant::now() + PATIENCE;

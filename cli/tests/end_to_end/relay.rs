@@ -105,7 +105,7 @@ impl Relay {
         self.state.lock().unwrap().cut.insert(who);
     }
 
-    /// Nothing passes at all, until [`Self::heal`].
+    /// Nothing passes at all, nor arrives that is on its way, until [`Self::heal`].
     pub(crate) fn cut_all(&self) {
         self.state.lock().unwrap().all_cut = true;
     }
@@ -239,6 +239,9 @@ impl Carrier {
 
     /// Everything that has arrived.
     fn let_out(&mut self, state: &mut State) {
+        if state.all_cut {
+            self.air.clear();
+        }
         let now = Instant::now();
         while let Some(first) = self.air.first_entry()
             && first.key().0 <= now

@@ -22,8 +22,8 @@ use crate::transport::{
     ConnectError, Connection, Endpoint, Entrance, HeadFile, Identity, Peer, Tuning, frame,
 };
 pub use crate::wire::client::{
-    ClientRefusal, ClusterStatus, JobProgress, JobStatus, JobUpdate, Listed, TokenStatus,
-    WorkerStatus,
+    ClientRefusal, ClusterStatus, JobProgress, JobStatus, JobUpdate, Listed, SubmissionId,
+    TokenStatus, WorkerStatus,
 };
 use crate::wire::client::{ClientReply, ClientRequest, MAX_REPLY_BYTES, Submission};
 use crate::wire::files::{BlobHash, JobFiles};
@@ -152,6 +152,12 @@ impl Client {
         Ok(Self { endpoint, connection, address, hashes: None })
     }
 
+    /// Connects to the same address as the same client, after the connection was lost.
+    pub async fn dial_again(&self) -> Result<Self, ClientError> {
+        let connection = self.endpoint.connect(&self.address, Peer::Head).await?;
+        Ok(Self { connection, ..self.clone() })
+    }
+
     /// Where the head is.
     pub fn address(&self) -> &str {
         &self.address
@@ -160,6 +166,16 @@ impl Client {
     /// Submits a job; it is durable when this returns. Of its program and its files, what the head
     /// lacks is sent.
     pub async fn submit(&self, request: JobRequest) -> Result<JobId, ClientError> {
+        self.submit_as(SubmissionId::random(), request).await
+    }
+
+    /// Submits a job, perhaps again: after [`ClientError::Broken`], which leaves open whether the
+    /// job was taken, the same id over another connection gives the job that there is, or makes it.
+    pub async fn submit_as(
+        &self,
+        id: SubmissionId,
+        request: JobRequest,
+    ) -> Result<JobId, ClientError> {
         let mut blobs = vec![self.program(&request.program)?];
         let program = blobs[0].hash;
         let mut seal = |files: Option<Files>| -> Result<Option<BlobHash>, ClientError> {
@@ -172,6 +188,7 @@ impl Client {
         let files = JobFiles { working: seal(request.files)?, driver: seal(driver)? };
         self.send_lacking(blobs).await?;
         let submission = Submission {
+            id,
             name: request.name,
             program,
             arguments: request.arguments,

@@ -8,6 +8,7 @@ use rdist_scheduler::id::{ActorId, JobId, TaskId, WorkerId};
 use rdist_scheduler::spec::{ActorOptions, TaskKind, TaskSpec};
 
 use super::daemon::{Daemon, Outgoing};
+use super::record::AskedBy;
 use crate::wire::client::JobProgress;
 use crate::wire::cluster::{HeadToWorker, JobInfo};
 use crate::wire::executor::Detached;
@@ -32,7 +33,7 @@ impl Daemon {
             return refused("its arguments have to be values, not objects of a job that may end");
         }
         let same = self.books.jobs().values().find(|job| {
-            !job.state.is_ended() && job.detached.as_ref().is_some_and(|spec| spec.id == task)
+            !job.state.is_ended() && job.detached().is_some_and(|spec| spec.id == task)
         });
         if let Some(job) = same.map(|job| job.info.job) {
             // Asked again, because the answer or the head was lost.
@@ -54,7 +55,8 @@ impl Daemon {
         tracing::info!(%job, name, by = %task.job(), "a detached actor becomes a job");
         self.detaching.insert(job, (from, task));
         let name = format!("actor {name}");
-        self.begin_job(JobInfo { job, name, eager_pool: false, ..info }, Some(spec.into()));
+        let info = JobInfo { job, name, eager_pool: false, ..info };
+        self.begin_job(info, AskedBy::Task(spec.into()));
         None
     }
 
@@ -68,7 +70,7 @@ impl Daemon {
     /// A job has ended; it may be an actor that never got its name.
     pub(super) fn detached_ended(&mut self, job: JobId, state: &JobProgress) {
         let Some((from, task)) = self.detaching.remove(&job) else { return };
-        let name = self.books.jobs().get(&job).and_then(|job| job.detached.as_deref());
+        let name = self.books.jobs().get(&job).and_then(|job| job.detached());
         let holder = name.and_then(name_of).and_then(|name| self.books.names().get(name));
         let answer = match (holder, state) {
             (Some(record), _) => Detached::NameTaken { by: record.actor },

@@ -3,10 +3,9 @@
 use rdist_scheduler::cluster::{ClusterEvent, JobState};
 use rdist_scheduler::id::JobId;
 use rdist_scheduler::resource::Resources;
-use rdist_scheduler::spec::TaskSpec;
 
 use super::daemon::{Daemon, Outgoing, now_ms};
-use super::record::JobRecord;
+use super::record::{AskedBy, JobRecord};
 use super::room;
 use super::updates::{Origin, UpdateFile, Watcher, path_of};
 use crate::wire::client::{ClientRefusal, ClientReply, JobProgress, JobUpdate, Submission};
@@ -21,6 +20,10 @@ const MAX_NOTES: usize = 16;
 
 impl Daemon {
     pub(super) fn submit(&mut self, submission: Submission) -> ClientReply {
+        if let Some(job) = self.books.submitted(submission.id) {
+            // Asked again, because the answer was lost.
+            return ClientReply::Submitted(job);
+        }
         let has_all = self.blobs.check(&submission.program, &submission.files);
         if let Err(refusal) = has_all.and_then(|()| room::check(&self.home.head(), 0)) {
             return ClientReply::Refused(refusal);
@@ -51,12 +54,12 @@ impl Daemon {
             quota: submission.quota,
             eager_pool: submission.eager_pool,
         };
-        self.begin_job(info, None);
+        self.begin_job(info, AskedBy::Client(submission.id));
         ClientReply::Submitted(job)
     }
 
-    /// A new job, in the books and in the core. `detached`: it is that actor.
-    pub(super) fn begin_job(&mut self, info: JobInfo, detached: Option<Box<TaskSpec>>) {
+    /// A new job, in the books and in the core.
+    pub(super) fn begin_job(&mut self, info: JobInfo, asked_by: AskedBy) {
         let job = info.job;
         let record = JobRecord {
             info,
@@ -67,7 +70,7 @@ impl Daemon {
             finished_at: None,
             metrics: None,
             notes: Vec::new(),
-            detached,
+            asked_by,
         };
         let (driver, weight) = (record.driver(), record.info.weight);
         let quota = record.info.quota.clone();

@@ -11,12 +11,13 @@ use std::path::Path;
 use rdist_scheduler::id::{ActorId, JobId, WorkerId};
 use rkyv::{Archive, Deserialize, Serialize};
 
-use super::record::{JobRecord, WorkerRecord};
+use super::record::{AskedBy, JobRecord, WorkerRecord};
 use crate::transport::TokenRecord;
 use crate::wire;
+use crate::wire::client::SubmissionId;
 
 /// Layout of the records; grows with every change of one.
-const FORMAT: u64 = 6;
+const FORMAT: u64 = 7;
 
 /// A table of the store.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -158,6 +159,8 @@ pub struct Books {
     failure: Option<JournalError>,
     numbers: BTreeMap<String, u64>,
     jobs: BTreeMap<JobId, JobRecord>,
+    /// The jobs that clients have submitted.
+    submitted: BTreeMap<SubmissionId, JobId>,
     tokens: BTreeMap<u64, TokenRecord>,
     workers: BTreeMap<WorkerId, WorkerRecord>,
     names: BTreeMap<String, NameRecord>,
@@ -179,6 +182,7 @@ impl Books {
             failure: None,
             numbers,
             jobs: BTreeMap::new(),
+            submitted: BTreeMap::new(),
             tokens: BTreeMap::new(),
             workers: BTreeMap::new(),
             names: BTreeMap::new(),
@@ -186,7 +190,7 @@ impl Books {
         };
         for (_, value) in books.store.load(Table::Jobs)? {
             let job: JobRecord = wire::decode(&value).map_err(|e| broken(Table::Jobs, &e))?;
-            books.jobs.insert(job.info.job, job);
+            books.remember(job);
         }
         for (_, value) in books.store.load(Table::Tokens)? {
             let token: TokenRecord = wire::decode(&value).map_err(|e| broken(Table::Tokens, &e))?;
@@ -251,11 +255,23 @@ impl Books {
         self.jobs.get_mut(&job)
     }
 
+    /// The job that was submitted so, unless it was forgotten.
+    pub fn submitted(&self, id: SubmissionId) -> Option<JobId> {
+        self.submitted.get(&id).copied()
+    }
+
     /// Adds a job.
     pub fn add_job(&mut self, record: JobRecord) {
         let job = record.info.job;
-        self.jobs.insert(job, record);
+        self.remember(record);
         self.keep_job(job);
+    }
+
+    fn remember(&mut self, record: JobRecord) {
+        if let AskedBy::Client(id) = record.asked_by {
+            self.submitted.insert(id, record.info.job);
+        }
+        self.jobs.insert(record.info.job, record);
     }
 
     /// Writes what memory holds of a job.
@@ -272,7 +288,10 @@ impl Books {
         let ended: Vec<JobId> = ended.map(|(job, _)| *job).collect();
         let gone = ended[..ended.len().saturating_sub(kept)].to_vec();
         for job in &gone {
-            self.jobs.remove(job);
+            let record = self.jobs.remove(job);
+            if let Some(AskedBy::Client(id)) = record.map(|record| record.asked_by) {
+                self.submitted.remove(&id);
+            }
             self.write(Table::Jobs, &job.0.to_be_bytes(), None);
         }
         gone

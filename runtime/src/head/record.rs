@@ -5,7 +5,7 @@ use rdist_scheduler::id::{TaskId, WorkerId};
 use rdist_scheduler::spec::{TaskKind, TaskSpec};
 use rkyv::{Archive, Deserialize, Serialize};
 
-use crate::wire::client::{JobProgress, JobStatus};
+use crate::wire::client::{JobProgress, JobStatus, SubmissionId};
 use crate::wire::cluster::JobInfo;
 
 /// How often a driver is run again when its worker or its process is lost.
@@ -30,21 +30,38 @@ pub struct JobRecord {
     pub metrics: Option<String>,
     /// Why each try of its driver was followed by another one; the first few.
     pub notes: Vec<String>,
-    /// Where the job is a detached actor: the task of another job that asked for it, which its
-    /// driver submits in the name of this one.
-    pub detached: Option<Box<TaskSpec>>,
+    /// Who asked for it.
+    pub asked_by: AskedBy,
+}
+
+/// Who asks for jobs.
+#[derive(Debug, Clone, PartialEq, Eq, Archive, Serialize, Deserialize)]
+pub enum AskedBy {
+    /// A client, perhaps several times: it did not hear the answer.
+    Client(SubmissionId),
+    /// The job is a detached actor: this task of another job asked for it, which its driver submits
+    /// in the name of this one.
+    Task(Box<TaskSpec>),
 }
 
 impl JobRecord {
     /// The task that runs its main function.
     pub fn driver(&self) -> TaskSpec {
         let id = TaskId::driver(self.info.job);
-        let (body, restarts) = match &self.detached {
+        let (body, restarts) = match self.detached() {
             None => (Vec::new(), 0),
-            Some(spec) => (crate::wire::encode(&**spec).into_vec(), restarts(spec)),
+            Some(spec) => (crate::wire::encode(spec).into_vec(), restarts(spec)),
         };
         let max_retries = DRIVER_RETRIES.saturating_add(restarts);
         TaskSpec { kind: TaskKind::Driver, max_retries, body, ..TaskSpec::plain(id, id) }
+    }
+
+    /// Where the job is a detached actor: the task that makes it.
+    pub fn detached(&self) -> Option<&TaskSpec> {
+        match &self.asked_by {
+            AskedBy::Client(_) => None,
+            AskedBy::Task(spec) => Some(spec),
+        }
     }
 
     /// For clients.

@@ -33,7 +33,8 @@ pub enum ClientRequest {
     Lacking(Vec<BlobHash>),
     /// The bytes of these blobs follow, so many of each. Answered by `Done` once all are durable.
     Upload(Vec<(BlobHash, u64)>),
-    /// Run a program that the head has. Answered by `Submitted` once the job is durable.
+    /// Run a program that the head has. Answered by `Submitted` once the job is durable; one whose
+    /// id the head knows is no other job, and is answered again.
     Submit(Submission),
     /// All that a job says. Answered by `Watching` and the updates.
     Watch {
@@ -98,9 +99,25 @@ impl ClientRequest {
     }
 }
 
+/// Names one submission, whatever number its job gets: a client that does not know whether it was
+/// heard says the same again. Drawn at random by the client.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Archive, Serialize, Deserialize)]
+pub struct SubmissionId(pub [u8; 16]);
+
+impl SubmissionId {
+    /// One that nobody has.
+    pub fn random() -> Self {
+        let mut id = [0; 16];
+        getrandom::fill(&mut id).expect("the system's random numbers do not fail after start");
+        Self(id)
+    }
+}
+
 /// A job-to-be.
 #[derive(Debug, Clone, PartialEq, Eq, Archive, Serialize, Deserialize)]
 pub struct Submission {
+    /// Of all that say this id, the first one makes the job.
+    pub id: SubmissionId,
     /// For people.
     pub name: String,
     /// What to run.

@@ -1,6 +1,6 @@
 //! Jobs from submission to their end, and who watches them.
 
-use rdist::client::{ClientError, ClientRefusal, JobProgress, JobUpdate};
+use rdist::client::{ClientError, ClientRefusal, JobProgress, JobUpdate, SubmissionId};
 use rdist::scheduler::id::{JobId, WorkerId};
 use rdist::scheduler::message::FromHead;
 use rdist::transport::frame;
@@ -82,6 +82,28 @@ async fn a_job_goes_from_submission_to_its_metrics() {
     assert_eq!(all(client.watch(job, true).await.unwrap()).await, updates);
     let late = all(client.watch(job, false).await.unwrap()).await;
     assert_eq!(words(&late), ["succeeded"]);
+}
+
+#[tokio::test]
+async fn a_job_that_is_submitted_twice_under_one_id_is_one_job() {
+    let place = Place::new();
+    let head = place.head();
+    let client = place.client().await;
+    let [first, second] = [SubmissionId::random(), SubmissionId::random()];
+    assert_eq!(client.submit_as(first, place.job("once")).await.unwrap(), JobId(1));
+    assert_eq!(client.submit_as(first, place.job("once")).await.unwrap(), JobId(1));
+    assert_eq!(client.submit_as(second, place.job("once")).await.unwrap(), JobId(2));
+    // The first answer was lost with the head that gave it.
+    head.kill().unwrap();
+    let _head = place.head();
+    let client = place.client().await;
+    assert_eq!(client.submit_as(first, place.job("once")).await.unwrap(), JobId(1));
+    // Nor is an ended job begun again.
+    client.stop_job(JobId(1)).await.unwrap();
+    assert_eq!(client.submit_as(first, place.job("once")).await.unwrap(), JobId(1));
+    let jobs = client.jobs().await.unwrap();
+    let states = Vec::from_iter(jobs.iter().map(|job| (job.job, job.state.word())));
+    assert_eq!(states, [(JobId(1), "stopped"), (JobId(2), "waiting")]);
 }
 
 #[tokio::test]
