@@ -18,7 +18,6 @@ use super::fleet::Fleet;
 use super::replica::{Product, State, Update};
 use super::trainer::Work;
 use super::{Course, Progress, Scheme, Standing};
-use crate::data::shard;
 use crate::metric::Tally;
 
 /// See the module.
@@ -97,11 +96,11 @@ impl Scheme for Allreduce {
 /// gradients is the mean over all images, also where the last parts differ by one.
 fn steps(range: &Range<u64>, replicas: usize, course: &Course, order: u64) -> Vec<(Work, f32)> {
     let total = range.end - range.start;
-    shard::split(range.clone(), replicas)
-        .into_iter()
-        .map(|part| {
-            let scale = (part.end - part.start) as f64 * replicas as f64 / total as f64;
-            (course.work(order, part), scale as f32)
+    let works = course.works(order, range.clone(), replicas).into_iter();
+    works
+        .map(|work| {
+            let scale = (work.to - work.from) as f64 * replicas as f64 / total as f64;
+            (work, scale as f32)
         })
         .collect()
 }

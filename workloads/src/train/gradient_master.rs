@@ -9,9 +9,7 @@ use rdist::prelude::*;
 use super::error::{JobError, Loss, loss};
 use super::fleet::Fleet;
 use super::replica::{Product, State};
-use super::trainer::Work;
 use super::{Course, Progress, Scheme, Standing};
-use crate::data::shard;
 use crate::metric::Tally;
 
 /// See the module.
@@ -34,11 +32,8 @@ impl Scheme for GradientMaster {
         let mut tally = Tally::default();
         for chunk in course.rounds(&positions, fleet.len()) {
             let from = chunk.start;
-            let works: Vec<Work> = shard::split(chunk, fleet.len())
-                .into_iter()
-                .filter(|part| !part.is_empty())
-                .map(|part| course.work(standing.epochs, part))
-                .collect();
+            let mut works = course.works(standing.epochs, chunk, fleet.len());
+            works.retain(|work| work.from < work.to);
             let gradients = fleet
                 .spread(&works, |replica, work| replica.gradient(&parameters, work).submit())
                 .await?;

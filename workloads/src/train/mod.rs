@@ -43,6 +43,7 @@ use optimiser::OptimiserState;
 use schedule::Rates;
 use trainer::{Among, Work};
 
+use crate::data::shard;
 use crate::metric::Tally;
 use crate::spec::Merging;
 
@@ -103,7 +104,20 @@ impl Course {
     /// Positions of a whole epoch's order.
     fn work(&self, order: u64, positions: Range<u64>) -> Work {
         let span = (self.within(positions.start), self.within(positions.end));
-        Work { order, from: positions.start, to: positions.end, among: Among::All, span }
+        let Range { start: from, end: to } = positions;
+        Work { order, from, to, next: (to, to), among: Among::All, span }
+    }
+
+    /// `positions` in a part for each of so many replicas, all of whom are likely to have as many
+    /// of those behind `positions` next.
+    fn works(&self, order: u64, positions: Range<u64>, replicas: usize) -> Vec<Work> {
+        let count = positions.end - positions.start;
+        let end = self.images.min(positions.end.saturating_add(count)).max(positions.end);
+        let next = shard::split(positions.end..end, replicas);
+        let parts = shard::split(positions, replicas).into_iter().zip(next);
+        parts
+            .map(|(part, next)| Work { next: (next.start, next.end), ..self.work(order, part) })
+            .collect()
     }
 
     /// `positions` in pieces of as many batches as lie between two exchanges.
@@ -188,4 +202,37 @@ async fn merged(
     let state = standing.optimiser.clone();
     let (values, optimiser) = outer.step(state, start, merged, course.trained);
     Ok(Some(Progress { parameters: fleet.cx().put(&values)?, optimiser, tally }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::spec::Spec;
+
+    #[test]
+    fn what_a_replica_is_told_to_expect_is_what_it_is_given() {
+        let spec = Spec::parse("job.toml", "", &[]).unwrap().train;
+        let course = Course {
+            images: 103,
+            labels: vec![0; 103],
+            batch: 5,
+            exchange: Some(2),
+            rates: spec.rates,
+            merging: spec.merging,
+            members: 3,
+            trained: 1,
+            seed: 1,
+        };
+        let rounds = course.rounds(&(0..103), 3);
+        let works: Vec<Vec<Work>> =
+            rounds.into_iter().map(|round| course.works(4, round, 3)).collect();
+        assert_eq!(works.len(), 4);
+        for pair in works.windows(2) {
+            for (now, next) in pair[0].iter().zip(&pair[1]) {
+                assert_eq!((now.next, now.order), ((next.from, next.to), next.order));
+            }
+        }
+        let behind = works[3].iter().map(|work| work.next);
+        assert!(behind.into_iter().all(|next| next == (103, 103)), "the epoch is over");
+    }
 }

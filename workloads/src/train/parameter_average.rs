@@ -8,9 +8,7 @@ use std::ops::Range;
 
 use super::error::JobError;
 use super::fleet::Fleet;
-use super::trainer::Work;
 use super::{Course, Progress, Scheme, Standing, merged};
-use crate::data::shard;
 use crate::metric::Tally;
 
 /// See the module.
@@ -33,10 +31,7 @@ impl Scheme for ParameterAverage {
         };
         let (mut standing, mut tally) = (standing.clone(), Tally::default());
         for round in rounds {
-            let parts: Vec<Work> = shard::split(round, fleet.len())
-                .into_iter()
-                .map(|part| course.work(standing.epochs, part))
-                .collect();
+            let parts = course.works(standing.epochs, round, fleet.len());
             let trained = fleet
                 .spread(&parts, |replica, part| replica.train(&standing.parameters, part).submit())
                 .await?;

@@ -5,6 +5,8 @@
 //! can do what another one left undone. Those of `allreduce` go on from the replica's own
 //! parameters and say at which version they expect them.
 
+use std::sync::Arc;
+
 use rdist::prelude::*;
 use rkyv::rend::f32_le;
 use rkyv::vec::ArchivedVec;
@@ -66,7 +68,7 @@ pub struct Sets {
 /// See the module.
 pub struct Replica {
     trainer: Trainer,
-    train: Stored,
+    train: Arc<Stored>,
     watch: Stored,
     version: u64,
     telling: Telling,
@@ -82,7 +84,8 @@ impl Replica {
         let [train, watch] = [&sets.train, &sets.watch].map(|set| set.open().map_err(text));
         let trainer = Trainer::new(recipe)?;
         let (version, merge) = Default::default();
-        Ok(Self { trainer, train: train?, watch: watch?, version, telling, merge })
+        let train = Arc::new(train?);
+        Ok(Self { trainer, train, watch: watch?, version, telling, merge })
     }
 
     /// Trains on `work`, from `parameters` and a fresh optimiser; the product is parameters.

@@ -2,11 +2,12 @@
 //! images. It knows nothing of other replicas, actors or objects.
 
 use std::ops::Range;
+use std::sync::Arc;
 
 use rkyv::{Archive, Deserialize, Serialize};
 use tch::{Device, Tensor};
 
-use super::feed::{Batch, Look, each_batch};
+use super::feed::{Batch, Feed, Look, Run};
 use super::optimiser::{Optimiser, OptimiserSpec, OptimiserState};
 use super::schedule::Rates;
 use super::spent::{Laps, Spent};
@@ -73,6 +74,9 @@ pub struct Work {
     /// First and past-the-last position.
     pub from: u64,
     pub to: u64,
+    /// First and past-the-last position of what is likely to be the replica's next work in this
+    /// order: its images are prepared meanwhile.
+    pub next: (u64, u64),
     pub among: Among,
     /// How much of the epoch is over when the work begins and when it ends, 0 to 1.
     pub span: (f64, f64),
@@ -83,7 +87,7 @@ pub struct Trainer {
     recipe: Recipe,
     learner: Learner,
     orders: Orders,
-    batch: Batch,
+    feed: Feed,
     spent: Spent,
 }
 
@@ -112,8 +116,8 @@ impl Trainer {
     pub fn new(recipe: Recipe) -> Result<Self, String> {
         let device = recipe.processor.device()?;
         let learner = Learner::new(&recipe, device);
-        let (orders, batch, spent) = Default::default();
-        Ok(Self { recipe, learner, orders, batch, spent })
+        let (orders, feed, spent) = Default::default();
+        Ok(Self { recipe, learner, orders, feed, spent })
     }
 
     /// The parameters' names and shapes.
@@ -173,19 +177,19 @@ impl Trainer {
     }
 
     /// Trains on `work`, batch by batch, and has `told` hear of each.
-    pub fn train(
+    pub fn train<I: Images + 'static>(
         &mut self,
-        images: &dyn Images,
+        images: &Arc<I>,
         work: &Work,
         mut told: impl FnMut(Tally),
     ) -> Tally {
-        let Self { recipe, learner, orders, spent, .. } = self;
-        let positions = orders.positions(images, recipe.seed, work);
+        let Self { recipe, learner, orders, feed, spent } = self;
+        let run = orders.run(&**images, recipe.seed, work, u64::from(recipe.batch));
         let look = recipe.look(work.order);
         let anchor = (recipe.proximal > 0.0).then(|| learner.parameters.values().to_vec());
-        let (mut tally, mut from, size) = (Tally::default(), work.from, recipe.batch as usize);
+        let (mut tally, mut from) = (Tally::default(), work.from);
         let mut laps = Laps::start();
-        each_batch(images, &look, positions, size, |batch| {
+        feed.each(images, &look, run, |batch| {
             spent.data += laps.lap();
             let dropout = recipe.dropout(work, from);
             let counted = learner.compute_gradient(batch, recipe.input, dropout);
@@ -205,39 +209,41 @@ impl Trainer {
     }
 
     /// The gradient of the mean loss of all of `work`, as one batch. Parameters stay as they are.
-    pub fn compute_gradient(&mut self, images: &dyn Images, work: &Work) -> Tally {
+    pub fn compute_gradient<I: Images + 'static>(&mut self, images: &Arc<I>, work: &Work) -> Tally {
         if work.from >= work.to {
             self.learner.gradient.fill(0.0);
             return Tally::default();
         }
-        let Self { recipe, learner, orders, batch, spent } = self;
+        let Self { recipe, learner, orders, feed, spent } = self;
+        let run = orders.run(&**images, recipe.seed, work, u64::MAX);
+        let (mut tally, before) = (Tally::default(), learner.statistics());
         let mut laps = Laps::start();
-        batch.fill(images, &recipe.look(work.order), orders.positions(images, recipe.seed, work));
-        spent.data += laps.lap();
-        let before = learner.statistics();
-        let tally = learner.compute_gradient(batch, recipe.input, recipe.dropout(work, work.from));
+        feed.each(images, &recipe.look(work.order), run, |batch| {
+            spent.data += laps.lap();
+            let dropout = recipe.dropout(work, work.from);
+            tally = learner.compute_gradient(batch, recipe.input, dropout);
+            spent.compute += laps.lap();
+        });
         learner.set_statistics(&before);
-        spent.compute += laps.lap();
         spent.tally += tally;
         tally
     }
 
     /// The mean of the gradients of all batches of `work`, without steps between them; `told`
     /// hears of each. Parameters stay as they are.
-    pub fn mean_gradient(
+    pub fn mean_gradient<I: Images + 'static>(
         &mut self,
-        images: &dyn Images,
+        images: &Arc<I>,
         work: &Work,
         mut told: impl FnMut(Tally),
     ) -> (Vec<f32>, Tally) {
-        let Self { recipe, learner, orders, spent, .. } = self;
-        let positions = orders.positions(images, recipe.seed, work);
+        let Self { recipe, learner, orders, feed, spent } = self;
+        let run = orders.run(&**images, recipe.seed, work, u64::from(recipe.batch));
         let (mut mean, mut tally) = (vec![0.0; learner.gradient.len()], Tally::default());
         let (trained, before) = (learner.model.layout().trained(), learner.statistics());
         let total = work.to.saturating_sub(work.from).max(1) as f32;
-        let (mut from, size) = (work.from, recipe.batch as usize);
-        let mut laps = Laps::start();
-        each_batch(images, &recipe.look(work.order), positions, size, |batch| {
+        let (mut from, mut laps) = (work.from, Laps::start());
+        feed.each(images, &recipe.look(work.order), run, |batch| {
             spent.data += laps.lap();
             let count = batch.labels.len();
             let counted = learner.compute_gradient(batch, recipe.input, recipe.dropout(work, from));
@@ -265,16 +271,16 @@ impl Trainer {
 
     /// What the model says of images `range`.
     pub fn answers(&mut self, images: &dyn Images, range: Range<u64>) -> Answers {
-        let Self { recipe, learner, batch, spent, .. } = self;
+        let Self { recipe, learner, spent, .. } = self;
         let (classes, mut laps) = (recipe.input.classes, Laps::start());
         let look = Look { normal: recipe.normal, augment: None };
         let indices: Vec<u32> = range.map(|index| index as u32).collect();
         let most = (LOOK_VALUES / images.shape().len().max(1)).clamp(8, LOOK_BATCH);
-        let mut answers = Answers::default();
+        let (mut answers, mut batch) = (Answers::default(), Batch::default());
         for chunk in indices.chunks(most) {
             batch.fill(images, &look, chunk);
             spent.data += laps.lap();
-            let scores = tch::no_grad(|| learner.scores(batch, recipe.input, None));
+            let scores = tch::no_grad(|| learner.scores(&batch, recipe.input, None));
             answers.extend(answers_of(&scores, &batch.labels, classes));
             spent.compute += laps.lap();
         }
@@ -428,8 +434,8 @@ struct Orders {
 }
 
 impl Orders {
-    /// The images of `work`.
-    fn positions(&mut self, images: &dyn Images, seed: u64, work: &Work) -> &[u32] {
+    /// The images of `work`, so many to a batch, and those of what comes after it.
+    fn run(&mut self, images: &dyn Images, seed: u64, work: &Work, batch: u64) -> Run<'_> {
         let key = (work.order, work.among.key());
         if self.key != Some(key) {
             let drawn = Random::new(&[seed, work.among.key()]).bits();
@@ -443,8 +449,12 @@ impl Orders {
             };
             self.key = Some(key);
         }
-        let len = self.order.len();
-        &self.order[(work.from as usize).min(len)..(work.to as usize).min(len)]
+        let part = |from: u64, to: u64| {
+            let [from, to] = [from, to].map(|at| (at as usize).min(self.order.len()));
+            self.order.get(from..to).unwrap_or_default()
+        };
+        let (now, next) = (part(work.from, work.to), part(work.next.0, work.next.1));
+        Run { now, next, size: batch as usize }
     }
 
     fn member(&mut self, images: &dyn Images, seed: u64, of: Partition, index: u32) -> &[u32] {

@@ -1,3 +1,7 @@
+use std::sync::Mutex;
+use std::sync::mpsc::{Sender, channel};
+use std::time::Duration;
+
 use super::*;
 use crate::data::augment::Flip;
 use crate::data::{ImageSet, Shape, synthetic};
@@ -25,12 +29,16 @@ fn recipe(architecture: Architecture, dropout: f64) -> Recipe {
     }
 }
 
+fn drawn(count: usize) -> Arc<ImageSet> {
+    Arc::new(synthetic::draw(count, 1))
+}
+
 fn trainer(recipe: Recipe) -> Trainer {
     Trainer::new(recipe).unwrap()
 }
 
 fn work(order: u64, from: u64, to: u64) -> Work {
-    Work { order, from, to, among: Among::All, span: (0.0, 1.0) }
+    Work { order, from, to, next: (to, to), among: Among::All, span: (0.0, 1.0) }
 }
 
 fn whole(set: &ImageSet, order: u64) -> Work {
@@ -48,13 +56,13 @@ fn a_gpu_computes_what_a_cpu_does() {
     if let Err(reason) = Processor::Gpu.device() {
         return eprintln!("skipped: no GPU ({reason})");
     }
-    let train = synthetic::draw(64, 1);
+    let train = drawn(64);
     let run = |processor| {
         let mut trainer =
             trainer(Recipe { processor, ..recipe(Architecture::HerbariumConvnet, 0.25) });
         let (mean, tally) = trainer.mean_gradient(&train, &work(0, 0, 64), |_| ());
         assert!(trainer.train(&train, &whole(&train, 1), |_| ()).loss.is_finite());
-        (mean, tally.loss, trainer.answers(&train, 0..64).classes.len())
+        (mean, tally.loss, trainer.answers(&*train, 0..64).classes.len())
     };
     let (cpu, gpu) = (run(Processor::Cpu), run(Processor::Gpu));
     assert!((cpu.1 - gpu.1).abs() < 1e-2 * cpu.1 && (cpu.2, gpu.2) == (64, 64));
@@ -66,7 +74,7 @@ fn a_gpu_computes_what_a_cpu_does() {
 
 #[test]
 fn learns_drawn_digits_and_repeats_bit_for_bit() {
-    let (train, test) = (synthetic::draw(2_000, 1), synthetic::draw(500, 2));
+    let (train, test) = (drawn(2_000), synthetic::draw(500, 2));
     let run = || {
         let mut trainer = trainer(recipe(Architecture::Convnet, 0.25));
         let tallies = [0, 1, 2].map(|epoch| trainer.train(&train, &whole(&train, epoch), |_| ()));
@@ -81,7 +89,7 @@ fn learns_drawn_digits_and_repeats_bit_for_bit() {
 
 #[test]
 fn augmented_batches_are_made_beside_and_repeat_whoever_makes_them() {
-    let train = synthetic::draw(300, 1);
+    let train = drawn(300);
     let augment = Augment { flip: Flip::Both, rotate: 10.0, contrast: 0.2, ..Augment::NONE };
     let changed = Recipe { augment, ..recipe(Architecture::Convnet, 0.25) };
     let run = |recipe: &Recipe| {
@@ -96,6 +104,69 @@ fn augmented_batches_are_made_beside_and_repeat_whoever_makes_them() {
     let (mean, tally) = trainer.mean_gradient(&train, &work(3, 0, 32), |_| ());
     assert_eq!(tally, trainer.compute_gradient(&train, &work(3, 0, 32)));
     assert!(mean == *trainer.last_gradient());
+}
+
+/// Images that tell of each that is looked at.
+struct Told(Arc<ImageSet>, Mutex<Sender<usize>>);
+
+impl Images for Told {
+    fn shape(&self) -> Shape {
+        self.0.shape
+    }
+
+    fn count(&self) -> usize {
+        self.0.len()
+    }
+
+    fn image(&self, index: usize) -> &[u8] {
+        self.1.lock().unwrap().send(index).unwrap();
+        self.0.image(index)
+    }
+
+    fn label(&self, index: usize) -> u32 {
+        self.0.label(index)
+    }
+}
+
+#[test]
+fn what_comes_next_is_made_before_it_is_asked_for_and_a_wrong_guess_changes_nothing() {
+    let augment = Augment { flip: Flip::Both, rotate: 10.0, ..Augment::NONE };
+    let changed = Recipe { augment, ..recipe(Architecture::Mlp, 0.25) };
+    let set = drawn(300);
+    let alone = |work: &Work| {
+        let mut trainer = trainer(changed.clone());
+        let tally = trainer.compute_gradient(&set, work);
+        (tally, trainer.last_gradient().clone())
+    };
+    let (told, looked) = channel();
+    let watched = Arc::new(Told(set.clone(), Mutex::new(told)));
+    let mut trainer = trainer(changed.clone());
+    let seen = |count: usize| {
+        let one = || looked.recv_timeout(Duration::from_secs(60)).expect("nobody looks at it");
+        (0..count).map(|_| one()).collect::<Vec<usize>>()
+    };
+    let order = shard::order(300, Random::new(&[changed.seed, Among::All.key()]).bits(), 2);
+    let expected = |from: usize, to: usize| {
+        order[from..to].iter().map(|index| *index as usize).collect::<Vec<_>>()
+    };
+    let guessed = [(0, 32, (32, 64)), (32, 64, (64, 96)), (100, 140, (140, 150))];
+    for (index, (from, to, next)) in guessed.into_iter().enumerate() {
+        let work = Work { next, ..work(2, from, to) };
+        assert_eq!(trainer.compute_gradient(&watched, &work), alone(&work).0);
+        assert!(*trainer.last_gradient() == alone(&work).1, "{work:?}");
+        // The first and the third were not known before.
+        if index != 1 {
+            assert_eq!(seen((to - from) as usize), expected(from as usize, to as usize));
+        }
+        // No call asks for these yet.
+        let (from, to) = (next.0 as usize, next.1 as usize);
+        assert_eq!(seen(to - from), expected(from, to));
+    }
+    // The mean of batches goes on from where a step was, and other images are other batches.
+    let next = work(2, 140, 204);
+    let (mean, _) = trainer.mean_gradient(&set, &next, |_| ());
+    let (again, _) = self::trainer(changed).mean_gradient(&watched, &next, |_| ());
+    assert!(mean == again);
 }
 
 /// The claim of `allreduce`: n replicas with batch b are one with batch n x b. Adam divides a
@@ -129,7 +200,7 @@ fn two_halves_of_a_batch_give_the_whole_batchs_step() {
 
 /// How far apart the furthest parameters are.
 fn halves_from_whole(recipe: &Recipe, steps: usize) -> f32 {
-    let train = synthetic::draw(512, 1);
+    let train = drawn(512);
     let mut whole = trainer(recipe.clone());
     let mut halves = [(); 2].map(|()| trainer(recipe.clone()));
     for from in (0..512).step_by(128).take(steps) {
@@ -154,7 +225,7 @@ fn halves_from_whole(recipe: &Recipe, steps: usize) -> f32 {
 
 #[test]
 fn running_statistics_are_sent_and_move_with_the_step_alone() {
-    let train = synthetic::draw(64, 1);
+    let train = drawn(64);
     let mut trainer = trainer(recipe(Architecture::HerbariumConvnet, 0.0));
     let trained = trainer.layout().trained();
     let before = trainer.parameters().to_vec();
@@ -168,7 +239,7 @@ fn running_statistics_are_sent_and_move_with_the_step_alone() {
 
 #[test]
 fn a_pull_keeps_parameters_near() {
-    let train = synthetic::draw(200, 1);
+    let train = drawn(200);
     let moved = |proximal| {
         let optimiser = OptimiserSpec::plain(Rule::Sgd);
         let mut trainer = trainer(Recipe { proximal, optimiser, ..recipe(Architecture::Mlp, 0.0) });
@@ -193,13 +264,14 @@ fn members_show_only_their_own_images() {
         train.labels[index] = if own.contains(&(index as u32)) { 2 } else { 5 };
     }
     assert_eq!(plain(&train), members);
+    let train = Arc::new(train);
     let mut trainer = trainer(recipe(Architecture::Mlp, 0.0));
     let among = Among::Member(Member { index: 2, partition });
     for order in 0..20 {
         let tally = trainer.train(&train, &Work { among, ..work(order, 0, 50) }, |_| ());
         assert_eq!(tally.images, 50);
     }
-    assert!(trainer.answers(&train, 0..50).classes.iter().all(|class| *class == 2));
+    assert!(trainer.answers(&*train, 0..50).classes.iter().all(|class| *class == 2));
 }
 
 #[test]
