@@ -141,7 +141,8 @@ impl Progress {
             self.last_line = Some(Instant::now());
             return Some(step.line());
         }
-        if other {
+        // What a training told last is over, too, when something else advances.
+        if other || self.training.is_some() {
             self.clear();
         }
         let bar = self.bar.get_or_insert_with(|| new_bar(step));
@@ -217,6 +218,18 @@ mod tests {
     fn an_event_without_progress_is_none() {
         for event in [json!({}), json!({"progress": 3}), json!({"progress": {"total": 3}})] {
             assert_eq!(Step::of(event.as_object().unwrap()), None);
+        }
+    }
+
+    #[test]
+    fn a_test_takes_the_place_of_each_training_before_it() {
+        let mut terminal = Progress::new(true);
+        for _ in 0..2 {
+            let begun = json!({"event": "training", "rounds": 3, "images": 1_000});
+            assert!(terminal.training(begun.as_object().unwrap()));
+            assert!(terminal.bar.is_none());
+            assert_eq!(terminal.step(&step(4)), None);
+            assert!(terminal.bar.is_some() && terminal.training.is_none());
         }
     }
 

@@ -102,6 +102,13 @@ fn folders_by_class_train_and_what_is_damaged_is_named() {
     let again = submit(&cluster, "breast_cancer", root.path(), &["--set", &model]);
     again.assert_success();
     assert_eq!(metric(&again, "test_accuracy"), metric(&finished, "test_accuracy"), "{again}");
+    // The training's own report is left as it is.
+    let kept = fs::read_to_string(output.join("report.html")).unwrap();
+    assert!(kept == report, "the report of the training is another one");
+    let page = fs::read_to_string(output.join("prediction.html")).unwrap();
+    for piece in ["Prediction report", "model.safetensors", "Confusion", "First test images"] {
+        assert!(page.contains(piece), "{piece} is not in the report of the prediction");
+    }
 }
 
 /// Herbarium's layout; one name is no UTF-8, one picture is missing.
@@ -248,6 +255,18 @@ fn models_of_the_zoo_are_planned_trained_and_compared() {
     again.assert_success();
     assert!(again.stdout.iter().any(|line| line.contains("resnet18")), "{again}");
     assert_eq!(predictions(root.path(), 10).len(), 10);
+    // What is known of it while it runs, and after it.
+    let told = again.json_lines().into_iter().filter(|line| line["event"] == "prediction");
+    let told: Vec<_> = told.map(|line| line["progress"].clone()).collect();
+    assert_eq!((&told[0]["done"], &told[0]["total"]), (&0.into(), &10.into()), "{again}");
+    assert_eq!(told.last().unwrap()["done"], 10, "{again}");
+    let report = again.json_line("report");
+    assert_eq!(report["path"].as_str(), output.join("report.html").to_str(), "{again}");
+    let page = fs::read_to_string(output.join("report.html")).unwrap();
+    for piece in ["Prediction report", "resnet18", "<th>decode</th>", "<th>predict</th>"] {
+        assert!(page.contains(piece), "{piece} is not in the report");
+    }
+    assert!(!page.contains("<th>strategy</th>"), "nothing was trained");
 }
 
 /// Weights that were learnt of other pictures and classes: all but the last layer is taken, and a
@@ -398,7 +417,11 @@ fn actors_go_where_they_are_needed() {
     let moved = finished.json_line("balance");
     assert_eq!((&moved["from"], &moved["to"]), (&"predict".into(), &"decode".into()), "{finished}");
     assert_eq!(moved["actors"]["decode"], 2);
-    assert!(moved["why"].as_str().unwrap().contains("decode takes"), "{moved}");
+    let why = moved["why"].as_str().unwrap();
+    assert!(why.contains("decode takes"), "{moved}");
+    let page = fs::read_to_string(root.path().join("output/report.html")).unwrap();
+    let actor = format!("actor {}: predict &#8594; decode<small>{why}", moved["actor"]);
+    assert!(page.contains(&actor), "{actor} is not in the report");
     assert_eq!(predictions(root.path(), 3_000).len(), 3_000);
 
     let off = [&set[..], &["--set", "infer.balance=off"]].concat();

@@ -14,6 +14,7 @@ use super::collect::{Collect, Predicted};
 use super::flow::{Block, Call, Failure, Flow, Limits, Made, Work};
 use super::hand::{Duty, Hand, Part, Pixels, Product};
 use super::stage::{self, Each, Stage};
+use super::telling::{Moved, Telling};
 use super::{Report, Settings, Source};
 use crate::data::table::Sample;
 use crate::device::Processor;
@@ -69,12 +70,13 @@ pub(super) struct Crew {
     started: Option<Instant>,
     /// All, and those since a call ended well.
     losses: (u32, u32),
-    moves: u32,
+    telling: Telling,
 }
 
 impl Crew {
     pub(super) fn new(cx: Driver, duty: Duty, settings: Settings, collect: Collect) -> Self {
         Self {
+            telling: Telling::new(cx.clone()),
             cx,
             duty,
             settings,
@@ -86,7 +88,6 @@ impl Crew {
             silence: Instant::now(),
             started: None,
             losses: (0, 0),
-            moves: 0,
         }
     }
 
@@ -103,6 +104,7 @@ impl Crew {
         let mut balanced = self.began;
         while !flow.is_done() {
             self.recruit(&flow);
+            self.telling.progress(&flow);
             while let Some(call) = flow.next_call(self.now()) {
                 self.start(call, files, labels)?;
             }
@@ -118,6 +120,7 @@ impl Crew {
                 self.balance(&mut flow);
             }
         }
+        self.telling.progress(&flow);
         self.dismiss();
         let seconds = self.started.map_or(0.0, |started| started.elapsed().as_secs_f64());
         let predicted = self.collect.finish()?;
@@ -128,7 +131,7 @@ impl Crew {
             sizes: flow.sizes(),
             stages: *flow.done(),
             losses: self.losses.0,
-            moves: self.moves,
+            moves: self.telling.into_moves(),
         };
         Ok((predicted, report))
     }
@@ -291,7 +294,7 @@ impl Crew {
         flow.join(number, stage, reads);
         if member.berth == Berth::Predicts && stage != Stage::Predict {
             let why = format!("{}, the most of all stages", pace(flow, stage, &before));
-            self.tell_move(flow, number, (Stage::Predict, stage), &why);
+            self.tell_move(flow, number, (Stage::Predict, stage), why);
         }
         let sizes = flow.sizes();
         let is_whole = Stage::ALL.into_iter().all(|s| !flow.needs(s) || sizes[s as usize] > 0);
@@ -359,7 +362,7 @@ impl Crew {
             rates.0,
             rates.1
         );
-        self.tell_move(flow, actor, (from, to), &why);
+        self.tell_move(flow, actor, (from, to), why);
     }
 
     /// Says that an actor works for another stage from now on.
@@ -368,17 +371,10 @@ impl Crew {
         flow: &Flow<Pixels>,
         actor: u32,
         (from, to): (Stage, Stage),
-        why: &str,
+        why: String,
     ) {
-        self.moves += 1;
-        println!("balance: actor {actor} goes from {} to {}: {why}", from.name(), to.name());
-        let sizes = flow.sizes();
-        let size = |stage: Stage| (stage.name().to_owned(), json!(sizes[stage as usize]));
-        let sizes: serde_json::Map<_, _> = Stage::ALL.map(size).into_iter().collect();
-        self.cx.emit(&json!({
-            "event": "balance", "actor": actor, "from": from.name(), "to": to.name(), "why": why,
-            "seconds": self.now().as_secs_f64(), "done": flow.through(), "actors": sizes,
-        }));
+        let seconds = self.now().as_secs_f64();
+        self.telling.moved(flow, Moved { seconds, actor, from, to, why });
     }
 
     fn remind(&mut self, flow: &Flow<Pixels>) {

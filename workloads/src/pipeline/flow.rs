@@ -155,6 +155,17 @@ impl<O: Clone> Flow<O> {
         self.fates.len() - self.open
     }
 
+    /// All rows.
+    pub fn rows(&self) -> usize {
+        self.fates.len()
+    }
+
+    /// Images that wait for each stage.
+    pub fn waiting(&self) -> Each<usize> {
+        let Self { unread, decode, normalise, predict, .. } = self;
+        [unread.len(), decode.images, normalise.images, predict.images]
+    }
+
     /// Actors in each stage.
     pub fn sizes(&self) -> Each<u32> {
         let mut sizes = [0; 4];

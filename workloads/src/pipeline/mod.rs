@@ -5,6 +5,7 @@
 //! stage    the stages, how many actors each is worth     flow    which image is where (pure)
 //! hand     an actor, which can do any stage's work       crew    actors made, called, replaced
 //! collect  what was predicted: once for each image       profile what each activity costs
+//! telling  how far it is, who goes where
 //! ```
 //! The driver hands out calls of a block or batch of images each, so that a hop (a few dozen
 //! microseconds) is paid for many images at once; that is why no stages are fused. Only references
@@ -17,6 +18,7 @@ mod hand;
 pub mod profile;
 mod queue;
 pub mod stage;
+mod telling;
 mod work;
 
 use std::time::Duration;
@@ -27,6 +29,7 @@ use serde_json::json;
 pub use collect::{Collect, Predicted, Table};
 pub use hand::Duty;
 use stage::{Each, Stage};
+pub use telling::Moved;
 
 use crate::data::stored::Dataset;
 use crate::data::table::Sample;
@@ -75,8 +78,8 @@ pub struct Report {
     pub stages: Each<flow::Done>,
     /// Actors that were lost.
     pub losses: u32,
-    /// Actors that went to another stage.
-    pub moves: u32,
+    /// Actors that went to another stage, in order.
+    pub moves: Vec<Moved>,
 }
 
 impl Report {
@@ -85,8 +88,8 @@ impl Report {
         self.images as f64 / self.seconds.max(1e-9)
     }
 
-    /// For people, with a line for each stage.
-    pub fn text(&self) -> String {
+    /// All of it, in a line.
+    pub fn summary(&self) -> String {
         let mut text = format!(
             "predicted {} images in {:.2} s: {:.1} images/s",
             self.images,
@@ -96,13 +99,18 @@ impl Report {
         for (count, what) in [
             (self.failed as u32, "of no use"),
             (self.losses, "actors lost"),
-            (self.moves, "actors moved"),
+            (self.moves.len() as u32, "actors moved"),
         ] {
             if count > 0 {
                 text += &format!(", {count} {what}");
             }
         }
-        text.push('\n');
+        text
+    }
+
+    /// For people, with a line for each stage.
+    pub fn text(&self) -> String {
+        let mut text = self.summary() + "\n";
         for stage in Stage::ALL {
             let (done, actors) = (self.stages[stage as usize], self.sizes[stage as usize]);
             if done.calls == 0 {
@@ -123,7 +131,7 @@ impl Report {
     }
 
     /// Share of the time that the stage's actors worked.
-    fn busy(&self, stage: Stage) -> f64 {
+    pub fn busy(&self, stage: Stage) -> f64 {
         let actors = f64::from(self.sizes[stage as usize].max(1));
         self.stages[stage as usize].busy.as_secs_f64() / (actors * self.seconds.max(1e-9))
     }
@@ -141,7 +149,7 @@ impl Report {
         json!({
             "event": "pipeline", "images": self.images, "failed": self.failed,
             "seconds": self.seconds, "images_per_second": self.images_per_second(),
-            "actors_lost": self.losses, "actors_moved": self.moves, "stages": stages,
+            "actors_lost": self.losses, "actors_moved": self.moves.len(), "stages": stages,
         })
     }
 }

@@ -1,12 +1,15 @@
 //! What a model says of the test images: figures, samples that people can look at, and the table
 //! of answers; after a training, or with a model that was saved.
 
+use std::path::Path;
+
 use rdist::prelude::*;
 use serde_json::{Map, Value, json};
 
 use super::checkpoint::{Identity, Saved};
 use super::error::JobError;
 use super::fleet::Fleet;
+use super::page::{Outcome, Subject};
 use super::prepare;
 use super::record::figures;
 use super::test_set::TestSet;
@@ -53,12 +56,12 @@ pub(super) struct Test<'a> {
 
 impl Test<'_> {
     /// Predicts all test images through the pipeline, and tells of it. Returns the figures as the
-    /// job's metrics.
+    /// job's metrics, and how it went.
     pub(super) async fn predict(
         &self,
         cx: &Driver,
         parameters: ObjectRef<Vec<f32>>,
-    ) -> Result<(Map<String, Value>, Predicted), JobError> {
+    ) -> Result<(Map<String, Value>, Predicted, pipeline::Report), JobError> {
         let Identity { architecture, input, normal, .. } = *self.identity;
         let processor = self.spec.train.device.processor();
         let duty = Duty { architecture, input, normal, processor, parameters };
@@ -71,7 +74,7 @@ impl Test<'_> {
             pipeline::predict(cx, duty, &source, &labels, &settings, collect).await?;
         let mut metrics = self.tell(cx, &predicted)?;
         metrics.insert("infer_images_per_second".to_owned(), json!(report.images_per_second()));
-        Ok((metrics, predicted))
+        Ok((metrics, predicted, report))
     }
 
     /// Tells of a test by what was said already: rounds were judged by the test images themselves.
@@ -191,7 +194,8 @@ pub(super) fn named(split: &'static str, seen: &Seen) -> impl Iterator<Item = (S
 }
 
 /// Predicts the whole test set with a saved model.
-pub(super) async fn predict(cx: Driver, mut spec: Spec, saved: Saved) -> Result<(), JobError> {
+pub(super) async fn predict(cx: Driver, mut spec: Spec, path: &Path) -> Result<(), JobError> {
+    let saved = Saved::read(path)?;
     let Saved { identity, epochs, parameters, .. } = saved;
     if spec.output.upload.is_some() {
         println!("nothing is trained, and so nothing goes to output.upload");
@@ -213,10 +217,20 @@ pub(super) async fn predict(cx: Driver, mut spec: Spec, saved: Saved) -> Result<
     let parameters = cx.put(&parameters)?;
     let (tests, fallback) = (&data.tests, data.fallback);
     let test = Test { spec: &spec, identity: &identity, tests, fallback };
-    let (metrics, _) = test.predict(&cx, parameters).await?;
+    let (metrics, predicted, report) = test.predict(&cx, parameters).await?;
     println!("that is {identity} of {epochs} epochs");
     cx.emit(&json!({ "event": "metrics", "metrics": metrics }));
-    Ok(())
+    let outcome = Outcome {
+        spec: &spec,
+        subject: Subject::Model { path, identity: &identity, epochs },
+        source: &data.source,
+        classes: &data.classes,
+        tests: &data.tests,
+        predicted: &predicted,
+        pipeline: Some(&report),
+        metrics: &metrics,
+    };
+    outcome.tell(&cx)
 }
 
 /// How the classes of a model and of data differ, and what to do about it.

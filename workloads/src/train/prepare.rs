@@ -97,6 +97,8 @@ pub struct Evaluation {
     pub classes: Vec<Class>,
     /// See [`Prepared::fallback`].
     pub fallback: u32,
+    /// Where they come from.
+    pub source: String,
 }
 
 /// Finds the test images of a job that trains nothing; pictures are not decoded yet.
@@ -105,12 +107,13 @@ pub struct Evaluation {
 /// No data, or none that can be used.
 pub fn evaluation(cx: &Driver, spec: &Spec) -> Result<Evaluation, JobError> {
     if !spec.data.set.is_pictures() {
-        let Split { train, test, shape, .. } = split_digits(spec)?;
+        let Split { train, test, shape, source, .. } = split_digits(spec)?;
         let test = test.resized(shape)?;
         return Ok(Evaluation {
             tests: TestSet::of_pixels(Dataset::put(cx, &test)?)?,
             classes: digit_classes(),
             fallback: most_frequent(train.labels.iter().copied(), mnist::CLASSES),
+            source,
         });
     }
     let (folder, mut tables) = tables(&spec.data)?;
@@ -121,6 +124,7 @@ pub fn evaluation(cx: &Driver, spec: &Spec) -> Result<Evaluation, JobError> {
         fallback: most_frequent(labels, tables.classes.len()),
         tests: TestSet::of_files(tables.test, spec.data.shape),
         classes: tables.classes,
+        source: format!("pictures from {}", folder.display()),
     })
 }
 

@@ -15,7 +15,7 @@ use super::error::JobError;
 use super::fedavg::Fedavg;
 use super::fleet::{Fleet, Material};
 use super::gradient_master::GradientMaster;
-use super::page::Outcome;
+use super::page::{Outcome, Subject};
 use super::parameter_average::ParameterAverage;
 use super::predict;
 use super::prepare::{Prepared, prepare};
@@ -44,9 +44,8 @@ const MAX_TRIES: u32 = 5;
 /// What ended it.
 pub async fn run(cx: Driver, mut spec: Spec) -> Result<(), JobError> {
     spec.train.device = spec.train.device.settled(&cx).await?;
-    if let Some(path) = &spec.infer.model {
-        let saved = Saved::read(path)?;
-        return predict::predict(cx, spec, saved).await;
+    if let Some(path) = spec.infer.model.clone() {
+        return predict::predict(cx, spec, &path).await;
     }
     upload::probe(&spec.output)?;
     let mut table = compare::Table::default();
@@ -387,9 +386,12 @@ impl Run {
         fleet.dismiss();
         let fallback = data.fallback();
         let test = predict::Test { spec: &spec, identity: &identity, tests: &data.tests, fallback };
-        let (mut metrics, predicted) = match data.validates {
-            true => test.predict(&cx, standing.parameters).await?,
-            false => test.tell_watched(&cx, &data.sets.watch, &watched)?,
+        let (mut metrics, predicted, pipeline) = if data.validates {
+            let (metrics, predicted, report) = test.predict(&cx, standing.parameters).await?;
+            (metrics, predicted, Some(report))
+        } else {
+            let (metrics, predicted) = test.tell_watched(&cx, &data.sets.watch, &watched)?;
+            (metrics, predicted, None)
         };
         if data.validates {
             let seen = Seen::new(&watched, &data.watch_labels, data.classes.len() as u32);
@@ -407,11 +409,17 @@ impl Run {
             metrics.extend(uploaded.upload(&cx, to, &data).await?);
         }
         let parameters = identity.architecture.build(&identity.input).layout().len();
-        let (spec, data, record, predicted) = (&spec, &data, &record, &predicted);
-        let outcome = Outcome { spec, data, record, predicted, metrics: &metrics, parameters };
-        let report = outcome.write()?;
-        println!("report in {}", report.display());
-        cx.emit(&json!({ "event": "report", "path": report }));
+        let outcome = Outcome {
+            spec: &spec,
+            subject: Subject::Training { data: &data, record: &record, parameters },
+            source: &data.source,
+            classes: &data.classes,
+            tests: &data.tests,
+            predicted: &predicted,
+            pipeline: pipeline.as_ref(),
+            metrics: &metrics,
+        };
+        outcome.tell(&cx)?;
         Ok(metrics)
     }
 

@@ -1,15 +1,18 @@
-//! A training as one page: figures, curves, confusion matrix, pictures with what they were taken
-//! for, where the time went, settings. One HTML file that needs no other and no network.
+//! A training or a prediction as one page: figures, curves, confusion matrix, pictures with what
+//! they were taken for, where the time went, settings. One HTML file that needs no other and no
+//! network.
 
 mod chart;
 mod matrix;
 mod picture;
+pub mod pipeline;
 
 use std::fmt::Write as _;
 
 use chart::{Chart, Series, grouped};
 pub use matrix::Matrix;
 pub use picture::Picture;
+use pipeline::Pipeline;
 
 use super::rounds::Rows;
 
@@ -20,9 +23,11 @@ const NAMED: usize = 50;
 /// What a page is made of.
 #[derive(Debug, Clone, Default)]
 pub struct Page {
+    /// What it is about.
+    pub kind: Kind,
     /// The job's name.
     pub job: String,
-    /// What was trained how, in a line.
+    /// What was trained how, or what predicts, in a line.
     pub about: String,
     /// What counts most: label, value.
     pub figures: Vec<(String, String)>,
@@ -36,10 +41,37 @@ pub struct Page {
     pub skipped: Vec<(String, String)>,
     /// Of each replica, by its number.
     pub times: Vec<(u32, Times)>,
+    /// How the test images were predicted, where a pipeline did it.
+    pub pipeline: Option<Pipeline>,
     /// Keys of the job's TOML, values, and whether they were given rather than a default.
     pub settings: Vec<(String, String, bool)>,
     /// Machine, versions, data: label, value.
     pub environment: Vec<(String, String)>,
+}
+
+/// What a page is about.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Kind {
+    /// A model was trained, and tested.
+    #[default]
+    Training,
+    /// Predictions of a saved model.
+    Prediction,
+}
+
+impl Kind {
+    /// The line above the headline.
+    fn line(self) -> &'static str {
+        match self {
+            Self::Training => "<p class=\"kind\">Training report</p>",
+            Self::Prediction => "<p class=\"kind\">Prediction report</p>",
+        }
+    }
+
+    /// Whether a file is a page of this kind.
+    pub fn is_of(self, html: &str) -> bool {
+        html.contains(self.line())
+    }
 }
 
 /// Where a replica's time went, in seconds.
@@ -79,18 +111,21 @@ fn escaped(text: &str) -> String {
 impl Page {
     /// The whole file.
     pub fn html(&self) -> String {
-        let (job, about) = (escaped(&self.job), escaped(&self.about));
+        let (job, about, kind) = (escaped(&self.job), escaped(&self.about), self.kind.line());
         let mut html = format!(
             "<!doctype html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n\
              <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n\
              <meta name=\"color-scheme\" content=\"light dark\">\n\
              <title>{job}</title>\n<style>\n{STYLE}</style>\n</head>\n<body>\n<main>\n\
-             <header>\n<p class=\"kind\">Training report</p>\n<h1>{job}</h1>\n\
+             <header>\n{kind}\n<h1>{job}</h1>\n\
              <p class=\"about\">{about}</p>\n</header>\n"
         );
         self.push_figures(&mut html);
         self.push_curves(&mut html);
         self.push_times(&mut html);
+        if let Some(pipeline) = &self.pipeline {
+            section(&mut html, "Prediction, stage by stage", &pipeline.html());
+        }
         if let Some(confusion) = &self.confusion {
             section(&mut html, "Confusion", &confusion.html());
         }
@@ -250,6 +285,24 @@ mod tests {
             }),
             pictures: vec![("Pictures".into(), vec![picture])],
             times: vec![(1, Times { compute: 6.0, data: 1.0, merge: 1.0, wait: 2.0 })],
+            pipeline: Some(Pipeline {
+                summary: "10 images <all>".into(),
+                stages: vec![pipeline::Stage {
+                    name: "decode".into(),
+                    images: 10,
+                    busy: 0.5,
+                    share: 0.25,
+                    most_waiting: 7,
+                    ..Default::default()
+                }],
+                moves: vec![pipeline::Move {
+                    seconds: 1.5,
+                    actor: 4,
+                    from: "predict".into(),
+                    to: "decode".into(),
+                    why: "all wait for it".into(),
+                }],
+            }),
             skipped: (0..52).map(|n| (format!("{n}.png"), "it is damaged".into())).collect(),
             settings: vec![
                 ("name".into(), "a & b".into(), true),
@@ -270,6 +323,10 @@ mod tests {
             "data:image/png;base64,",
             "&lt;cat&gt;",
             "compute: 6.0 s, 60.0 %",
+            "10 images &lt;all&gt;",
+            "<td>50.000</td><td>0.50 s</td>",
+            "25 %</div></td><td>7</td>",
+            "<th>1.50 s</th><td>actor 4: predict &#8594; decode<small>all wait for it</small>",
             "<h3>train</h3>",
             "52 pictures left out",
             "<th>49.png</th><td>it is damaged</td>",
@@ -288,7 +345,9 @@ mod tests {
     fn every_element_is_closed() {
         let html = page().html();
         let body = &html[html.find("<body").unwrap()..];
-        for name in ["div", "table", "tr", "section", "svg", "figure", "ul", "li", "g", "text"] {
+        for name in
+            ["div", "table", "tr", "section", "svg", "figure", "ul", "li", "g", "text", "td", "th"]
+        {
             let open = body.matches(&format!("<{name} ")).count();
             let open = open + body.matches(&format!("<{name}>")).count();
             assert_eq!(open, body.matches(&format!("</{name}>")).count(), "{name}");
@@ -298,6 +357,7 @@ mod tests {
     #[test]
     fn an_empty_page_is_a_page() {
         let html = Page::default().html();
+        assert!(Kind::Training.is_of(&html) && !Kind::Prediction.is_of(&html));
         assert!(html.ends_with("</html>\n") && !html.contains("NaN"), "{html}");
     }
 }
