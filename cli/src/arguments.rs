@@ -67,7 +67,10 @@ pub(crate) enum Command {
     #[command(after_help = "Example:\n  rdist stop job-3")]
     Stop(Job),
     /// List what is in the cluster.
-    #[command(after_help = "Examples:\n  rdist list tasks\n  rdist list objects --json")]
+    #[command(after_help = "Examples:\n  rdist list tasks --limit 20\n  \
+                            rdist list objects --json\n\n\
+                            Where rows are left out, the last line says how many there are; of\n\
+                            --json it is {\"event\":\"rows_left_out\",\"shown\":N,\"total\":N}.")]
     List(List),
     /// Say why a task, an actor, an object or a job is where it is, what it waits for, and what
     /// happened to it.
@@ -373,6 +376,9 @@ pub(crate) struct Job {
 pub(crate) struct List {
     /// What to list.
     pub what: Listing,
+    /// Show at most so many; what is left out is counted.
+    #[arg(long, value_name = "N", default_value_t = 10_000)]
+    pub limit: u32,
     #[command(flatten)]
     pub client: Client,
 }

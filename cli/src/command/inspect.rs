@@ -3,14 +3,14 @@
 use std::io::Write as _;
 
 use anyhow::bail;
-use rdist::client::{ClusterStatus, Listed, WorkerStatus};
+use rdist::client::{ClusterStatus, Listed, Rows, WorkerStatus};
 use rdist::scheduler::id::{JobId, WorkerId};
 use serde_json::{Value, json};
 
 use super::session;
 use crate::arguments::{Client, Explain, List, Listing};
 use crate::output;
-use crate::units::show_seconds;
+use crate::units::{show_number, show_seconds};
 
 /// Columns of workers for people.
 const WORKERS: [(&str, &str); 11] = [
@@ -105,10 +105,11 @@ pub(super) fn list(options: &List, json: bool) -> anyhow::Result<()> {
     let mut out = std::io::stdout();
     if options.what == Listing::Workers {
         let status = session::run(&options.client, async |client| Ok(client.status().await?))?;
-        let rows: Vec<Value> = status.workers.iter().map(worker).collect();
+        let rows = status.workers.iter().take(options.limit as usize).map(worker).collect();
         let none = "no worker has joined; start one with `rdist worker join`";
-        output::rows(&mut out, json, &rows, &WORKERS, none)?;
-        return Ok(());
+        let rows = Rows { rows, total: status.workers.len() as u64 };
+        output::rows(&mut out, json, &rows.rows, &WORKERS, none)?;
+        return say_cut(&rows, options, json);
     }
     let (what, none) = match options.what {
         Listing::Tasks => (Listed::Tasks, "no task waits or runs"),
@@ -117,22 +118,38 @@ pub(super) fn list(options: &List, json: bool) -> anyhow::Result<()> {
         Listing::PlacementGroups => (Listed::PlacementGroups, "no placement group is reserved"),
         Listing::Workers => (Listed::Workers, ""),
     };
-    let rows = session::run(&options.client, async |client| Ok(client.list(what).await?))?;
-    let rows = rows_of(rows);
-    let columns = columns(&rows);
+    let limit = options.limit;
+    let rows = session::run(&options.client, async |client| Ok(client.list(what, limit).await?))?;
+    let columns = columns(&rows.rows);
     let columns: Vec<(&str, &str)> =
         columns.iter().map(|(field, heading)| (field.as_str(), heading.as_str())).collect();
-    output::rows(&mut out, json, &rows, &columns, none)?;
+    output::rows(&mut out, json, &rows.rows, &columns, none)?;
+    say_cut(&rows, options, json)
+}
+
+/// Says so where there is more than is shown.
+fn say_cut(rows: &Rows, options: &List, json: bool) -> anyhow::Result<()> {
+    let (shown, total) = (rows.rows.len() as u64, rows.total);
+    if shown >= total {
+        return Ok(());
+    }
+    if json {
+        let cut = json!({"event": "rows_left_out", "shown": shown, "total": total});
+        writeln!(std::io::stdout(), "{cut}")?;
+        return Ok(());
+    }
+    // Beside the table, which others may read.
+    eprintln!("{}", cut(shown, total, options.limit));
     Ok(())
 }
 
-/// The rows of an answer, whatever shape it has.
-fn rows_of(answer: Value) -> Vec<Value> {
-    match answer {
-        Value::Array(rows) => rows,
-        Value::Null => Vec::new(),
-        other => vec![other],
-    }
+fn cut(shown: u64, total: u64, limit: u32) -> String {
+    let number = |number: u64| show_number(number as f64);
+    let more = match shown < u64::from(limit) {
+        true => "more do not fit into one answer".to_owned(),
+        false => format!("--limit {total} shows more"),
+    };
+    format!("{} of {} shown; {more}", number(shown), number(total))
 }
 
 /// All fields of the rows, the names of things first, with headings.
@@ -207,6 +224,13 @@ mod tests {
         let fields: Vec<&str> = columns.iter().map(|(field, _)| field.as_str()).collect();
         assert_eq!(fields, ["task", "state", "attempt", "size_bytes"]);
         assert_eq!(columns[3].1, "SIZE");
+    }
+
+    #[test]
+    fn a_list_that_is_cut_says_how_to_see_more() {
+        assert_eq!(cut(10_000, 12_345, 10_000), "10,000 of 12,345 shown; --limit 12345 shows more");
+        let full = "10 of 12 shown; more do not fit into one answer";
+        assert_eq!(cut(10, 12, 100), full);
     }
 
     #[test]

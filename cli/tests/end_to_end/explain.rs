@@ -1,5 +1,7 @@
 //! `rdist explain` and `rdist list objects`: why, where, how often, and who ended it.
 
+use serde_json::json;
+
 use crate::cluster::{Cluster, Running, faults, kill, text, wait_until};
 
 fn task_pid(job: &Running, but: Option<i32>) -> i32 {
@@ -76,4 +78,23 @@ fn what_waits_for_room_says_so_as_a_task_and_as_an_object() {
     explained(&cluster, "job-1", &["tasks spilled", "needs 2 GPU"]);
     cluster.run(&["stop", "job-1"]).assert_success();
     job.finish().assert_failure("stopped");
+}
+
+#[test]
+fn a_list_that_is_cut_says_so() {
+    let cluster = Cluster::with_workers(&[1]);
+    cluster.run(&["submit", "--detach", &faults(), "--", "stuck", "30"]).assert_success();
+    let list = |options: &[&str]| cluster.run(&[&["list", "tasks"], options].concat());
+    wait_until("all tasks are listed", || match list(&["--json"]).json_lines() {
+        // The driver is one more.
+        rows if rows.len() == 31 => Ok(()),
+        rows => Err(format!("{} tasks", rows.len())),
+    });
+    let rows = list(&["--json", "--limit", "7"]).json_lines();
+    assert_eq!(rows.len(), 8, "{rows:?}");
+    assert_eq!(rows[7], json!({"event": "rows_left_out", "shown": 7, "total": 31}));
+    let people = list(&["--limit", "7"]);
+    assert_eq!(people.stderr.trim(), "7 of 31 shown; --limit 31 shows more");
+    assert_eq!(list(&["--limit", "31"]).stderr, "");
+    cluster.run(&["stop", "job-1"]).assert_success();
 }

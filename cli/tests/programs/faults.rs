@@ -173,6 +173,11 @@ async fn main(cx: Driver) -> Result<()> {
             let n: f64 = n.parse().unwrap();
             println!("{}", gpu_only.with().gpus(n).submit(&cx, 1).await?);
         }
+        ["stuck", count] => {
+            let stuck = |x| gpu_only.with().gpus(1.0).submit(&cx, x);
+            let all: Vec<_> = (0..count.parse().unwrap()).map(stuck).collect();
+            cx.get_all(&all)?;
+        }
         ["environment", names @ ..] => {
             for name in names {
                 println!("{name}={}", std::env::var(name).unwrap_or_else(|_| "(not set)".into()));

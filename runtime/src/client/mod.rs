@@ -117,6 +117,15 @@ pub struct JobRequest {
     pub eager_pool: bool,
 }
 
+/// What a list shows.
+#[derive(Debug, Clone, PartialEq, serde::Deserialize)]
+pub struct Rows {
+    /// An object for each thing.
+    pub rows: Vec<serde_json::Value>,
+    /// How many things there are.
+    pub total: u64,
+}
+
 /// A connection to a head. Needs a tokio runtime with time and I/O.
 #[derive(Debug, Clone)]
 pub struct Client {
@@ -267,9 +276,11 @@ impl Client {
         self.done(ClientRequest::StopJob(job)).await
     }
 
-    /// What there is: an array of objects.
-    pub async fn list(&self, listed: Listed) -> Result<serde_json::Value, ClientError> {
-        self.json(ClientRequest::List(listed)).await
+    /// What there is, up to so many rows.
+    pub async fn list(&self, what: Listed, limit: u32) -> Result<Rows, ClientError> {
+        let answer = self.json(ClientRequest::List { what, limit }).await?;
+        serde_json::from_value(answer)
+            .map_err(|_| ClientError::Answer { address: self.address.clone() })
     }
 
     /// Why a task, an actor, an object or a job is where it is, and what happened to it, by its id

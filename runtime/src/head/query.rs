@@ -10,7 +10,7 @@ use tokio::time::Instant;
 
 use super::daemon::{Answer, Daemon, Outgoing};
 use crate::wire::client::{ClientRefusal, ClientReply, Listed, MAX_REPLY_BYTES};
-use crate::wire::cluster::{HeadToWorker, Query};
+use crate::wire::cluster::{HeadToWorker, Query, Things};
 
 /// A worker that has not answered by then is left out.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -20,8 +20,11 @@ pub(super) struct PendingQuery {
     waiting: BTreeSet<WorkerId>,
     /// With who told them.
     rows: Vec<(WorkerId, Value)>,
+    /// What those had more than they told of, at least.
+    more: u64,
+    query: Query,
     /// The head's own answer, for an explanation.
-    explanation: Option<Map<String, Value>>,
+    explanation: Map<String, Value>,
     reply: oneshot::Sender<Answer>,
     deadline: Instant,
 }
@@ -33,19 +36,19 @@ impl PendingQuery {
 }
 
 impl Daemon {
-    pub(super) fn list(&mut self, listed: Listed, reply: oneshot::Sender<Answer>) {
-        let query = match listed {
-            Listed::Tasks => Query::Tasks,
-            Listed::Actors => Query::Actors,
-            Listed::Objects => Query::Objects,
-            Listed::PlacementGroups => Query::Groups,
+    pub(super) fn list(&mut self, what: Listed, limit: u32, reply: oneshot::Sender<Answer>) {
+        let what = match what {
+            Listed::Tasks => Things::Tasks,
+            Listed::Actors => Things::Actors,
+            Listed::Objects => Things::Objects,
+            Listed::PlacementGroups => Things::Groups,
             Listed::Workers => {
-                let rows = self.worker_rows();
-                let answer = Answer::Reply(ClientReply::Json(Value::Array(rows).to_string()));
+                let list = list(self.worker_rows(), 0, limit);
+                let answer = Answer::Reply(ClientReply::Json(list));
                 return self.outbox.push(Outgoing::Answer { reply, answer });
             }
         };
-        self.ask(&query, None, reply);
+        self.ask(Query::List { what, limit }, Map::new(), reply);
     }
 
     fn worker_rows(&self) -> Vec<Value> {
@@ -74,7 +77,7 @@ impl Daemon {
         explanation.insert("id".to_owned(), id.clone().into());
         if let Some(job) = id.strip_prefix("job-").and_then(|digits| digits.parse().ok()) {
             return match self.explain_job(JobId(job), &mut explanation) {
-                Ok(()) => self.ask(&Query::Explain(id), Some(explanation), reply),
+                Ok(()) => self.ask(Query::Explain(id), explanation, reply),
                 Err(refusal) => {
                     let answer = Answer::Reply(ClientReply::Refused(refusal));
                     self.outbox.push(Outgoing::Answer { reply, answer });
@@ -96,7 +99,7 @@ impl Daemon {
             let reason = format!("{job} has {state}: its tasks, actors and objects are gone");
             explanation.insert("ended".to_owned(), reason.into());
         }
-        self.ask(&Query::Explain(id), Some(explanation), reply);
+        self.ask(Query::Explain(id), explanation, reply);
     }
 
     fn explain_job(
@@ -122,8 +125,8 @@ impl Daemon {
 
     fn ask(
         &mut self,
-        query: &Query,
-        explanation: Option<Map<String, Value>>,
+        query: Query,
+        explanation: Map<String, Value>,
         reply: oneshot::Sender<Answer>,
     ) {
         let request = self.next_query;
@@ -135,7 +138,8 @@ impl Daemon {
             self.outbox.push(Outgoing::Worker { to: *worker, message });
         }
         let deadline = Instant::now() + PATIENCE;
-        let pending = PendingQuery { waiting, rows: Vec::new(), explanation, reply, deadline };
+        let rows = Vec::new();
+        let pending = PendingQuery { waiting, rows, more: 0, query, explanation, reply, deadline };
         self.queries.insert(request, pending);
         self.finish_query_if_complete(request);
     }
@@ -145,10 +149,16 @@ impl Daemon {
         if !pending.waiting.remove(&worker) {
             return;
         }
-        let rows = match serde_json::from_str(json) {
-            Ok(Value::Array(rows)) => rows,
+        let rows = match serde_json::from_str::<Value>(json) {
             Ok(Value::Null) => Vec::new(),
-            Ok(other) => vec![other],
+            Ok(mut answer) => match answer["rows"].take() {
+                Value::Array(rows) => {
+                    let total = answer["total"].as_u64().unwrap_or(0);
+                    pending.more += total.saturating_sub(rows.len() as u64);
+                    rows
+                }
+                _ => vec![answer],
+            },
             Err(error) => {
                 tracing::warn!(%worker, %error, "an answer is no JSON");
                 Vec::new()
@@ -191,24 +201,32 @@ impl Daemon {
 
     fn finish_query(&mut self, request: u64) {
         let Some(pending) = self.queries.remove(&request) else { return };
-        let PendingQuery { rows, explanation, reply, .. } = pending;
-        let mut rows = merge(rows);
-        let json = match explanation {
-            Some(mut explanation) => {
+        let PendingQuery { rows, more, query, mut explanation, reply, .. } = pending;
+        let rows = merge(rows);
+        let json = match query {
+            Query::Explain(_) => {
                 explanation.insert("workers".to_owned(), Value::Array(rows));
                 Value::Object(explanation).to_string()
             }
-            None => {
-                let mut json = Value::Array(rows.clone()).to_string();
-                while json.len() > MAX_REPLY_BYTES - 1_024 {
-                    rows.truncate(rows.len() / 2);
-                    json = Value::Array(rows.clone()).to_string();
-                }
-                json
-            }
+            Query::List { limit, .. } => list(rows, more, limit),
         };
         let answer = Answer::Reply(ClientReply::Json(json));
         self.outbox.push(Outgoing::Answer { reply, answer });
+    }
+}
+
+/// As many of the rows as there may be and fit into a reply, and how many there are with those that
+/// nobody told of.
+fn list(mut rows: Vec<Value>, more: u64, limit: u32) -> String {
+    let total = rows.len() as u64 + more;
+    rows.truncate(limit as usize);
+    loop {
+        let list = json!({"rows": rows, "total": total});
+        let json = list.to_string();
+        if json.len() <= MAX_REPLY_BYTES - 1_024 {
+            return json;
+        }
+        rows.truncate(rows.len() / 2);
     }
 }
 

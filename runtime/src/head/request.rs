@@ -110,7 +110,7 @@ impl ClientStream {
 impl Daemon {
     pub(super) fn request(&mut self, request: ClientRequest, reply: oneshot::Sender<Answer>) {
         let answer = match request {
-            ClientRequest::List(listed) => return self.list(listed, reply),
+            ClientRequest::List { what, limit } => return self.list(what, limit, reply),
             ClientRequest::Explain(id) => return self.explain(id, reply),
             ClientRequest::Watch { job, from_start } => match self.watch(job, from_start) {
                 Ok(watcher) => Answer::Watch(watcher),
@@ -145,7 +145,7 @@ impl Daemon {
             ClientRequest::TokenRevoke(id) => self.revoke(id),
             // Answered by the client's stream and by `request`.
             ClientRequest::Upload(_)
-            | ClientRequest::List(_)
+            | ClientRequest::List { .. }
             | ClientRequest::Explain(_)
             | ClientRequest::Watch { .. } => {
                 ClientReply::Refused(ClientRefusal::Malformed("out of place".to_owned()))

@@ -49,8 +49,13 @@ pub enum ClientRequest {
     Status,
     /// End a job. Answered by `Done`.
     StopJob(JobId),
-    /// What there is. Answered by `Json`, an array.
-    List(Listed),
+    /// What there is. Answered by `Json`, an object with `rows` and the `total` that there are.
+    List {
+        /// Of which kind.
+        what: Listed,
+        /// Most rows of the answer; it has fewer where more do not fit into a message.
+        limit: u32,
+    },
     /// Why a task, an actor, an object or a job is where it is, and what happened to it, by its id
     /// in text. Answered by `Json`.
     Explain(String),
@@ -82,9 +87,11 @@ impl ClientRequest {
     /// Whether it takes more than looking.
     pub fn changes(&self) -> bool {
         match self {
-            Self::Watch { .. } | Self::Jobs | Self::Status | Self::List(_) | Self::Explain(_) => {
-                false
-            }
+            Self::Watch { .. }
+            | Self::Jobs
+            | Self::Status
+            | Self::List { .. }
+            | Self::Explain(_) => false,
             Self::Lacking(_)
             | Self::Upload(_)
             | Self::Submit(_)

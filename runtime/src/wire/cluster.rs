@@ -53,7 +53,8 @@ pub enum WorkerToHead {
     Answer {
         /// From the query.
         request: u64,
-        /// JSON: an array of rows for lists, an object for explanations, `null` for not known.
+        /// JSON: for a list an object with the `rows` and, where some were left out, how many there
+        /// are in `total`; an object for explanations, `null` for not known.
         json: String,
     },
     /// What its store holds; sent when that has changed, now and then.
@@ -206,16 +207,28 @@ pub struct JobInfo {
 /// What a person can ask about a worker.
 #[derive(Debug, Clone, PartialEq, Eq, Archive, Serialize, Deserialize)]
 pub enum Query {
+    /// What there is.
+    List {
+        /// Of which kind.
+        what: Things,
+        /// Most rows of the answer.
+        limit: u32,
+    },
+    /// Why a task or an actor is where it is; by id in text.
+    Explain(String),
+}
+
+/// What a worker can list.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Archive, Serialize, Deserialize)]
+pub enum Things {
     /// Tasks that it owns or runs.
     Tasks,
-    /// Actors that live there.
+    /// Actors that it supervises or hosts.
     Actors,
     /// Objects that it owns or holds.
     Objects,
     /// Placement groups that it leads.
     Groups,
-    /// Why a task or an actor is where it is; by id in text.
-    Explain(String),
 }
 
 /// Worker to worker.

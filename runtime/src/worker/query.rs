@@ -7,13 +7,13 @@ use rdist_scheduler::local::LocalCore;
 use rdist_scheduler::spec::GroupStrategy;
 use serde_json::{Value, json};
 
-use crate::wire::cluster::Query;
+use crate::wire::cluster::{MAX_LINK_FRAME_BYTES, Query, Things};
 
 /// Names of functions, by job.
 pub(super) type Functions = HashMap<(JobId, u64), String>;
 
-/// Most rows of one answer: a list of a million tasks helps nobody.
-const MAX_ROWS: usize = 10_000;
+/// Most bytes of one answer, which has to fit into a frame of the link to the head.
+const MAX_ANSWER_BYTES: usize = MAX_LINK_FRAME_BYTES / 4 * 3;
 
 /// Most holders of an object that a list names.
 const MAX_HOLDERS: usize = 16;
@@ -26,24 +26,70 @@ pub(super) struct Here {
     pub pins: u32,
 }
 
-/// A list of rows, or an explanation, or `null` for what is not known here.
+/// A list, or an explanation, or `null` for what is not known here.
 pub(super) fn answer(
+    me: WorkerId,
     core: &LocalCore,
     functions: &Functions,
     query: &Query,
     here: &dyn Fn(ObjectId) -> Here,
 ) -> String {
-    let answer = match query {
-        Query::Tasks => Value::Array(tasks(core, functions)),
-        Query::Actors => Value::Array(actors(core, functions)),
-        Query::Objects => Value::Array(objects(core, here)),
-        Query::Groups => Value::Array(groups(core)),
-        Query::Explain(id) => explain(core, id),
-    };
-    answer.to_string()
+    match query {
+        Query::List { what, limit } => {
+            let mut list = List::new(me, *limit);
+            match what {
+                Things::Tasks => tasks(core, functions, &mut list),
+                Things::Actors => actors(core, functions, &mut list),
+                Things::Objects => objects(core, here, &mut list),
+                Things::Groups => groups(core, &mut list),
+            }
+            list.finish()
+        }
+        Query::Explain(id) => explain(core, id).to_string(),
+    }
 }
 
-fn tasks(core: &LocalCore, functions: &Functions) -> Vec<Value> {
+/// Rows as JSON text, up to a limit.
+struct List {
+    me: WorkerId,
+    rows: String,
+    left: usize,
+    total: u64,
+    /// Whether something was left out.
+    cut: bool,
+}
+
+impl List {
+    fn new(me: WorkerId, limit: u32) -> Self {
+        Self { me, rows: String::new(), left: limit as usize, total: 0, cut: false }
+    }
+
+    /// Another thing, which that worker counts; others may tell of it, too.
+    fn add(&mut self, counted_by: WorkerId, row: impl FnOnce() -> Value) {
+        self.total += u64::from(counted_by == self.me);
+        self.cut |= self.left == 0;
+        if self.cut {
+            return;
+        }
+        let row = row().to_string();
+        if self.rows.len() + row.len() > MAX_ANSWER_BYTES {
+            self.cut = true;
+            return;
+        }
+        if !self.rows.is_empty() {
+            self.rows.push(',');
+        }
+        self.rows.push_str(&row);
+        self.left -= 1;
+    }
+
+    fn finish(self) -> String {
+        let total = if self.cut { format!(r#","total":{}"#, self.total) } else { String::new() };
+        format!(r#"{{"rows":[{}]{total}}}"#, self.rows)
+    }
+}
+
+fn tasks(core: &LocalCore, functions: &Functions, list: &mut List) {
     let row = |view: rdist_scheduler::local::TaskView| {
         json!({
             "task": view.task.to_string(),
@@ -56,10 +102,12 @@ fn tasks(core: &LocalCore, functions: &Functions) -> Vec<Value> {
             "request": view.request.to_string(),
         })
     };
-    core.tasks().take(MAX_ROWS).map(row).collect()
+    for view in core.tasks() {
+        list.add(view.worker.unwrap_or(view.owner), || row(view));
+    }
 }
 
-fn actors(core: &LocalCore, functions: &Functions) -> Vec<Value> {
+fn actors(core: &LocalCore, functions: &Functions, list: &mut List) {
     let row = |view: rdist_scheduler::local::ActorView| {
         json!({
             "actor": view.actor.to_string(),
@@ -73,10 +121,12 @@ fn actors(core: &LocalCore, functions: &Functions) -> Vec<Value> {
             "death": view.death.map(|error| error.to_string()),
         })
     };
-    core.actors().take(MAX_ROWS).map(row).collect()
+    for view in core.actors() {
+        list.add(view.owner, || row(view));
+    }
 }
 
-fn objects(core: &LocalCore, here: &dyn Fn(ObjectId) -> Here) -> Vec<Value> {
+fn objects(core: &LocalCore, here: &dyn Fn(ObjectId) -> Here, list: &mut List) {
     let row = |view: rdist_scheduler::local::ObjectView| {
         json!({
             "object": view.object.to_string(),
@@ -92,10 +142,12 @@ fn objects(core: &LocalCore, here: &dyn Fn(ObjectId) -> Here) -> Vec<Value> {
             "pins": here(view.object).pins,
         })
     };
-    core.objects().take(MAX_ROWS).map(row).collect()
+    for view in core.objects() {
+        list.add(view.owner, || row(view));
+    }
 }
 
-fn groups(core: &LocalCore) -> Vec<Value> {
+fn groups(core: &LocalCore, list: &mut List) {
     let row = |view: rdist_scheduler::local::GroupView| {
         let bundles = view.bundles.iter().map(|(holds, worker)| {
             let place = worker.map_or_else(|| "nowhere yet".to_owned(), |w| w.to_string());
@@ -110,7 +162,10 @@ fn groups(core: &LocalCore) -> Vec<Value> {
             "bundles": bundles.collect::<Vec<_>>(),
         })
     };
-    core.groups().take(MAX_ROWS).map(row).collect()
+    let me = list.me;
+    for view in core.groups() {
+        list.add(me, || row(view));
+    }
 }
 
 fn strategy(strategy: GroupStrategy) -> &'static str {

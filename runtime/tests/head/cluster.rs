@@ -3,7 +3,7 @@
 use rdist::client::Listed;
 use rdist::scheduler::message::FromHead;
 use rdist::transport::{Entrance, Tuning};
-use rdist::wire::cluster::{HeadToWorker, Query, WorkerToHead};
+use rdist::wire::cluster::{HeadToWorker, Query, Things, WorkerToHead};
 
 use crate::worker::Worker;
 use crate::{Place, within};
@@ -42,28 +42,31 @@ async fn lists_merge_what_all_workers_answer_and_wait_for_no_dead_one() {
     let client = place.client().await;
     let listing = tokio::spawn({
         let client = client.clone();
-        async move { client.list(Listed::Tasks).await.unwrap() }
+        async move { client.list(Listed::Tasks, 3).await.unwrap() }
     });
     for worker in &mut workers {
         let request = worker
             .find(|message| match message {
-                HeadToWorker::Query { request, query: Query::Tasks } => Some(request),
+                HeadToWorker::Query { request, query } => {
+                    assert_eq!(query, Query::List { what: Things::Tasks, limit: 3 });
+                    Some(request)
+                }
                 _ => None,
             })
             .await;
-        let json = format!(r#"[{{"task":"of {}"}}]"#, worker.id);
+        let id = worker.id;
+        let json = format!(r#"{{"rows":[{{"task":"of {id}"}},{{"task":"2 of {id}"}}],"total":7}}"#);
         worker.send(&WorkerToHead::Answer { request, json });
     }
     mute.send(&WorkerToHead::Leaving);
-    let rows = within(listing).await.unwrap();
-    let rows = rows.as_array().unwrap();
-    assert_eq!(rows.len(), 2);
-    for row in rows {
-        assert_eq!(row["task"], format!("of {}", row["worker"].as_str().unwrap()));
+    let listed = within(listing).await.unwrap();
+    assert_eq!((listed.rows.len(), listed.total), (3, 14));
+    for row in listed.rows {
+        assert!(row["task"].as_str().unwrap().ends_with(row["worker"].as_str().unwrap()), "{row}");
     }
-    let listed = client.list(Listed::Workers).await.unwrap();
-    assert_eq!(listed.as_array().unwrap().len(), 2);
-    assert_eq!(listed[0]["labels"]["zone"], "a");
+    let listed = client.list(Listed::Workers, 1).await.unwrap();
+    assert_eq!((listed.rows.len(), listed.total), (1, 2));
+    assert_eq!(listed.rows[0]["labels"]["zone"], "a");
 }
 
 #[tokio::test]

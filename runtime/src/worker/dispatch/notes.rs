@@ -126,7 +126,9 @@ impl Dispatch {
             }
             HeadToWorker::Query { request, query } => {
                 let here = |object| self.here(object);
-                let json = crate::worker::query::answer(&self.core, &self.functions, &query, &here);
+                let (core, functions) = (&self.core, &self.functions);
+                let json =
+                    crate::worker::query::answer(self.worker, core, functions, &query, &here);
                 self.network.to_head(&WorkerToHead::Answer { request, json });
             }
             HeadToWorker::Drain => self.drain(),
