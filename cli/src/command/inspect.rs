@@ -175,7 +175,11 @@ pub(super) fn explain(options: &Explain, json: bool) -> anyhow::Result<()> {
     let answer = session::run(&options.client, async |client| Ok(client.explain(&id).await?))?;
     let lines = explanation(&answer);
     if lines.is_empty() {
-        bail!("nobody knows {id}: it has ended, or never was; `rdist list tasks` shows what is");
+        bail!(
+            "nobody knows {id}: it ended long ago, or never was, or went directly from one process \
+             to another, of which no worker keeps a history when it ends well; `rdist list tasks` \
+             shows what is known"
+        );
     }
     let mut out = std::io::stdout();
     if json {

@@ -3,13 +3,13 @@
 use std::collections::BTreeMap;
 
 use super::LocalCore;
-use crate::actor::{ActorEntry, ActorState};
+use crate::actor::{ActorEntry, ActorState, Hosted};
 use crate::group::{GroupEntry, Pending};
 use crate::id::{ActorId, GroupId, JobId, ObjectId, TaskId, WorkerId};
 use crate::object::Value;
 use crate::resource::Resources;
 use crate::spec::TaskKind;
-use crate::task::{SpillReason, TaskEntry, TaskState};
+use crate::task::{SpillReason, TaskEntry, TaskKey, TaskState};
 
 /// Holders of an object that an explanation names.
 const HOLDERS_SHOWN: usize = 10;
@@ -92,6 +92,16 @@ impl LocalCore {
             states.iter().map(|(state, count)| format!("{count} tasks {state}")).collect();
         parts.extend((actors > 0).then(|| format!("{actors} actors")));
         parts.extend((objects > 0).then(|| format!("{objects} objects")));
+        let called = |(actor, hosted): (&ActorId, &Hosted)| {
+            if actor.0.job() == job { hosted.routes.len() } else { 0 }
+        };
+        let routes: usize = self.hosted.iter().map(called).sum();
+        let (routes, leases) = (
+            (routes > 0).then(|| count(routes, "way of direct calls", "ways of direct calls")),
+            Some(self.leases.of_job(job)).filter(|leases| *leases > 0),
+        );
+        parts.extend(routes);
+        parts.extend(leases.map(|leases| count(leases, "lease of a CPU", "leases of CPUs")));
         let first = waits.and_then(|task| Some((task, self.tasks.by_id(task)?)));
         let first = first.map(|(task, entry)| format!("\n{task} {}", self.explain_task(entry)));
         Some(parts.join(", ") + &first.unwrap_or_default())
@@ -236,7 +246,8 @@ impl LocalCore {
 
     fn explain_actor(&self, actor: ActorId) -> Option<String> {
         if let Some(hosted) = self.hosted.get(&actor) {
-            return Some(format!("lives in {}, life {}", hosted.executor, hosted.life));
+            let direct = self.explain_direct(actor, hosted);
+            return Some(format!("lives in {}, life {}{direct}", hosted.executor, hosted.life));
         }
         let entry = self.actors.get(&actor).filter(|entry| entry.supervised.is_some())?;
         Some(match &entry.place {
@@ -245,6 +256,28 @@ impl LocalCore {
             ActorState::Dead(error) => format!("is dead: {error}"),
         })
     }
+
+    /// Who calls the actor past this worker, which knows of those calls that others wait for.
+    fn explain_direct(&self, actor: ActorId, hosted: &Hosted) -> String {
+        if hosted.routes.is_empty() {
+            return String::new();
+        }
+        let is_known = |key: &&TaskKey| {
+            let entry = &self.tasks[**key];
+            let called =
+                matches!(entry.spec.kind, TaskKind::ActorCall { actor: of, .. } if of == actor);
+            called && entry.is_promised()
+        };
+        let running = self.executors.get(&hosted.executor).map(|process| process.running.iter());
+        let known = running.into_iter().flatten().filter(is_known).count();
+        let callers = count(hosted.routes.len(), "process calls", "processes call");
+        let known = count(known, "such call is", "such calls are");
+        format!("\n{callers} it directly; {known} known here, and of others no history")
+    }
+}
+
+fn count(number: usize, one: &str, many: &str) -> String {
+    format!("{number} {}", if number == 1 { one } else { many })
 }
 
 /// Where a group stands that is led here.

@@ -85,6 +85,11 @@ impl Leases {
         self.all.iter().filter(waits).map(|lease| lease.due).min()
     }
 
+    /// How many a job has.
+    pub(super) fn of_job(&self, job: JobId) -> usize {
+        self.all.iter().filter(|lease| lease.job == job).count()
+    }
+
     /// What all of them hold.
     pub(super) fn held(&self) -> Resources {
         let mut held = Resources::NONE;

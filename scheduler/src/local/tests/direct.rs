@@ -193,3 +193,19 @@ fn a_value_that_fits_no_ring_is_its_callers() {
     bench.want(driver, mine(5));
     assert_eq!(*bench.claim_delivery(driver, 5).unwrap(), error);
 }
+
+#[test]
+fn an_actor_tells_who_calls_it_directly() {
+    let (mut bench, driver, _, own) = Bench::with_route(ActorOptions::default());
+    let explained = |bench: &Bench| bench.core.explain(task(1)).unwrap();
+    let lives = format!("lives in {own}, life 0\n1 process calls it directly; ");
+    let lines = explained(&bench);
+    assert!(lines.starts_with(&format!("{lives}0 such calls are known here")), "{lines}");
+    bench.promise(driver, call(2), None);
+    let lines = explained(&bench);
+    assert!(lines.starts_with(&format!("{lives}1 such call is known here")), "{lines}");
+    let job = bench.core.explain_job(task(1).job()).unwrap();
+    assert!(job.contains("1 actors") && job.contains("1 way of direct calls"), "{job}");
+    bench.handle(LocalEvent::Answered { by: driver, task: task(2), outcome: inline() });
+    assert_eq!(bench.core.explain(task(3)), None);
+}
