@@ -1,7 +1,7 @@
 //! Daemons that reach each other only through a network that damages what it carries.
 
 use std::fs;
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -51,10 +51,18 @@ impl Network {
     /// A worker that reaches the head, and is reached by others, through the relay.
     pub(crate) fn join(&self, arguments: &[&str]) -> Value {
         let (door, outside) = self.relay.door();
+        let outside = outside.to_string();
+        let listen = ["--listen", "127.0.0.1:0", "--advertise", &outside];
+        let worker = self.join_as(&[&listen, arguments].concat());
+        self.relay.lead(door, address(&worker));
+        worker
+    }
+
+    /// A worker that reaches the head through the relay, and listens where its arguments say.
+    fn join_as(&self, arguments: &[&str]) -> Value {
         let token = fs::read_to_string(self.cluster.home().join("join.token")).unwrap();
-        let (entrance, outside) = (self.entrance.to_string(), outside.to_string());
+        let entrance = self.entrance.to_string();
         let mut all = vec!["--json", "worker", "join", &entrance, "--token", token.trim()];
-        all.extend(["--listen", "127.0.0.1:0", "--advertise", &outside]);
         let store = format!("{}MiB", self.store);
         all.extend(["--store-memory", &store]);
         all.extend(arguments);
@@ -63,9 +71,7 @@ impl Network {
         join.env("RDIST_SAME_HOST", "off");
         let finished = Running::start(join).finish();
         finished.assert_success();
-        let worker = finished.json_line("worker_ready");
-        self.relay.lead(door, address(&worker));
-        worker
+        finished.json_line("worker_ready")
     }
 
     /// Starts the program on a first worker, then joins others that have `spot`.
@@ -330,4 +336,31 @@ fn workers_whose_addresses_change_keep_their_connections_and_their_task() {
     let logs = fs::read_dir(network.cluster.home().join("logs")).unwrap().flatten();
     let logs: String = logs.map(|log| fs::read_to_string(log.path()).unwrap()).collect();
     assert!(!logs.contains("out of reach") && !logs.contains("broke"), "{workers:?}\n{logs}");
+}
+
+#[test]
+fn a_worker_whose_host_changes_is_reached_by_those_that_come_later() {
+    let network = Network::start(9);
+    // It says no address, so that it is where its packets come from.
+    network.join_as(&["--listen", "0.0.0.0:0", "--cpus", "2"]);
+    let (program, go) = (example("network"), network.cluster.home().join("go"));
+    fs::write(&go, "").unwrap();
+    let arguments = ["submit", program.to_str().unwrap(), "--", "long", go.to_str().unwrap(), "0"];
+    let running = network.cluster.start(&arguments);
+    running.wait_for("that the driver runs", |line| line.contains("driver-pid").then_some(()));
+    let host = Ipv4Addr::new(127, 0, 0, 2);
+    network.relay.change_host(host);
+    wait_until("the worker's new address is known", || {
+        let workers = network.cluster.run(&["list", "workers", "--json"]).json_lines();
+        let addresses: Vec<IpAddr> = workers.iter().map(|worker| address(worker).ip()).collect();
+        if addresses == [host] { Ok(()) } else { Err(format!("{addresses:?}")) }
+    });
+    // What runs the task tells the worker whose it is.
+    network.join(&["--cpus", "1", "--resource", "spot=1"]);
+    let finished = running.finish();
+    finished.assert_success();
+    assert!(finished.stdout.iter().any(|line| line.ends_with("value 7")), "{finished}");
+    let logs = fs::read_dir(network.cluster.home().join("logs")).unwrap().flatten();
+    let logs: String = logs.map(|log| fs::read_to_string(log.path()).unwrap()).collect();
+    assert!(logs.contains("a worker has moved") && !logs.contains("broke"), "{logs}");
 }

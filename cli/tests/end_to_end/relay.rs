@@ -83,7 +83,7 @@ impl Relay {
 
     /// A new address, which leads nowhere yet.
     pub(crate) fn door(&self) -> (usize, SocketAddr) {
-        let front = socket();
+        let front = socket(Ipv4Addr::LOCALHOST);
         let address = front.local_addr().unwrap();
         let mut state = self.state.lock().unwrap();
         state.doors.push(Door { front, target: None, flows: BTreeMap::new() });
@@ -122,7 +122,14 @@ impl Relay {
     pub(crate) fn change_ports(&self) {
         let mut state = self.state.lock().unwrap();
         let flows = state.doors.iter_mut().flat_map(|door| door.flows.values_mut());
-        flows.for_each(|flow| *flow = socket());
+        flows.for_each(|flow| *flow = socket(Ipv4Addr::LOCALHOST));
+    }
+
+    /// The same, and from another host, as when a network has changed.
+    pub(crate) fn change_host(&self, host: Ipv4Addr) {
+        let mut state = self.state.lock().unwrap();
+        let flows = state.doors.iter_mut().flat_map(|door| door.flows.values_mut());
+        flows.for_each(|flow| *flow = socket(host));
     }
 
     /// Datagrams that have arrived.
@@ -143,8 +150,8 @@ impl Drop for Relay {
     }
 }
 
-fn socket() -> Arc<UdpSocket> {
-    let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+fn socket(host: Ipv4Addr) -> Arc<UdpSocket> {
+    let socket = UdpSocket::bind((host, 0)).unwrap();
     socket.set_nonblocking(true).unwrap();
     // What a real network holds in its queues; the system may grant less.
     let _ = rustix::net::sockopt::set_socket_recv_buffer_size(&socket, 4 << 20);
@@ -203,7 +210,7 @@ impl Carrier {
         let mut taken = Vec::new();
         let door = &mut state.doors[at];
         while let Ok((len, source)) = door.front.recv_from(buffer) {
-            door.flows.entry(source).or_insert_with(socket);
+            door.flows.entry(source).or_insert_with(|| socket(Ipv4Addr::LOCALHOST));
             taken.push(Flying { door: at, source, inward: true, bytes: buffer[..len].to_vec() });
         }
         for (&source, flow) in &door.flows {

@@ -6,7 +6,6 @@
 //! after the flush. So one flush serves all that a turn brought.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
-use std::net::IpAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -26,7 +25,7 @@ use super::updates::{Origin, UpdateFile, Watcher};
 use super::workers::Session;
 use crate::config::Home;
 use crate::transport::link::{Caller, LinkEvent, LinkServer};
-use crate::transport::{Authority, Peer};
+use crate::transport::{Authority, Connection, Peer};
 use crate::wire;
 use crate::wire::client::{ClientRefusal, ClientReply, ClientRequest, JobUpdate};
 use crate::wire::cluster::HeadToWorker;
@@ -91,8 +90,10 @@ pub(super) struct Daemon {
     pub(super) core: ClusterCore,
     pub(super) links: LinkServer,
     pub(super) sessions: BTreeMap<WorkerId, Session>,
-    /// Where workers' packets come from.
-    pub(super) remotes: BTreeMap<WorkerId, IpAddr>,
+    /// Workers' connections, the last of each.
+    pub(super) connections: BTreeMap<WorkerId, Connection>,
+    /// When it is time to see whether workers have moved.
+    pub(super) next_moves: Instant,
     pub(super) blobs: Blobs,
     pub(super) updates: HashMap<JobId, UpdateFile>,
     pub(super) updates_folder: PathBuf,
@@ -154,7 +155,8 @@ impl Daemon {
             core: ClusterCore::new(config),
             links: parts.links,
             sessions: BTreeMap::new(),
-            remotes: BTreeMap::new(),
+            connections: BTreeMap::new(),
+            next_moves: started + parts.dead_after,
             updates: HashMap::new(),
             queries: BTreeMap::new(),
             next_query: 1,
@@ -279,6 +281,10 @@ impl Daemon {
             self.worker_gone(worker, "it did not come back in time", Standing::Gone);
         }
         self.expire_queries(now);
+        if self.next_moves <= now {
+            self.next_moves = now + self.dead_after;
+            self.notice_moves();
+        }
     }
 
     /// Does what the core wants: records at once, the rest after the flush.

@@ -26,7 +26,10 @@ use crate::wire::join::{JoinRefusal, JoinRequest, Role};
 #[derive(Debug)]
 pub(super) struct Session {
     pub(super) registration: Registration,
+    /// Where others reach it.
     pub(super) address: String,
+    /// Where its packets came from when that was found out.
+    remote: Option<IpAddr>,
     pub(super) usage: WorkerUsage,
     /// Jobs that it knows.
     pub(super) told: HashSet<JobId>,
@@ -146,7 +149,7 @@ impl Daemon {
         if self.sessions.contains_key(&worker) {
             self.missing.remove(&worker);
         }
-        self.remotes.insert(worker, connection.remote_address().ip());
+        self.connections.insert(worker, connection.clone());
         tokio::spawn(serve_blobs(connection, self.blobs.clone()));
     }
 
@@ -194,7 +197,8 @@ impl Daemon {
             self.books.put_worker(WorkerRecord { standing: Standing::Member, ..record });
         }
         self.missing.remove(&worker);
-        let address = reachable(&registration.address, self.remotes.get(&worker).copied());
+        let remote = self.remote(worker);
+        let address = reachable(&registration.address, remote);
         tracing::info!(%worker, host = registration.host, address, "a worker registered");
         let to = worker;
         let epoch = self.epoch;
@@ -219,11 +223,36 @@ impl Daemon {
             labels: registration.labels.clone(),
             held: registration.held.clone(),
         };
-        self.sessions.insert(
-            worker,
-            Session { registration, address, usage: WorkerUsage::default(), told: HashSet::new() },
-        );
+        let (usage, told) = (WorkerUsage::default(), HashSet::new());
+        self.sessions.insert(worker, Session { registration, address, remote, usage, told });
         self.tell(event);
+    }
+
+    fn remote(&self, worker: WorkerId) -> Option<IpAddr> {
+        self.connections.get(&worker).map(|connection| connection.remote_address().ip())
+    }
+
+    /// A worker whose packets come from elsewhere, as its connection has migrated or is another
+    /// one, is reached there from now on.
+    pub(super) fn notice_moves(&mut self) {
+        let moved = self.sessions.iter().filter_map(|(worker, session)| {
+            let remote = self.remote(*worker).filter(|remote| session.remote != Some(*remote))?;
+            Some((*worker, remote))
+        });
+        for (worker, remote) in Vec::from_iter(moved) {
+            let Some(session) = self.sessions.get_mut(&worker) else { continue };
+            session.remote = Some(remote);
+            let address = reachable(&session.registration.address, Some(remote));
+            if address == session.address {
+                continue;
+            }
+            tracing::info!(%worker, address, "a worker has moved");
+            session.address.clone_from(&address);
+            for to in self.sessions.keys().copied().filter(|other| *other != worker) {
+                let message = HeadToWorker::Member { worker, address: address.clone() };
+                self.outbox.push(Outgoing::Worker { to, message });
+            }
+        }
     }
 
     /// A worker is gone for good, whatever the reason: its id never comes back.
@@ -231,7 +260,7 @@ impl Daemon {
         tracing::info!(%worker, reason, "a worker is gone");
         self.missing.remove(&worker);
         self.sessions.remove(&worker);
-        self.remotes.remove(&worker);
+        self.connections.remove(&worker);
         // Removed stays removed, whatever its last words were.
         if let Some(record) = self.books.workers().get(&worker)
             && record.standing != Standing::Removed

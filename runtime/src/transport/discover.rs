@@ -4,6 +4,7 @@ use core::fmt;
 use std::fs;
 use std::io;
 use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use serde::{Deserialize, Serialize};
 
@@ -69,12 +70,35 @@ impl HeadFile {
 }
 
 /// Where to dial.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub enum Target {
     /// There.
     Address(String),
+    /// Where that says, looked up anew for each try: it may move.
+    Moving(Place),
     /// Where the head of that folder says it is, looked up anew for each try.
     HeadOf(Home),
+}
+
+/// An address, `HOST:PORT`, that several share, and that changes for all of them.
+#[derive(Debug, Clone)]
+pub struct Place(Arc<Mutex<String>>);
+
+impl Place {
+    /// There at first.
+    pub fn new(address: String) -> Self {
+        Self(Arc::new(Mutex::new(address)))
+    }
+
+    /// There as of now.
+    pub fn get(&self) -> String {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// There from now on.
+    pub fn set(&self, address: String) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = address;
+    }
 }
 
 impl Target {
@@ -82,6 +106,7 @@ impl Target {
     pub fn address(&self) -> Result<String, DiscoverError> {
         match self {
             Self::Address(address) => Ok(address.clone()),
+            Self::Moving(place) => Ok(place.get()),
             Self::HeadOf(home) => Ok(HeadFile::read(home)?.address),
         }
     }
@@ -91,6 +116,7 @@ impl fmt::Display for Target {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Address(address) => f.write_str(address),
+            Self::Moving(place) => f.write_str(&place.get()),
             Self::HeadOf(home) => write!(f, "the head of {}", home.path().display()),
         }
     }

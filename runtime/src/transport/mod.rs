@@ -21,7 +21,7 @@ mod tls;
 pub mod token;
 mod tuning;
 
-pub use discover::{Entrance, HeadFile, Target};
+pub use discover::{Entrance, HeadFile, Place, Target};
 pub use identity::{Authority, Fingerprint, Identity, Peer};
 pub use join::Admission;
 pub use quic::{Arrival, ConnectError, Connection, Endpoint};

@@ -113,6 +113,13 @@ impl Endpoint {
         Ok(())
     }
 
+    /// Goes on from another address of this machine, as when its network has changed: connections
+    /// that it has made migrate.
+    pub fn rebind(&self, listen: SocketAddr) -> Result<(), BindError> {
+        let failed = |source| BindError::Address { address: listen, source };
+        self.inner.rebind(socket(listen)?).map_err(failed)
+    }
+
     /// One that only dials, for a client.
     pub fn dialer(identity: &Identity, tuning: Tuning) -> Result<Self, BindError> {
         Self::silent(Some(tls::member(identity, tuning.version)?), tuning)
@@ -288,14 +295,20 @@ fn open(
     mut config: quinn::EndpointConfig,
 ) -> Result<quinn::Endpoint, BindError> {
     let failed = |source| BindError::Address { address: listen, source };
-    let socket = UdpSocket::bind(listen).map_err(failed)?;
-    // The system caps these; smaller buffers cost speed, not correctness.
-    let _ = rustix::net::sockopt::set_socket_recv_buffer_size(&socket, SOCKET_BUFFER_BYTES);
-    let _ = rustix::net::sockopt::set_socket_send_buffer_size(&socket, SOCKET_BUFFER_BYTES);
+    let socket = socket(listen)?;
     config
         .max_udp_payload_size(DATAGRAM_BYTES)
         .map_err(|error| failed(io::Error::other(error.to_string())))?;
     quinn::Endpoint::new(config, server, socket, Arc::new(quinn::TokioRuntime)).map_err(failed)
+}
+
+fn socket(listen: SocketAddr) -> Result<UdpSocket, BindError> {
+    let failed = |source| BindError::Address { address: listen, source };
+    let socket = UdpSocket::bind(listen).map_err(failed)?;
+    // The system caps these; smaller buffers cost speed, not correctness.
+    let _ = rustix::net::sockopt::set_socket_recv_buffer_size(&socket, SOCKET_BUFFER_BYTES);
+    let _ = rustix::net::sockopt::set_socket_send_buffer_size(&socket, SOCKET_BUFFER_BYTES);
+    Ok(socket)
 }
 
 fn alpn(connection: &quinn::Connection) -> Option<Vec<u8>> {

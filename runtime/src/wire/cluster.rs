@@ -145,7 +145,7 @@ pub enum HeadToWorker {
         message: FromHead,
     },
     /// A member that the worker may have to talk to; sent for all at registration, then for each
-    /// that joins.
+    /// that joins, and again with another address for one that has moved.
     Member {
         /// The member.
         worker: WorkerId,

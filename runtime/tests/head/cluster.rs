@@ -1,5 +1,7 @@
 //! Members, and questions that they answer.
 
+use std::net::SocketAddr;
+
 use rdist::client::Listed;
 use rdist::scheduler::message::FromHead;
 use rdist::transport::{Entrance, Tuning};
@@ -31,6 +33,29 @@ async fn members_hear_of_each_other_and_status_shows_them() {
     assert_eq!(status.workers[0].host, "test");
     assert!(status.workers.iter().all(|worker| worker.connected && !worker.draining));
     assert_eq!(status.workers[0].available.to_string(), "2 CPU");
+}
+
+#[tokio::test]
+async fn a_worker_that_moves_is_announced_to_those_that_are_there_and_those_that_come() {
+    let place = Place::new();
+    let _head = place.head();
+    let mut other = Worker::join(&place.home).await;
+    let moves = Worker::join(&place.home).await;
+    let id = moves.id;
+    let address = |message| match message {
+        HeadToWorker::Member { worker, address } if worker == id => Some(address),
+        _ => None,
+    };
+    assert_eq!(other.find(address).await, "127.0.0.1:4711");
+    // Its network has changed; the connection goes on.
+    moves.endpoint.rebind(SocketAddr::from(([127, 0, 0, 2], 0))).unwrap();
+    assert_eq!(other.find(address).await, "127.0.0.2:4711");
+    let mut late = Worker::join(&place.home).await;
+    assert_eq!(late.find(address).await, "127.0.0.2:4711");
+    let client = place.client().await;
+    let listed = client.status().await.unwrap().workers;
+    let addresses = Vec::from_iter(listed.iter().map(|worker| worker.address.as_str()));
+    assert_eq!(addresses, ["127.0.0.1:4711", "127.0.0.2:4711", "127.0.0.1:4711"]);
 }
 
 #[tokio::test]

@@ -10,7 +10,7 @@ use tokio::sync::watch;
 use crate::store::Incoming;
 use crate::transfer::{self, Arrival, Arrivals, PullError};
 use crate::transport::link::{LinkEvent, LinkHandle, Opening, dial};
-use crate::transport::{Connection, Endpoint, Peer, Target};
+use crate::transport::{Connection, Endpoint, Peer, Place, Target};
 use crate::worker::inbox::{Inbox, Note};
 
 /// How long a pull waits for a connection. A worker that is gone for good ends the wait earlier.
@@ -27,18 +27,21 @@ pub(super) struct Peers {
 }
 
 struct Known {
+    place: Place,
     link: LinkHandle,
     connection: Watch,
 }
 
 impl Peers {
-    /// A worker can be reached at `address`: dials it when that is new.
+    /// A worker can be reached at `address`: dials it when the worker is new. A connection to where
+    /// a known one was before breaks by itself, and the next one goes there.
     pub(super) fn add(&mut self, endpoint: &Endpoint, worker: WorkerId, address: String) {
-        if self.known.contains_key(&worker) {
-            return;
+        if let Some(known) = self.known.get(&worker) {
+            return known.place.set(address);
         }
         let (current, connection) = watch::channel(None);
-        let target = Target::Address(address);
+        let place = Place::new(address);
+        let target = Target::Moving(place.clone());
         let sink = move |event| match event {
             LinkEvent::Connected { connection, .. } => drop(current.send(Some(connection))),
             LinkEvent::Disconnected { reason, .. } => {
@@ -52,7 +55,7 @@ impl Peers {
         for frame in self.early.remove(&worker).unwrap_or_default() {
             send(worker, &link, frame);
         }
-        self.known.insert(worker, Known { link, connection });
+        self.known.insert(worker, Known { place, link, connection });
     }
 
     /// A worker is gone for good.
@@ -117,4 +120,57 @@ async fn try_pull(
     };
     let connection = connection.ok_or(PullError::Unreachable)?;
     transfer::pull(&connection, object, block, &|| arrival.grow()).await
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::SocketAddr;
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::transport::link::{LinkServer, receive_caller};
+    use crate::transport::{Arrival, Authority, Tuning};
+
+    const HERE: WorkerId = WorkerId(1);
+    const THERE: WorkerId = WorkerId(2);
+
+    async fn serve(endpoint: Endpoint) {
+        let mut links = LinkServer::new(Arc::new(|_, _| {}));
+        let mut handles = Vec::new();
+        while let Some(incoming) = endpoint.accept().await {
+            if let Ok(Arrival::Member(connection)) = incoming.establish().await
+                && let Ok(caller) = receive_caller(connection).await
+            {
+                handles.push(links.attach(caller));
+            }
+        }
+    }
+
+    async fn becomes(watch: &mut Watch, connected: bool) {
+        let wanted = watch.wait_for(|connection| connection.is_some() == connected);
+        let waited = tokio::time::timeout(Duration::from_secs(20), wanted).await;
+        drop(waited.expect("the link notices").unwrap());
+    }
+
+    #[tokio::test]
+    async fn a_worker_that_has_moved_is_dialled_where_it_is() {
+        let folder = tempfile::tempdir().unwrap();
+        let authority = Authority::load_or_create(&folder.path().join("ca.pem")).unwrap();
+        let bind = |worker| {
+            let identity = authority.identity(Peer::Worker(worker)).unwrap();
+            let tuning = Tuning { dead_after: Duration::from_millis(500), ..Tuning::default() };
+            Endpoint::bind(SocketAddr::from(([127, 0, 0, 1], 0)), &identity, tuning).unwrap()
+        };
+        let (here, there) = (bind(HERE), bind(THERE));
+        let address = || there.local_address().unwrap().to_string();
+        tokio::spawn(serve(there.clone()));
+        let mut peers = Peers::default();
+        peers.add(&here, THERE, address());
+        let mut watch = peers.connection(THERE).unwrap();
+        becomes(&mut watch, true).await;
+        there.rebind(SocketAddr::from(([127, 0, 0, 2], 0))).unwrap();
+        becomes(&mut watch, false).await;
+        peers.add(&here, THERE, address());
+        becomes(&mut watch, true).await;
+    }
 }
