@@ -152,23 +152,12 @@ pub(crate) fn expand(returns: Returns, mut function: ItemFn) -> Result<TokenStre
     function.sig.ident = inner.clone();
     function.vis = syn::Visibility::Inherited;
 
-    let (parameters, names, packed) = (remote.submit_parameters(), remote.names(), remote.packed());
-    let value = remote.value();
-    let Shape { parameter, name: count, submitted, submit, encode, check, options } =
-        returns.shape(&remote);
-    let unpack = remote.unpack();
-    let result = match returns {
-        Returns::Stream => {
-            let items = remote.invoke(quote!(#inner), None);
-            quote!(let value = #items;)
-        }
-        _ => {
-            let result = remote.unwrap(remote.invoke(quote!(#inner), None));
-            quote!(let value: #value = #result;)
-        }
-    };
+    let shape = returns.shape(&remote);
     let here = run_here(&function, &remote, &inner);
     let own = quote!(concat!(module_path!(), "::", #text));
+    let run = run_anywhere(returns, &remote, &inner, &shape);
+    let submitting = submitting(&name, &remote, &shape, &here);
+    let check = &shape.check;
     Ok(quote! {
         #(#docs)*
         #[allow(non_camel_case_types)]
@@ -181,17 +170,7 @@ pub(crate) fn expand(returns: Returns, mut function: ItemFn) -> Result<TokenStre
 
             const ID: u64 = ::rdist::__private::function_id(#own);
 
-            #[allow(clippy::let_unit_value, clippy::unit_arg)]
-            fn run(
-                arguments: &mut ::rdist::__private::Arguments<'_>,
-                cx: &::rdist::Context,
-            ) -> ::core::result::Result<::rdist::__private::Encoded, ::rdist::__private::Failure>
-            {
-                let _ = &arguments;
-                #unpack
-                #result
-                #encode
-            }
+            #run
 
             #check
 
@@ -203,45 +182,78 @@ pub(crate) fn expand(returns: Returns, mut function: ItemFn) -> Result<TokenStre
                 }
             }
 
-            /// How a task is to run; ended by `submit`.
-            #[derive(Debug, Clone)]
-            #[must_use = "options do nothing until `.submit(..)`"]
-            pub struct With {
-                options: ::rdist::TaskOptions,
-            }
-
-            #[allow(dead_code, clippy::too_many_arguments)]
-            impl #name {
-                /// Submits the task; the value is there when it has run.
-                pub fn submit(self, cx: &::rdist::Context, #parameter #parameters)
-                    -> #submitted
-                {
-                    self.with().submit(cx, #count #names)
-                }
-
-                /// Options, before `submit`.
-                pub fn with(self) -> With {
-                    With { options: ::rdist::TaskOptions::of_task() }
-                }
-
-                #here
-            }
-
-            #[allow(dead_code, clippy::too_many_arguments)]
-            impl With {
-                ::rdist::__option_methods!();
-                ::rdist::__task_option_methods!();
-                #options
-
-                /// Submits the task; the value is there when it has run.
-                pub fn submit(self, cx: &::rdist::Context, #parameter #parameters)
-                    -> #submitted
-                {
-                    #submit(cx, ID, self.options, #count #packed)
-                }
-            }
+            #submitting
         };
     })
+}
+
+/// The function as executors call it: from archived arguments to archived values.
+fn run_anywhere(returns: Returns, remote: &Remote, inner: &Ident, shape: &Shape) -> TokenStream {
+    let (unpack, value, encode) = (remote.unpack(), remote.value(), &shape.encode);
+    let result = match returns {
+        Returns::Stream => {
+            let items = remote.invoke(quote!(#inner), None);
+            quote!(let value = #items;)
+        }
+        _ => {
+            let result = remote.unwrap(remote.invoke(quote!(#inner), None));
+            quote!(let value: #value = #result;)
+        }
+    };
+    quote! {
+        #[allow(clippy::let_unit_value, clippy::unit_arg)]
+        fn run(
+            arguments: &mut ::rdist::__private::Arguments<'_>,
+            cx: &::rdist::Context,
+        ) -> ::core::result::Result<::rdist::__private::Encoded, ::rdist::__private::Failure>
+        {
+            let _ = &arguments;
+            #unpack
+            #result
+            #encode
+        }
+    }
+}
+
+/// What its name and its options offer.
+fn submitting(name: &Ident, remote: &Remote, shape: &Shape, here: &TokenStream) -> TokenStream {
+    let (parameters, names, packed) = (remote.submit_parameters(), remote.names(), remote.packed());
+    let Shape { parameter, name: count, submitted, submit, options, .. } = shape;
+    quote! {
+        /// How a task is to run; ended by `submit`.
+        #[derive(Debug, Clone)]
+        #[must_use = "options do nothing until `.submit(..)`"]
+        pub struct With {
+            options: ::rdist::TaskOptions,
+        }
+
+        #[allow(dead_code, clippy::too_many_arguments)]
+        impl #name {
+            /// Submits the task; the value is there when it has run.
+            pub fn submit(self, cx: &::rdist::Context, #parameter #parameters) -> #submitted {
+                self.with().submit(cx, #count #names)
+            }
+
+            /// Options, before `submit`.
+            pub fn with(self) -> With {
+                With { options: ::rdist::TaskOptions::of_task() }
+            }
+
+            #here
+        }
+
+        #[allow(dead_code, clippy::too_many_arguments)]
+        impl With {
+            ::rdist::__option_methods!();
+            ::rdist::__task_option_methods!();
+            #options
+
+            /// Submits the task; the value is there when it has run.
+            pub fn submit(self, cx: &::rdist::Context, #parameter #parameters) -> #submitted {
+                #submit(cx, ID, self.options, #count #packed)
+            }
+        }
+    }
 }
 
 /// The function itself, to be called in place.

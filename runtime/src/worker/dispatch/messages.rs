@@ -52,6 +52,52 @@ impl Dispatch {
                 self.tell(LocalEvent::Finished { executor: by, task, attempt, outcome });
                 self.end_holds(by, task);
             }
+            FromExecutor::Hello { functions } => {
+                if let Some(executor) = self.executors.get(&by) {
+                    let job = executor.job;
+                    self.functions.extend(functions.into_iter().map(|(id, n)| ((job, id), n)));
+                }
+                self.tell(LocalEvent::ExecutorStarted { executor: by });
+            }
+            FromExecutor::Event(json) => {
+                if let Some(executor) = self.executors.get(&by) {
+                    let said = Said::Event { job: executor.job, json };
+                    self.network.command(Command::Say(said));
+                }
+            }
+            FromExecutor::Saved { .. }
+            | FromExecutor::Yielded { .. }
+            | FromExecutor::CreditWanted { .. }
+            | FromExecutor::Consumed { .. }
+            | FromExecutor::Blocked(..)
+            | FromExecutor::Unblocked(..)
+            | FromExecutor::Recalled
+            | FromExecutor::Cancel { .. } => return self.of_work(by, message),
+            FromExecutor::Put { .. }
+            | FromExecutor::PutFailed { .. }
+            | FromExecutor::Wanted(_)
+            | FromExecutor::Retained(_)
+            | FromExecutor::Released(_)
+            | FromExecutor::SegmentWanted { .. }
+            | FromExecutor::MemoryGiven { .. } => return self.of_objects(by, message),
+            FromExecutor::RouteWanted(_)
+            | FromExecutor::Promised { .. }
+            | FromExecutor::Answered { .. }
+            | FromExecutor::Made { .. }
+            | FromExecutor::LeaseWanted
+            | FromExecutor::LeaseOver { .. } => return self.of_direct(by, message),
+            FromExecutor::KillActor { .. }
+            | FromExecutor::Detach(_)
+            | FromExecutor::RemoveGroup { .. }
+            | FromExecutor::OffersWanted { .. }
+            | FromExecutor::ActorLookup { .. } => return self.of_others(by, message),
+        }
+        Ok(())
+    }
+
+    /// About what runs in it.
+    fn of_work(&mut self, by: ExecutorId, message: FromExecutor) -> Result<(), String> {
+        match message {
             FromExecutor::Saved { actor, state, calls } => {
                 return self.saved(by, actor, state, calls);
             }
@@ -73,6 +119,25 @@ impl Dispatch {
                 self.check_job(by, task.stream())?;
                 self.tell(LocalEvent::Consumed { task, owner, count });
             }
+            FromExecutor::Blocked(task, attempt) => {
+                self.tell(LocalEvent::Blocked { executor: by, task, attempt });
+            }
+            FromExecutor::Unblocked(task, attempt) => {
+                self.tell(LocalEvent::Unblocked { executor: by, task, attempt });
+            }
+            FromExecutor::Recalled => self.tell(LocalEvent::Recalled { executor: by }),
+            FromExecutor::Cancel { task, owner, mode } => {
+                self.check_job(by, task.object(0))?;
+                self.tell(LocalEvent::CancelRequested { task, owner, mode });
+            }
+            other => return Err(out_of_place(&other)),
+        }
+        Ok(())
+    }
+
+    /// About values and the memory that they lie in.
+    fn of_objects(&mut self, by: ExecutorId, message: FromExecutor) -> Result<(), String> {
+        match message {
             FromExecutor::Put { object, value, copies, contains } => {
                 self.check_job(by, object)?;
                 let (size, inline) = size_of(&value);
@@ -83,6 +148,21 @@ impl Dispatch {
                 self.check_job(by, object)?;
                 self.tell(LocalEvent::PutFailed { by, object, error });
             }
+            FromExecutor::Wanted(reference) => self.tell(LocalEvent::Wanted { by, reference }),
+            FromExecutor::Retained(reference) => self.tell(LocalEvent::Retained { by, reference }),
+            FromExecutor::Released(object) => self.released(object, by),
+            FromExecutor::SegmentWanted { len } => self.segment_wanted(by, len),
+            FromExecutor::MemoryGiven { objects, segments } => {
+                return self.memory_given(by, objects, segments);
+            }
+            other => return Err(out_of_place(&other)),
+        }
+        Ok(())
+    }
+
+    /// About what processes do among themselves.
+    fn of_direct(&mut self, by: ExecutorId, message: FromExecutor) -> Result<(), String> {
+        match message {
             FromExecutor::RouteWanted(actor) => self.tell(LocalEvent::RouteWanted { by, actor }),
             FromExecutor::Promised { spec, lost } => {
                 self.check_spec(by, &spec)?;
@@ -100,20 +180,14 @@ impl Dispatch {
             FromExecutor::LeaseOver { caller, number, running } => {
                 return self.lease_over(by, caller, number, running);
             }
-            FromExecutor::Wanted(reference) => self.tell(LocalEvent::Wanted { by, reference }),
-            FromExecutor::Retained(reference) => self.tell(LocalEvent::Retained { by, reference }),
-            FromExecutor::Released(object) => self.released(object, by),
-            FromExecutor::Blocked(task, attempt) => {
-                self.tell(LocalEvent::Blocked { executor: by, task, attempt });
-            }
-            FromExecutor::Unblocked(task, attempt) => {
-                self.tell(LocalEvent::Unblocked { executor: by, task, attempt });
-            }
-            FromExecutor::Recalled => self.tell(LocalEvent::Recalled { executor: by }),
-            FromExecutor::Cancel { task, owner, mode } => {
-                self.check_job(by, task.object(0))?;
-                self.tell(LocalEvent::CancelRequested { task, owner, mode });
-            }
+            other => return Err(out_of_place(&other)),
+        }
+        Ok(())
+    }
+
+    /// About actors and placement groups, wherever they are.
+    fn of_others(&mut self, by: ExecutorId, message: FromExecutor) -> Result<(), String> {
+        match message {
             FromExecutor::KillActor { actor, owner } => {
                 self.tell(LocalEvent::ActorKillRequested { actor, owner });
             }
@@ -135,23 +209,7 @@ impl Dispatch {
             FromExecutor::ActorLookup { request, name } => {
                 self.tell(LocalEvent::ActorLookup { by, request, name });
             }
-            FromExecutor::SegmentWanted { len } => self.segment_wanted(by, len),
-            FromExecutor::MemoryGiven { objects, segments } => {
-                return self.memory_given(by, objects, segments);
-            }
-            FromExecutor::Hello { functions } => {
-                if let Some(executor) = self.executors.get(&by) {
-                    let job = executor.job;
-                    self.functions.extend(functions.into_iter().map(|(id, n)| ((job, id), n)));
-                }
-                self.tell(LocalEvent::ExecutorStarted { executor: by });
-            }
-            FromExecutor::Event(json) => {
-                if let Some(executor) = self.executors.get(&by) {
-                    let said = Said::Event { job: executor.job, json };
-                    self.network.command(Command::Say(said));
-                }
-            }
+            other => return Err(out_of_place(&other)),
         }
         Ok(())
     }
@@ -322,6 +380,11 @@ impl Dispatch {
             self.free_block(surplus);
         }
     }
+}
+
+/// A message in the hands of a function that is for others.
+fn out_of_place(message: &FromExecutor) -> String {
+    format!("{message:?} is out of place")
 }
 
 /// Bytes of a value, and whether they ride in the message.
