@@ -66,6 +66,21 @@ impl Cluster {
         Running::start(self.rdist(arguments)).finish()
     }
 
+    /// Runs a scenario of one of these tests' programs, which gets a folder of its own.
+    pub(crate) fn passes(&self, program: &str, scenario: &str) {
+        let folder = tempfile::tempdir().unwrap();
+        self.says_ok(program, &[scenario, folder.path().to_str().unwrap()]);
+    }
+
+    /// Runs one of these tests' programs, and fails the test unless its last word is `ok`.
+    pub(crate) fn says_ok(&self, program: &str, arguments: &[&str]) {
+        let program = example(program);
+        let submit = ["submit", program.to_str().unwrap(), "--"];
+        let finished = self.run(&[&submit[..], arguments].concat());
+        finished.assert_success();
+        assert_eq!(finished.stdout.last().map(String::as_str), Some("ok"), "{finished}");
+    }
+
     /// Starts `rdist` and leaves it running.
     pub(crate) fn start(&self, arguments: &[&str]) -> Running {
         Running::start(self.rdist(arguments))

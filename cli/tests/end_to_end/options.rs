@@ -1,24 +1,11 @@
 //! What options of tasks and actors change: `programs/options.rs` checks itself.
 
-use crate::cluster::{Cluster, example, wait_until};
-
-fn passes(cluster: &Cluster, scenario: &str) {
-    let folder = tempfile::tempdir().unwrap();
-    passes_with(cluster, &[scenario, folder.path().to_str().unwrap()]);
-}
-
-fn passes_with(cluster: &Cluster, arguments: &[&str]) {
-    let program = example("options");
-    let submit = ["submit", program.to_str().unwrap(), "--"];
-    let finished = cluster.run(&[&submit[..], arguments].concat());
-    finished.assert_success();
-    assert_eq!(finished.stdout.last().map(String::as_str), Some("ok"), "{finished}");
-}
+use crate::cluster::{Cluster, wait_until};
 
 #[test]
 fn tasks_and_bundles_are_where_their_strategy_says() {
     let cluster = Cluster::with_workers(&[2, 2, 2]);
-    passes(&cluster, "places");
+    cluster.passes("options", "places");
     for [strategy, count, cpus, workers] in [
         ["pack", "2", "1", "1"],
         ["pack", "3", "2", "3"],
@@ -36,23 +23,23 @@ fn tasks_and_bundles_are_where_their_strategy_says() {
             let free: Vec<f64> = free.collect();
             if free == [2.0; 3] { Ok(()) } else { Err(format!("{free:?}")) }
         });
-        passes_with(&cluster, &["bundles", strategy, count, cpus, workers]);
+        cluster.says_ok("options", &["bundles", strategy, count, cpus, workers]);
     }
 }
 
 #[test]
 fn urgent_tasks_go_first_and_a_child_outlives_a_parent_that_is_cancelled_alone() {
-    passes(&Cluster::with_workers(&[1]), "order");
+    Cluster::with_workers(&[1]).passes("options", "order");
 }
 
 #[test]
 fn deaths_for_want_of_memory_are_counted_apart() {
-    passes(&Cluster::with_workers(&[1]), "memory");
+    Cluster::with_workers(&[1]).passes("options", "memory");
 }
 
 #[test]
 fn calls_run_beside_each_other_in_the_order_and_number_that_the_actor_allows() {
     let cluster = Cluster::with_workers(&[2]);
     cluster.join(&["--cpus", "2", "--resource", "second=1"]);
-    passes(&cluster, "concurrency");
+    cluster.passes("options", "concurrency");
 }
