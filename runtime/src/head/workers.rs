@@ -132,11 +132,12 @@ impl Daemon {
         let standing = self.books.workers().get(&worker).map(|record| record.standing);
         if !standing.is_some_and(Standing::is_welcome) {
             // One that nobody has removed may come back as somebody else.
-            let message = match standing {
-                Some(Standing::Gone) => HeadToWorker::GivenUp,
-                _ => HeadToWorker::Shutdown,
+            let (message, what) = match standing {
+                Some(Standing::Gone) => (HeadToWorker::GivenUp, "that was given up"),
+                Some(Standing::Removed) => (HeadToWorker::Shutdown, "that somebody has removed"),
+                _ => (HeadToWorker::Shutdown, "that nobody has let in"),
             };
-            tracing::info!(%worker, ?message, "a worker that was given up came back");
+            tracing::info!(%worker, "a worker {what} came back");
             self.outbox.push(Outgoing::Worker { to: worker, message });
             self.outbox.push(Outgoing::Forget(worker));
             return;
