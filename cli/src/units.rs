@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use rdist::scheduler::resource::{Amount, Resources};
+use rdist::transport::Tuning;
 
 /// `name=value`.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -109,11 +110,8 @@ pub(crate) fn duration(text: &str) -> Result<Duration, String> {
 
 /// A time after which who is silent counts as lost.
 pub(crate) fn silence(text: &str) -> Result<Duration, String> {
-    /// Less is an ordinary delay of a busy machine or network.
-    const LEAST: Duration = Duration::from_millis(500);
-    const MOST: Duration = Duration::from_secs(3_600);
     let time = duration(text)?;
-    if (LEAST..=MOST).contains(&time) {
+    if Tuning::DEAD_AFTER.contains(&time) {
         return Ok(time);
     }
     Err("write a time from 500ms, less than which busy machines are silent, to 1h".to_owned())

@@ -7,6 +7,7 @@ use std::time::Duration;
 use rdist_scheduler::id::WorkerId;
 use rdist_scheduler::resource::Resources;
 
+use crate::transport::Tuning;
 use crate::transport::identity::ROTATION_PERIOD;
 
 /// The folder that holds all state of one cluster on this machine: `RDIST_HOME`, else
@@ -90,7 +91,8 @@ pub struct HeadConfig {
     pub home: Home,
     /// UDP address to listen on; port 0 picks a free one.
     pub listen: SocketAddr,
-    /// A worker that is silent for so long is lost. Workers are told when they join.
+    /// A worker that is silent for so long is lost ([`Tuning::DEAD_AFTER`]). Workers are told when
+    /// they join.
     pub dead_after: Duration,
     /// So many jobs are remembered after their end, with all that they said.
     pub kept_jobs: usize,
@@ -112,7 +114,7 @@ impl HeadConfig {
         Self {
             home,
             listen,
-            dead_after: Duration::from_secs(3),
+            dead_after: Tuning::default().dead_after,
             kept_jobs: Self::KEPT_JOBS,
             rotate_every,
         }

@@ -10,7 +10,7 @@ use rdist::scheduler::id::WorkerId;
 use rdist::transport::Tuning;
 use rdist::transport::discover::Target;
 use rdist::transport::identity::{Authority, Peer};
-use rdist::transport::join::{self, JoinError};
+use rdist::transport::join::{self, JoinError, Registrar};
 use rdist::transport::link::{self, LinkEvent, LinkHandle, LinkServer, Opening};
 use rdist::transport::quic::{Arrival, ConnectError, Connection, Endpoint, close};
 use rdist::transport::{Identity, Token};
@@ -174,16 +174,16 @@ async fn a_joiner_trusts_nothing_but_the_pinned_authority() {
 async fn a_refusal_reaches_the_joiner_and_a_grant_makes_a_member() {
     let authority = Arc::new(authority());
     let (head, address) = bind(&authority, Peer::Head, Tuning::default());
-    let (granter, endpoint) = (authority.clone(), head.clone());
+    let dead_after = Duration::from_secs(8);
+    let registrar = Registrar { authority: authority.clone(), dead_after };
+    let endpoint = head.clone();
     tokio::spawn(async move {
         let mut answers = vec![Err(JoinRefusal::Expired), Ok(Peer::Worker(WorkerId(3)))];
         answers.reverse();
         while let Some(incoming) = endpoint.accept().await {
             if let Ok(Arrival::Joiner { connection, renews }) = incoming.establish().await {
                 let answer = answers.pop().unwrap();
-                let dead_after = Duration::from_secs(8);
-                let granter = (granter.as_ref(), dead_after);
-                join::answer(connection, renews, granter, async move |_, _| answer).await;
+                registrar.answer(connection, renews, async move |_, _| answer).await;
             }
         }
     });
@@ -195,7 +195,7 @@ async fn a_refusal_reaches_the_joiner_and_a_grant_makes_a_member() {
     let admission = join::join(&address, &token, Tuning::default()).await.unwrap();
     assert_eq!(admission.identity.worker(), Some(WorkerId(3)));
     assert_eq!(admission.identity.cluster(), authority.fingerprint());
-    assert_eq!(admission.dead_after, Duration::from_secs(8));
+    assert_eq!(admission.dead_after, dead_after);
 }
 
 /// A head's links, whose connections the test can kill.

@@ -38,7 +38,7 @@ use crate::transport::identity::{IdentityError, write_private};
 use crate::transport::link::{LinkServer, receive_caller};
 use crate::transport::quic::{BindError, Incoming, close};
 use crate::transport::{
-    Arrival, Authority, Endpoint, HeadFile, Peer, Token, TokenTerms, Tuning, event_loop, join,
+    Arrival, Authority, Endpoint, HeadFile, Peer, Registrar, Token, TokenTerms, Tuning, event_loop,
 };
 use crate::wire::PROTOCOL_VERSION;
 use crate::wire::join::{JoinRefusal, Role};
@@ -232,8 +232,7 @@ async fn run(
     let requests = Arc::new(Semaphore::new(REQUESTS as usize));
     let acceptor = Acceptor {
         inputs,
-        authority,
-        dead_after: config.dead_after,
+        registrar: Registrar { authority, dead_after: config.dead_after },
         blobs: Blobs::at(home.blobs()),
         requests: requests.clone(),
     };
@@ -340,8 +339,7 @@ fn publish(daemon: &mut Daemon, listen: &str) -> Result<Token, HeadError> {
 
 struct Acceptor {
     inputs: mpsc::UnboundedSender<Input>,
-    authority: Arc<Authority>,
-    dead_after: Duration,
+    registrar: Registrar,
     blobs: Blobs,
     requests: Arc<Semaphore>,
 }
@@ -386,7 +384,7 @@ impl Acceptor {
             self.inputs.send(Input::Join { request, renews, reply }).map_err(|_| ended())?;
             answer.await.map_err(|_| ended())?
         };
-        join::answer(connection, renews, (&self.authority, self.dead_after), ask).await;
+        self.registrar.answer(connection, renews, ask).await;
     }
 }
 

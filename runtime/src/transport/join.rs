@@ -1,5 +1,6 @@
 //! How a worker or a client gets its certificate, and how the head gives it.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use rdist_scheduler::id::WorkerId;
@@ -154,69 +155,76 @@ fn shown_authority(
     chain.into_iter().find(|certificate| Fingerprint::of(certificate) == cluster)
 }
 
-/// The head's side, once: reads the request, lets `decide` look into the books, answers.
-///
-/// `decide` gets the request and the worker that shows its certificate, redeems the token durably
-/// and says who the joiner is to be.
-pub async fn answer<D, F>(
-    connection: quinn::Connection,
-    renews: Option<Peer>,
-    (authority, dead_after): (&Authority, Duration),
-    decide: D,
-) where
-    D: FnOnce(JoinRequest, Option<WorkerId>) -> F,
-    F: Future<Output = Result<Peer, JoinRefusal>>,
-{
-    let renewed = match renews {
-        Some(Peer::Worker(worker)) => Some(worker),
-        _ => None,
-    };
-    let exchange = async {
-        let (mut send, mut receive) = connection.accept_bi().await.ok()?;
-        let reply = match frame::read::<JoinRequest>(&mut receive, MAX_JOIN_BYTES).await {
-            Ok(Some(request)) => reply_to(request, renewed, (authority, dead_after), decide).await,
-            Ok(None) => return None,
-            Err(error) => JoinReply::Refused(JoinRefusal::Malformed(error.to_string())),
-        };
-        frame::write(&mut send, &reply).await.ok()?;
-        send.finish().ok()?;
-        // The joiner ends the connection when it has the answer.
-        Some(connection.closed().await)
-    };
-    if tokio::time::timeout(JOIN_TIMEOUT, exchange).await.is_err() {
-        tracing::debug!(from = %connection.remote_address(), "a joiner took too long");
-    }
-    connection.close(close::REFUSED.into(), b"one request to join is all that is allowed here");
+/// The head's side: gives certificates to who may join.
+#[derive(Debug, Clone)]
+pub struct Registrar {
+    /// Signs them.
+    pub authority: Arc<Authority>,
+    /// What joiners are told with theirs.
+    pub dead_after: Duration,
 }
 
-async fn reply_to<D, F>(
-    request: JoinRequest,
-    renewed: Option<WorkerId>,
-    (authority, dead_after): (&Authority, Duration),
-    decide: D,
-) -> JoinReply
-where
-    D: FnOnce(JoinRequest, Option<WorkerId>) -> F,
-    F: Future<Output = Result<Peer, JoinRefusal>>,
-{
-    let signing_request = request.request.clone();
-    // Before the token is spent: a request that cannot be granted must cost nothing.
-    if let Err(error) = authority.grant(&signing_request, Peer::ReadOnly) {
-        return JoinReply::Refused(JoinRefusal::Malformed(error.to_string()));
+impl Registrar {
+    /// Serves one joiner: reads the request, lets `decide` look into the books, answers.
+    ///
+    /// `decide` gets the request and the worker that shows its certificate, redeems the token
+    /// durably and says who the joiner is to be.
+    pub async fn answer<D, F>(&self, connection: quinn::Connection, renews: Option<Peer>, decide: D)
+    where
+        D: FnOnce(JoinRequest, Option<WorkerId>) -> F,
+        F: Future<Output = Result<Peer, JoinRefusal>>,
+    {
+        let renewed = match renews {
+            Some(Peer::Worker(worker)) => Some(worker),
+            _ => None,
+        };
+        let exchange = async {
+            let (mut send, mut receive) = connection.accept_bi().await.ok()?;
+            let reply = match frame::read::<JoinRequest>(&mut receive, MAX_JOIN_BYTES).await {
+                Ok(Some(request)) => self.reply_to(request, renewed, decide).await,
+                Ok(None) => return None,
+                Err(error) => JoinReply::Refused(JoinRefusal::Malformed(error.to_string())),
+            };
+            frame::write(&mut send, &reply).await.ok()?;
+            send.finish().ok()?;
+            // The joiner ends the connection when it has the answer.
+            Some(connection.closed().await)
+        };
+        if tokio::time::timeout(JOIN_TIMEOUT, exchange).await.is_err() {
+            tracing::debug!(from = %connection.remote_address(), "a joiner took too long");
+        }
+        connection.close(close::REFUSED.into(), b"one request to join is all that is allowed here");
     }
-    let peer = match decide(request, renewed).await {
-        Ok(peer) => peer,
-        Err(refusal) => return JoinReply::Refused(refusal),
-    };
-    match authority.grant(&signing_request, peer) {
-        Ok(certificate) => JoinReply::Granted {
-            certificate: certificate.to_vec(),
-            worker: match peer {
-                Peer::Worker(worker) => worker,
-                _ => WorkerId::HEAD,
+
+    async fn reply_to<D, F>(
+        &self,
+        request: JoinRequest,
+        renewed: Option<WorkerId>,
+        decide: D,
+    ) -> JoinReply
+    where
+        D: FnOnce(JoinRequest, Option<WorkerId>) -> F,
+        F: Future<Output = Result<Peer, JoinRefusal>>,
+    {
+        let signing_request = request.request.clone();
+        // Before the token is spent: a request that cannot be granted must cost nothing.
+        if let Err(error) = self.authority.grant(&signing_request, Peer::ReadOnly) {
+            return JoinReply::Refused(JoinRefusal::Malformed(error.to_string()));
+        }
+        let peer = match decide(request, renewed).await {
+            Ok(peer) => peer,
+            Err(refusal) => return JoinReply::Refused(refusal),
+        };
+        match self.authority.grant(&signing_request, peer) {
+            Ok(certificate) => JoinReply::Granted {
+                certificate: certificate.to_vec(),
+                worker: match peer {
+                    Peer::Worker(worker) => worker,
+                    _ => WorkerId::HEAD,
+                },
+                dead_after_ms: u64::try_from(self.dead_after.as_millis()).unwrap_or(u64::MAX),
             },
-            dead_after_ms: u64::try_from(dead_after.as_millis()).unwrap_or(u64::MAX),
-        },
-        Err(error) => JoinReply::Refused(JoinRefusal::HeadFailed(error.to_string())),
+            Err(error) => JoinReply::Refused(JoinRefusal::HeadFailed(error.to_string())),
+        }
     }
 }

@@ -23,7 +23,7 @@ mod tuning;
 
 pub use discover::{Entrance, HeadFile, Place, Target};
 pub use identity::{Authority, Fingerprint, Identity, Peer};
-pub use join::Admission;
+pub use join::{Admission, Registrar};
 pub use quic::{Arrival, ConnectError, Connection, Endpoint};
 pub use token::{Token, TokenRecord, TokenTerms};
 pub use tuning::{Tuning, event_loop};

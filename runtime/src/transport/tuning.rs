@@ -2,6 +2,7 @@
 
 use std::io;
 use std::net::SocketAddr;
+use std::ops::RangeInclusive;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -18,6 +19,13 @@ pub struct Tuning {
     pub dead_after: Duration,
     /// The protocol's version; tests set others.
     pub version: u32,
+}
+
+impl Tuning {
+    /// What may be chosen for [`Self::dead_after`]: less is an ordinary delay of a busy machine or
+    /// network.
+    pub const DEAD_AFTER: RangeInclusive<Duration> =
+        Duration::from_millis(500)..=Duration::from_secs(3_600);
 }
 
 impl Default for Tuning {
