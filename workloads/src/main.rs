@@ -3,7 +3,7 @@
 
 use std::process::ExitCode;
 
-use rdist_workloads::graph::{self, Format};
+use rdist_workloads::graph::{self, Amounts, Format};
 use rdist_workloads::pipeline::profile;
 use rdist_workloads::plan;
 use rdist_workloads::spec::Spec;
@@ -116,7 +116,7 @@ fn main() -> ExitCode {
     match checked {
         Ok((_, command)) if command.verb == "run" => job::start(),
         Ok((spec, command)) if command.verb == "graph" => {
-            print!("{}", graph::graph(&spec, command.format));
+            print!("{}", graph::graph(&spec, Amounts::unknown(&spec), command.format));
             ExitCode::SUCCESS
         }
         Ok((spec, command)) if command.verb == "plan" => print_plan(&spec, command.json),

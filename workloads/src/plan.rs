@@ -6,6 +6,7 @@ use std::fmt::Write as _;
 use serde_json::{Value, json};
 
 use crate::data::Shape;
+use crate::data::stored::decoding_tasks;
 use crate::device::Wish;
 use crate::graph::{self, Format};
 use crate::model::{Input, Layout, weights};
@@ -72,6 +73,10 @@ pub fn plan(spec: &Spec) -> Result<Plan, JobError> {
     let images = (data.train + data.validation + tests) as u64;
     let replicas = u64::from(spec.train.replicas.unwrap_or(1));
     let exchanges = exchanges(spec, data.train as u64, replicas);
+    let known = graph::Amounts {
+        decoding_tasks: Some(decoding_tasks(data.train) + decoding_tasks(watched(&data))),
+        validates: data.validation > 0,
+    };
     Ok(Plan {
         job: (spec.name.clone(), spec.train.strategy.name()),
         stored_bytes: images * shape.len() as u64,
@@ -86,10 +91,15 @@ pub fn plan(spec: &Spec) -> Result<Plan, JobError> {
         replica_bytes: model_bytes * memories,
         // There and back.
         traffic_bytes: 2 * model_bytes * exchanges,
-        graph: graph::graph(spec, Format::Mermaid),
+        graph: graph::graph(spec, known, Format::Mermaid),
         output: spec.output.folder.display().to_string(),
         data,
     })
+}
+
+/// Images that rounds are judged by.
+fn watched(data: &Amounts) -> usize {
+    if data.validation > 0 { data.validation } else { data.test }
 }
 
 /// What the job starts from; read, so that a dry run finds what does not fit.
@@ -269,7 +279,14 @@ mod tests {
         assert_eq!(plan.stored_bytes, 16 * 32 * 32 * 3);
         assert_eq!(plan.traffic_bytes, 2 * plan.model_bytes * 2);
         let text = plan.text();
-        for piece in ["allreduce", "12 images to train on", "replica 2", "32x32 colour"] {
+        for piece in [
+            "allreduce",
+            "12 images to train on",
+            "replica 2",
+            "32x32 colour",
+            "decoding2",
+            "read1",
+        ] {
             assert!(text.contains(piece), "{piece}: {text}");
         }
         assert_eq!(plan.json()["train_images"], 12);

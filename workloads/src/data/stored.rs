@@ -70,7 +70,7 @@ impl Dataset {
     /// # Errors
     /// The cluster's; pictures that cannot be used are noted in the chunks.
     pub fn decode(cx: &Context, samples: &[Sample], shape: Shape) -> Result<Self> {
-        let most = samples.len().div_ceil(UNDER_WAY).clamp(FEW_FILES, CHUNK_FILES.0);
+        let most = files_of_a_task(samples.len());
         let (mut chunks, mut row) = (Vec::<ObjectRef<Chunk>>::new(), 0);
         while row < samples.len() {
             if let Some(index) = chunks.len().checked_sub(UNDER_WAY) {
@@ -160,6 +160,15 @@ impl Images for Stored {
         let (images, index) = self.place(index);
         images.label(index)
     }
+}
+
+/// How many tasks at least decode a table of so many pictures; large files make it more.
+pub fn decoding_tasks(pictures: usize) -> usize {
+    pictures.div_ceil(files_of_a_task(pictures))
+}
+
+fn files_of_a_task(pictures: usize) -> usize {
+    pictures.div_ceil(UNDER_WAY).clamp(FEW_FILES, CHUNK_FILES.0)
 }
 
 /// Files on their way to a decoder.
