@@ -495,4 +495,6 @@ pub(crate) struct Profile {
 }
 
 #[cfg(test)]
+mod deploy_tests;
+#[cfg(test)]
 mod tests;
