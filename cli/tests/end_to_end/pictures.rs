@@ -236,6 +236,8 @@ fn models_of_the_zoo_are_planned_trained_and_compared() {
     let models = ["--set", "model.name=squeezenet", "--set", "model.compare=resnet18"];
     let finished = submit(&cluster, "herbarium_zoo", root.path(), &[&small[..], &models].concat());
     finished.assert_success();
+    let decoded = finished.json_lines().into_iter().filter(|line| line["event"] == "data");
+    assert_eq!(decoded.count(), 1, "decoded once for both: {finished}");
     let output = root.path().join("output");
     let table = lines(output.join("results.csv"));
     assert_eq!(table.len(), 3, "{table:?}");
@@ -244,6 +246,8 @@ fn models_of_the_zoo_are_planned_trained_and_compared() {
         assert!(metric(&finished, &format!("{model}_val_accuracy")) >= 0.0, "{finished}");
         let predicted = lines(output.join(model).join("predictions.csv"));
         assert_eq!(predicted.len(), 11, "{predicted:?}");
+        // Each folder says what its model was trained on.
+        assert_eq!(lines(output.join(model).join("tables/train.csv")).len(), 33);
         let page = fs::read_to_string(output.join(model).join("report.html")).unwrap();
         assert!(page.contains(model), "the report of {model} names another model");
     }

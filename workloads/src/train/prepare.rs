@@ -22,6 +22,8 @@ use crate::spec::{DataSet, DataSpec, Spec};
 /// Pictures that could not be used are named here up to this number; the table has all.
 const NAMED: usize = 5;
 
+/// The folder of tables, below that of results.
+const TABLES: &str = "tables";
 /// The table of pictures that could not be used.
 const SKIPPED_FILE: &str = "skipped.csv";
 
@@ -71,14 +73,14 @@ impl Prepared {
     }
 }
 
-/// Prepares the data of a job.
+/// Prepares the data of a job, for all its models; `folders` are those of their results.
 ///
 /// # Errors
 /// No data, or none that can be used.
-pub fn prepare(cx: &Driver, spec: &Spec) -> Result<Prepared, JobError> {
+pub fn prepare(cx: &Driver, spec: &Spec, folders: &[&Path]) -> Result<Prepared, JobError> {
     match spec.data.set {
         DataSet::Mnist | DataSet::Synthetic => digits(cx, spec),
-        DataSet::Folders | DataSet::Herbarium => pictures(cx, spec),
+        DataSet::Folders | DataSet::Herbarium => pictures(cx, spec, folders),
     }
 }
 
@@ -295,7 +297,7 @@ fn pick(set: &ImageSet, marks: &[bool], mark: bool) -> ImageSet {
     set.select(&indices)
 }
 
-fn pictures(cx: &Driver, spec: &Spec) -> Result<Prepared, JobError> {
+fn pictures(cx: &Driver, spec: &Spec, folders: &[&Path]) -> Result<Prepared, JobError> {
     let (folder, mut tables) = tables(&spec.data)?;
     println!(
         "data: {} pictures of {} classes from {}",
@@ -304,9 +306,11 @@ fn pictures(cx: &Driver, spec: &Spec) -> Result<Prepared, JobError> {
         folder.display()
     );
     divide(&mut tables, &spec.data)?;
-    let written = spec.output.folder.join("tables");
-    let failed = |source| JobError::Output { path: written.clone(), source };
-    tables.write(&written).map_err(failed)?;
+    let written: Vec<PathBuf> = folders.iter().map(|folder| folder.join(TABLES)).collect();
+    for path in &written {
+        let failed = |source| JobError::Output { path: path.clone(), source };
+        tables.write(path).map_err(failed)?;
+    }
     let source = format!("pictures from {}", folder.display());
     Ok(Prepared { source, ..decoded(cx, spec, tables, &written)? })
 }
@@ -368,7 +372,7 @@ fn decoded(
     cx: &Driver,
     spec: &Spec,
     mut tables: Tables,
-    written: &Path,
+    written: &[PathBuf],
 ) -> Result<Prepared, JobError> {
     let (shape, started) = (spec.data.shape, Instant::now());
     let mut skipped = std::mem::take(&mut tables.skipped);
@@ -410,7 +414,7 @@ fn tell(
     total: usize,
     started: Instant,
     skipped: &[Skipped],
-    written: &Path,
+    written: &[PathBuf],
 ) -> Result<(), JobError> {
     let seconds = started.elapsed().as_secs_f64();
     let rate = total as f64 / seconds.max(1e-9);
@@ -422,11 +426,14 @@ fn tell(
     event["seconds"] = json!(seconds);
     event["pictures_per_second"] = json!(rate);
     cx.emit(&event);
-    forget_skipped(written)?;
+    written.iter().try_for_each(|tables| forget_skipped(tables))?;
     if skipped.is_empty() {
         return Ok(());
     }
-    name_skipped(skipped, written)
+    if let Some(tables) = written.first() {
+        say_skipped(skipped, tables);
+    }
+    written.iter().try_for_each(|tables| list_skipped(skipped, tables))
 }
 
 /// Pictures of a part of the data that are left out, for programs.
@@ -450,15 +457,24 @@ pub(super) fn forget_skipped(written: &Path) -> Result<(), JobError> {
 
 /// Names pictures that are left out, here and in the table of them, which is made or goes on.
 pub(super) fn name_skipped(skipped: &[Skipped], written: &Path) -> Result<(), JobError> {
-    use std::io::Write as _;
+    say_skipped(skipped, written);
+    list_skipped(skipped, written)
+}
 
-    std::fs::create_dir_all(written)
-        .map_err(|source| JobError::Output { path: written.to_owned(), source })?;
+fn say_skipped(skipped: &[Skipped], written: &Path) {
     let path = written.join(SKIPPED_FILE);
     println!("{} pictures are skipped; {} names all:", skipped.len(), path.display());
     for Skipped { file, reason } in skipped.iter().take(NAMED) {
         println!("  {file}: {reason}");
     }
+}
+
+fn list_skipped(skipped: &[Skipped], written: &Path) -> Result<(), JobError> {
+    use std::io::Write as _;
+
+    std::fs::create_dir_all(written)
+        .map_err(|source| JobError::Output { path: written.to_owned(), source })?;
+    let path = written.join(SKIPPED_FILE);
     let mut text = String::new();
     for Skipped { file, reason } in skipped {
         text.push_str(&format!("{},{}\n", table::quoted(file), table::quoted(reason)));

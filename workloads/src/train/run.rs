@@ -3,6 +3,7 @@
 
 use std::ops::Range;
 use std::path::Path;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use rdist::prelude::*;
@@ -48,18 +49,25 @@ pub async fn run(cx: Driver, mut spec: Spec) -> Result<(), JobError> {
         return predict::predict(cx, spec, &path).await;
     }
     upload::probe(&spec.output)?;
-    let mut table = compare::Table::default();
-    for job in compare::jobs(&spec) {
-        let metrics = train(cx.clone(), job.clone()).await?;
-        table.add(&job, metrics);
+    let (jobs, mut table) = (compare::jobs(&spec), compare::Table::default());
+    let folders: Vec<&Path> = jobs.iter().map(|job| job.output.folder.as_path()).collect();
+    // Once for all models: what replicas see of it stays in the object store.
+    let data = Arc::new(prepare(&cx, &spec, &folders)?);
+    for job in &jobs {
+        let metrics = train(cx.clone(), job.clone(), data.clone()).await?;
+        table.add(job, metrics);
     }
     table.tell(&cx, &spec)
 }
 
 /// Trains and tests one model; returns the figures.
-async fn train(cx: Driver, spec: Spec) -> Result<Map<String, Value>, JobError> {
+async fn train(
+    cx: Driver,
+    spec: Spec,
+    data: Arc<Prepared>,
+) -> Result<Map<String, Value>, JobError> {
     let strategy = spec.train.strategy;
-    let run = Run::start(cx, spec).await?;
+    let run = Run::start(cx, spec, data).await?;
     match strategy {
         Strategy::ParameterAverage => run.go(|| ParameterAverage { exchange: false }).await,
         Strategy::Diloco => run.go(|| ParameterAverage { exchange: true }).await,
@@ -106,7 +114,7 @@ fn check_monitor(spec: &Spec, classes: usize) -> Result<(), JobError> {
 /// A training under way.
 struct Run {
     spec: Spec,
-    data: Prepared,
+    data: Arc<Prepared>,
     identity: Identity,
     /// What a checkpoint says of the training.
     terms: Terms,
@@ -128,8 +136,7 @@ struct Run {
 }
 
 impl Run {
-    async fn start(cx: Driver, spec: Spec) -> Result<Self, JobError> {
-        let data = prepare(&cx, &spec)?;
+    async fn start(cx: Driver, spec: Spec, data: Arc<Prepared>) -> Result<Self, JobError> {
         check_monitor(&spec, data.classes.len())?;
         let recipe = recipe(&spec, &data);
         let model = recipe.model();
