@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context as _, bail};
 
@@ -67,9 +68,17 @@ pub(crate) fn workload(file: &Path, arguments: &[String], set: &[Pair]) -> anyho
 
     let mut arguments = vec!["run".to_owned(), "--spec-text".to_owned(), text];
     arguments.extend(["--spec-name".to_owned(), file_argument]);
+    arguments.extend(["--run".to_owned(), run_id()]);
     arguments.extend(set_arguments(set));
     let name = file.file_stem().unwrap_or_default().to_string_lossy().into_owned();
     Ok(Program { name, path, arguments })
+}
+
+/// What no other submission has: by it, a driver that starts again knows its own checkpoints from
+/// those of earlier jobs, which may have had the same number in another cluster.
+fn run_id() -> String {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    format!("{:x}-{:x}", since.as_nanos(), std::process::id())
 }
 
 /// The graph of a workload, in the language of Mermaid or of Graphviz.

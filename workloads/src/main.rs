@@ -20,7 +20,7 @@ Usage:
                                                            time what prediction does
   rdist-workloads reference                                print what a TOML may say (Markdown)
   rdist-workloads run FILE [--set KEY=VALUE]...            run it
-  rdist-workloads run --spec-text TEXT --spec-name FILE [--set KEY=VALUE]...
+  rdist-workloads run --spec-text TEXT --spec-name FILE [--run ID] [--set KEY=VALUE]...
 
 Example:
   rdist-workloads graph workloads/mnist.toml --set train.replicas=4
@@ -35,6 +35,8 @@ struct Command {
     name: String,
     text: String,
     overrides: Vec<String>,
+    /// Unlike that of any other run; the same when its driver starts again.
+    run: Option<String>,
     format: Format,
     json: bool,
     /// Images that are profiled, and the CPUs that actors are recommended for.
@@ -52,7 +54,7 @@ impl Command {
         }
         let (mut name, mut text, mut overrides) = (None, None, Vec::new());
         let (mut format, mut json) = (Format::Mermaid, false);
-        let (mut images, mut cpus) = (None, None);
+        let (mut images, mut cpus, mut run) = (None, None, None);
         while let Some(argument) = arguments.next() {
             let value = |arguments: &mut dyn Iterator<Item = String>| {
                 arguments.next().ok_or_else(|| usage(format!("{argument} wants a value")))
@@ -60,6 +62,7 @@ impl Command {
             match argument.as_str() {
                 "--set" => overrides.push(value(&mut arguments)?),
                 "--spec-text" => text = Some(value(&mut arguments)?),
+                "--run" if verb == "run" => run = Some(value(&mut arguments)?),
                 "--spec-name" => name = Some(value(&mut arguments)?),
                 "--json" if verb == "plan" || verb == "profile" => json = true,
                 "--images" if verb == "profile" => {
@@ -79,11 +82,12 @@ impl Command {
             None => std::fs::read_to_string(&name)
                 .map_err(|error| usage(format!("cannot read the job {name}: {error}")))?,
         };
-        Ok(Self { verb, name, text, overrides, format, json, images, cpus })
+        Ok(Self { verb, name, text, overrides, run, format, json, images, cpus })
     }
 
     fn spec(&self) -> Result<Spec, JobError> {
         let mut spec = Spec::parse(&self.name, &self.text, &self.overrides)?;
+        spec.run.clone_from(&self.run);
         let named = std::env::var(NUM_REPLICAS).ok().filter(|value| !value.is_empty());
         if let (None, Some(named)) = (spec.train.replicas, named) {
             let count = named.parse::<u32>().ok().filter(|count| *count > 0);

@@ -112,7 +112,7 @@ fn folders_by_class_train_and_what_is_damaged_is_named() {
 }
 
 /// Herbarium's layout; one name is no UTF-8, one picture is missing.
-fn herbarium(root: &Path) {
+pub(crate) fn herbarium(root: &Path) {
     let (mut images, mut annotations) = (String::new(), String::new());
     for index in 0..60 {
         let comma = if index == 0 { "" } else { "," };

@@ -7,7 +7,7 @@ use crate::cluster::{Cluster, Finished, Running, kill, number, text, wait_until}
 use crate::training::{Training, metric, rounds};
 
 /// A cluster of one-CPU workers, as they told of themselves.
-fn cluster_of(workers: usize) -> (Cluster, Vec<Value>) {
+pub(crate) fn cluster_of(workers: usize) -> (Cluster, Vec<Value>) {
     let cluster = Cluster::with_workers(&[]);
     let workers = (0..workers).map(|_| cluster.join(&["--cpus", "1"])).collect();
     (cluster, workers)
@@ -31,7 +31,7 @@ fn wait_for_both(job: &Running) {
 }
 
 /// The workers with the driver's and without.
-fn split_by_driver<'a>(job: &Running, workers: &'a [Value]) -> (&'a Value, &'a Value) {
+pub(crate) fn split_by_driver<'a>(job: &Running, workers: &'a [Value]) -> (&'a Value, &'a Value) {
     let running = wait_for_event(job, "the driver's worker", |line| line["state"] == "running");
     let has_driver = |worker: &&Value| text(worker, "worker") == text(&running, "worker");
     let with = workers.iter().find(has_driver);

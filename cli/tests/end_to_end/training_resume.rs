@@ -1,9 +1,14 @@
 //! Trainings that go on from their checkpoint, or start where an earlier one has left some.
 
+use std::fs::{self, File, OpenOptions};
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
+use std::process::Command;
 
-use crate::cluster::{Cluster, wait_until};
+use crate::cluster::{Cluster, kill, number, wait_until};
+use crate::pictures::herbarium;
 use crate::training::{Training, metric, rounds, says};
+use crate::training_faults::{cluster_of, split_by_driver};
 
 #[test]
 fn going_on_from_a_checkpoint_is_as_good_as_never_having_stopped() {
@@ -58,17 +63,61 @@ fn a_training_that_starts_moves_an_earlier_ones_checkpoints_away() {
     let nothing = training.start(&cluster, &["train.resume=true"]).finish();
     nothing.assert_failure("train.resume = \\\"auto\\\" starts");
     training.run(&cluster, &[]);
-    let first = std::fs::read(training.folder().join("checkpoint.safetensors")).unwrap();
+    let first = fs::read(training.folder().join("checkpoint.safetensors")).unwrap();
     let second = training.run(&cluster, &["train.seed=2"]);
     assert!(says(&second, "checkpoints of an earlier training are now in"), "{second}");
     let aside = training.folder().join("earlier-1");
-    assert!(std::fs::read(aside.join("checkpoint.safetensors")).unwrap() == first);
+    assert!(fs::read(aside.join("checkpoint.safetensors")).unwrap() == first);
     assert!(aside.join("best.safetensors").is_file());
+}
+
+/// Puts a pipe where a file is, which whoever reads it waits for; returns what was in the file.
+fn make_pipe(path: &Path) -> Vec<u8> {
+    let content = fs::read(path).unwrap();
+    fs::remove_file(path).unwrap();
+    assert!(Command::new("mkfifo").arg(path).status().unwrap().success());
+    content
+}
+
+/// Waits until somebody reads from a pipe; what is returned keeps them waiting for more.
+fn wait_for_reader(pipe: &Path) -> File {
+    let mut open = OpenOptions::new();
+    open.write(true).custom_flags(libc::O_NONBLOCK);
+    wait_until("somebody reads the pipe", || open.open(pipe).map_err(|error| error.to_string()))
+}
+
+/// Its driver is lost before it has moved the other training's checkpoints away.
+#[test]
+fn a_driver_that_starts_again_knows_its_own_checkpoints_from_an_earlier_trainings() {
+    let (cluster, workers) = cluster_of(2);
+    let root = tempfile::tempdir().unwrap();
+    herbarium(root.path());
+    let data = format!("data.path={}", root.path().join("herbarium").display());
+    let set =
+        ["data.set=herbarium", &data, "data.validation=0.1", "data.size=20", "train.epochs=2"];
+    let training = Training::of(&set);
+    training.run(&cluster, &[]);
+
+    let listing = root.path().join("herbarium/train/metadata.json");
+    let content = make_pipe(&listing);
+    let job = training.start(&cluster, &["train.seed=2"]);
+    let (driver, _) = split_by_driver(&job, &workers);
+    let waiting = wait_for_reader(&listing);
+    let whole = root.path().join("whole.json");
+    fs::write(&whole, content).unwrap();
+    fs::rename(&whole, &listing).unwrap();
+    kill(number(driver, "pid"));
+    let finished = job.finish();
+    drop(waiting);
+    finished.assert_success();
+    assert!(says(&finished, "before its first checkpoint: starting anew"), "{finished}");
+    assert_eq!(rounds(&finished).len(), 2, "{finished}");
+    assert!(training.folder().join("earlier-1/checkpoint.safetensors").is_file());
 }
 
 /// The position in the epoch that a checkpoint stands at.
 fn shown(checkpoint: &Path) -> u64 {
-    let bytes = std::fs::read(checkpoint).unwrap_or_default();
+    let bytes = fs::read(checkpoint).unwrap_or_default();
     let header = String::from_utf8_lossy(&bytes);
     let after = header.split_once(r#""rdist.shown":""#).map_or("", |(_, after)| after);
     after.split('"').next().unwrap_or_default().parse().unwrap_or_default()
@@ -108,13 +157,13 @@ fn every_strategy_goes_on_to_the_same_bits() {
             let copy = within.folder().join("checkpoint.safetensors");
             wait_until("a checkpoint within an epoch", || {
                 // A file is replaced whole: what is copied is one checkpoint.
-                std::fs::copy(&newest, &copy).map_err(|error| error.to_string())?;
+                fs::copy(&newest, &copy).map_err(|error| error.to_string())?;
                 if shown(&copy) > 0 { Ok(()) } else { Err("none".to_owned()) }
             });
         }
         job.finish().assert_success();
         let first = whole.folder().join("checkpoint-00001.safetensors");
-        std::fs::copy(first, from_epoch.folder().join("checkpoint.safetensors")).unwrap();
+        fs::copy(first, from_epoch.folder().join("checkpoint.safetensors")).unwrap();
         let resumed = from_epoch.run(&cluster, &["train.resume=true"]);
         assert!(says(&resumed, "from epoch 1 of"), "{resumed}");
         assert!(!says(&resumed, "unlike"), "{resumed}");
@@ -191,7 +240,7 @@ fn two_trainings_in_one_folder_leave_what_the_second_one_did() {
     training.run(&cluster, &["train.epochs=4"]);
     training.run(&cluster, &["train.epochs=3", "train.seed=2"]);
     let files = |folder: &Path| {
-        let entries = std::fs::read_dir(folder).unwrap().flatten();
+        let entries = fs::read_dir(folder).unwrap().flatten();
         let mut names: Vec<String> = entries
             .map(|entry| entry.file_name().to_string_lossy().into_owned())
             .filter(|name| name.starts_with("checkpoint"))
@@ -203,11 +252,11 @@ fn two_trainings_in_one_folder_leave_what_the_second_one_did() {
     assert_eq!(files(training.folder())[..2], kept);
     let old = ["checkpoint-00003.safetensors", "checkpoint-00004.safetensors"];
     assert_eq!(files(&training.folder().join("earlier-1"))[..2], old);
-    let read = |name: &str| std::fs::read(training.folder().join(name)).unwrap();
+    let read = |name: &str| fs::read(training.folder().join(name)).unwrap();
     assert!(read(kept[1]) == read("checkpoint.safetensors"));
     let events = training.folder().join("metrics/tensorboard");
     let count = |folder: &Path| {
-        let entries = std::fs::read_dir(folder).unwrap().flatten();
+        let entries = fs::read_dir(folder).unwrap().flatten();
         entries.filter(|entry| entry.path().is_file()).count()
     };
     assert_eq!((count(&events), count(&events.join("earlier-1"))), (1, 1));

@@ -38,6 +38,8 @@ pub struct Spec {
     pub infer: InferSpec,
     /// Every key with its value in words, and whether it was given rather than left out.
     pub settings: Vec<(String, String, bool)>,
+    /// The submission that it is, unlike all others; `None`: it was not submitted.
+    pub run: Option<String>,
 }
 
 /// `[model]`
@@ -149,6 +151,7 @@ impl Spec {
             train,
             infer,
             settings: Vec::new(),
+            run: None,
         })
     }
 }

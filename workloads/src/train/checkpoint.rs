@@ -83,6 +83,8 @@ pub struct Saved {
     pub memory: Option<String>,
     /// What it is trained under, by key, in words.
     pub terms: Terms,
+    /// The submission that trained it; `None`: nobody knows.
+    pub run: Option<String>,
 }
 
 /// Why a model could not be saved or loaded.
@@ -197,6 +199,9 @@ impl Saved {
         if let Some(memory) = &self.memory {
             metadata.insert(MEMORY.to_owned(), memory.clone());
         }
+        if let Some(run) = &self.run {
+            metadata.insert(RUN.to_owned(), run.clone());
+        }
         if !self.terms.is_empty() {
             metadata.insert(TERMS.to_owned(), json!(self.terms).to_string());
         }
@@ -243,6 +248,7 @@ impl Saved {
                     .map_err(|error| format!("its metadata has a wrong `{TERMS}`: {error}"))?,
                 None => Terms::new(),
             },
+            run: metadata.0.get(RUN).cloned(),
         };
         let model = saved.model();
         // Before memory is taken for a model that the metadata alone promises.
@@ -270,6 +276,7 @@ impl Saved {
 const MEMBERS: &str = "rdist.members";
 const MEMORY: &str = "rdist.memory";
 const TERMS: &str = "rdist.terms";
+const RUN: &str = "rdist.run";
 
 /// What a file says of itself.
 struct Metadata(HashMap<String, String>);

@@ -359,6 +359,7 @@ impl Run {
             members: train.strategy.is_federated().then_some(self.course.members),
             memory: train.memory().filter(|_| to_go_on).map(str::to_owned),
             terms: self.terms.clone(),
+            run: self.spec.run.clone(),
         };
         Ok(saved.write(path)?)
     }

@@ -1,12 +1,16 @@
 //! The files of a training in the folder of its checkpoints: the newest checkpoint, older ones by
 //! the names of their epochs, the best round's model. What an earlier training has left there is
-//! moved away, so that no file of one is taken for the other's.
+//! moved away, so that no file of one is taken for the other's; a move that was cut short is done
+//! to its end by whoever moves next.
 
 use std::io;
 use std::path::{Path, PathBuf};
 
 use super::checkpoint::{self, BEST_FILE, CHECKPOINT_FILE, CheckpointError};
 use crate::place;
+
+/// Lies in a folder that files are being moved to.
+const UNFINISHED: &str = "unfinished";
 
 fn old_name(epoch: u64) -> String {
     format!("checkpoint-{epoch:05}.safetensors")
@@ -64,7 +68,8 @@ pub fn set_aside_after(folder: &Path, epoch: u64) -> Result<Option<PathBuf>, Che
     move_aside(folder, |name| epoch_of(name).is_some_and(|of| of > epoch))
 }
 
-/// Moves the files that `is_left` knows by their names to a new folder below.
+/// Moves the files that `is_left` knows by their names to a new folder below, or to the one where
+/// an earlier move ended halfway.
 ///
 /// # Errors
 /// [`CheckpointError::Write`], [`CheckpointError::Read`].
@@ -74,24 +79,29 @@ pub fn move_aside(
 ) -> Result<Option<PathBuf>, CheckpointError> {
     let mut left = names(folder)?;
     left.retain(|name| is_left(name));
-    if left.is_empty() {
-        return Ok(None);
-    }
-    // First of all the one that a restarted driver would go on from.
-    left.sort_by_key(|name| name != CHECKPOINT_FILE);
     let mut number = 1;
-    let aside = loop {
+    let (aside, is_marked) = loop {
         let aside = folder.join(format!("earlier-{number}"));
-        if names(&aside)?.is_empty() {
-            break aside;
+        let there = names(&aside)?;
+        let is_marked = there.iter().any(|name| name == UNFINISHED);
+        if there.is_empty() || is_marked {
+            break (aside, is_marked);
         }
         number += 1;
     };
+    if left.is_empty() && !is_marked {
+        return Ok(None);
+    }
+    let mark = aside.join(UNFINISHED);
+    let failed = |path: &Path, source| CheckpointError::Write { path: path.to_owned(), source };
+    place::replace(&mark, Vec::new()).map_err(|source| failed(&mark, source))?;
+    // First of all the one that a restarted driver would go on from.
+    left.sort_by_key(|name| name != CHECKPOINT_FILE);
     for name in &left {
         let path = folder.join(name);
-        let moved = place::rename(&path, &aside.join(name));
-        moved.map_err(|source| CheckpointError::Write { path, source })?;
+        place::rename(&path, &aside.join(name)).map_err(|source| failed(&path, source))?;
     }
+    place::remove(&mark).map_err(|source| failed(&mark, source))?;
     Ok(Some(aside))
 }
 
@@ -124,6 +134,36 @@ mod tests {
         }
         assert_eq!(files(folder), ["earlier-1", "earlier-2", MODEL_FILE]);
         assert_eq!(set_aside(folder).unwrap(), None);
+    }
+
+    /// As a killed driver leaves it, after each file; in S3 that file may be at both places.
+    #[test]
+    fn a_move_that_was_cut_short_is_done_to_its_end_in_the_same_folder() {
+        let names = [CHECKPOINT_FILE, BEST_FILE, &old_name(7)];
+        for moved in 0..=names.len() {
+            for copied in [false, true] {
+                let folder = tempfile::tempdir().unwrap();
+                let (folder, aside) = (folder.path(), folder.path().join("earlier-1"));
+                fs::create_dir(&aside).unwrap();
+                fs::write(aside.join(UNFINISHED), "").unwrap();
+                for (index, name) in names.iter().enumerate() {
+                    if index < moved {
+                        fs::write(aside.join(name), name).unwrap();
+                    }
+                    if index >= moved || copied && index + 1 == moved {
+                        fs::write(folder.join(name), name).unwrap();
+                    }
+                }
+                assert_eq!(set_aside(folder).unwrap().as_ref(), Some(&aside));
+                let mut expected = names.to_vec();
+                expected.sort_unstable();
+                assert_eq!(files(&aside), expected, "{moved} {copied}");
+                assert_eq!(files(folder), ["earlier-1"]);
+                // The next training's files go elsewhere.
+                fs::write(folder.join(CHECKPOINT_FILE), "next").unwrap();
+                assert_eq!(set_aside(folder).unwrap(), Some(folder.join("earlier-2")));
+            }
+        }
     }
 
     #[test]

@@ -1,8 +1,10 @@
 //! Where a training starts: at first values, at weights from elsewhere, or at its checkpoint.
 
+use std::path::Path;
+
 use rdist::prelude::*;
 
-use super::checkpoint::{self, CHECKPOINT_FILE, CheckpointError, Identity, Terms};
+use super::checkpoint::{self, CHECKPOINT_FILE, CheckpointError, Identity, Saved, Terms};
 use super::error::JobError;
 use super::trainer::Recipe;
 use super::{Standing, resume, shelf};
@@ -34,8 +36,7 @@ pub(super) fn start(
     let resume = |why: &str| resume::resume(cx, spec, identity, terms, why);
     let (again, is_there) = (cx.attempt() > 0, checkpoint::exists(&path)?);
     match spec.train.resume {
-        // What an earlier training had left was moved away before this one wrote its own.
-        _ if again && is_there => return resume("the driver was restarted"),
+        _ if again && is_there && is_own(&path, spec) => return resume("the driver was restarted"),
         Resume::Always if is_there => return resume("train.resume"),
         Resume::Always => return Err(CheckpointError::Missing { path }.into()),
         Resume::Auto if is_there => match resume("train.resume") {
@@ -62,6 +63,14 @@ pub(super) fn start(
     let parameters = cx.put(&parameters)?;
     let standing = Standing { epochs: 0, shown: 0, parameters, optimiser: None };
     Ok(Start { standing, resumed: false, best: None, members: None })
+}
+
+/// Whether the checkpoint is one that this job's driver has written before it was lost. An earlier
+/// training's may still lie there: its driver may have been lost before that was moved away.
+fn is_own(path: &Path, spec: &Spec) -> bool {
+    let unknown = spec.run.is_none();
+    // One that cannot be read is told of where it is read in earnest.
+    unknown || Saved::read(path).map_or(true, |saved| saved.run == spec.run)
 }
 
 /// Whether a checkpoint could be read, and is none of this training.

@@ -28,6 +28,7 @@ pub(crate) fn saved(optimiser: bool) -> Saved {
         members: optimiser.then_some(5),
         memory: optimiser.then(|| "moments over steps".to_owned()),
         terms: [("train.batch".to_owned(), "64 \"images\"".to_owned())].into(),
+        run: optimiser.then(|| "17-4".to_owned()),
     }
 }
 
