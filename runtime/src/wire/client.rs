@@ -68,7 +68,8 @@ pub enum ClientRequest {
         /// End all workers too.
         workers: bool,
     },
-    /// Make a token. Answered by `Token`.
+    /// Make a token. Answered by `Token`; asked twice, it makes two, of which one whose answer was
+    /// lost is of use to nobody.
     TokenCreate {
         /// For whom.
         role: Role,

@@ -104,6 +104,17 @@ enum End {
     GivenUp,
 }
 
+impl End {
+    /// The head has given it up, and may say so more than once. One that was to leave anyway does
+    /// not come back.
+    fn given_up(self) -> Self {
+        match self {
+            Self::Running | Self::GivenUp => Self::GivenUp,
+            Self::Draining | Self::Ended => Self::Ended,
+        }
+    }
+}
+
 impl Dispatch {
     pub(super) fn new(
         worker: WorkerId,
@@ -277,5 +288,20 @@ impl Dispatch {
             empty &= executor.misbehaved.is_some() || executor.receiver.announce_sleep();
         }
         empty
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::End;
+
+    #[test]
+    fn who_hears_twice_that_it_was_given_up_comes_back_all_the_same() {
+        for (before, after) in
+            [(End::Running, End::GivenUp), (End::Draining, End::Ended), (End::Ended, End::Ended)]
+        {
+            assert_eq!(before.given_up(), after);
+            assert_eq!(before.given_up().given_up(), after);
+        }
     }
 }

@@ -81,7 +81,9 @@ async fn lists_merge_what_all_workers_answer_and_wait_for_no_dead_one() {
             .await;
         let id = worker.id;
         let json = format!(r#"{{"rows":[{{"task":"of {id}"}},{{"task":"2 of {id}"}}],"total":7}}"#);
-        worker.send(&WorkerToHead::Answer { request, json });
+        for _ in 0..2 {
+            worker.send(&WorkerToHead::Answer { request, json: json.clone() });
+        }
     }
     mute.send(&WorkerToHead::Leaving);
     let listed = within(listing).await.unwrap();

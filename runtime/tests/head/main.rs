@@ -6,6 +6,7 @@ mod entry;
 mod files;
 mod jobs;
 mod restart;
+mod twice;
 mod worker;
 
 use std::fs;

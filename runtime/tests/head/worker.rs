@@ -64,7 +64,12 @@ impl Worker {
     }
 
     fn register(&self, meeting: u64) {
-        let registration = Registration {
+        let frame = encode(&WorkerToHead::Register(self.registration())).into_vec();
+        self.link.begin(meeting, frame).unwrap();
+    }
+
+    pub(crate) fn registration(&self) -> Registration {
+        Registration {
             worker: self.id,
             host: "test".to_owned(),
             pid: 1,
@@ -73,9 +78,7 @@ impl Worker {
             labels: vec![("zone".to_owned(), "a".to_owned())],
             store_bytes: 1 << 20,
             held: self.held.clone(),
-        };
-        let frame = encode(&WorkerToHead::Register(registration)).into_vec();
-        self.link.begin(meeting, frame).unwrap();
+        }
     }
 
     /// The next message of the head; registers whenever the head asks for it.
@@ -98,7 +101,7 @@ impl Worker {
     }
 
     /// Skips messages until one is of interest.
-    pub(crate) async fn find<T>(&mut self, wanted: impl Fn(HeadToWorker) -> Option<T>) -> T {
+    pub(crate) async fn find<T>(&mut self, mut wanted: impl FnMut(HeadToWorker) -> Option<T>) -> T {
         loop {
             if let Some(found) = wanted(self.next().await) {
                 return found;

@@ -133,9 +133,7 @@ impl Dispatch {
             }
             HeadToWorker::Drain => self.drain(),
             HeadToWorker::Shutdown => self.end = End::Ended,
-            HeadToWorker::GivenUp if self.end == End::Running => self.end = End::GivenUp,
-            // It was to leave anyway.
-            HeadToWorker::GivenUp => self.end = End::Ended,
+            HeadToWorker::GivenUp => self.end = self.end.given_up(),
         }
     }
 
