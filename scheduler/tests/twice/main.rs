@@ -5,6 +5,7 @@
 //! comes twice in the simulation (`messages_come_twice`).
 #![allow(clippy::unwrap_used, missing_docs)]
 
+mod executor;
 mod worker;
 
 use std::iter::successors;

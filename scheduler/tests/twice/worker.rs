@@ -15,8 +15,8 @@ use rdist_scheduler::spec::{
 use crate::{GONE, JOB, ME, NOW, PEER, driver, inline, kept, name, object, task};
 
 /// The driver's process, and the job's for tasks.
-const DRIVER: ExecutorId = ExecutorId(1);
-const POOL: ExecutorId = ExecutorId(2);
+pub(crate) const DRIVER: ExecutorId = ExecutorId(1);
+pub(crate) const POOL: ExecutorId = ExecutorId(2);
 
 pub(crate) fn worker() -> LocalCore {
     let total = one_spot(Resources::cpus(1.0));
@@ -156,7 +156,7 @@ pub(crate) fn spec(index: u64, spec: TaskSpec) -> TaskSpec {
 }
 
 /// Nobody's yet; [`spec`] makes it one of the driver's.
-fn plain() -> TaskSpec {
+pub(crate) fn plain() -> TaskSpec {
     TaskSpec::plain(task(0), task(0))
 }
 
@@ -179,7 +179,7 @@ fn lasting() -> ActorOptions {
     ActorOptions { checkpoint: true, max_restarts: 1, ..ActorOptions::default() }
 }
 
-fn calls(actor: ActorId) -> TaskSpec {
+pub(crate) fn calls(actor: ActorId) -> TaskSpec {
     let rules = CallRules::default();
     TaskSpec { kind: TaskKind::ActorCall { actor, actor_owner: PEER, rules }, ..plain() }
 }
