@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use crate::data::random::Random;
 use crate::data::{Images, herbarium, idx, synthetic};
+use crate::model::pickled;
 use crate::model::weights::read_safetensors;
 use crate::spec::Spec;
 use crate::train::checkpoint::{Saved, tests::saved};
@@ -51,6 +52,15 @@ fn kinds(folder: &Path) -> Vec<Kind> {
             read: |p, _| read_safetensors(&joined(p)).is_ok_and(|tensors| !tensors.is_empty()),
         },
         Kind {
+            name: "state dict",
+            whole: vec![state_dict()],
+            // The archive is damaged by itself: else few pickles would be looked into.
+            read: |p, _| {
+                let by_pickle = pickled::tensors(&state_dict()[0], &p[1]).is_ok();
+                pickled::read(&p[0]).is_ok() && by_pickle
+            },
+        },
+        Kind {
             name: "toml",
             whole: tomls.to_vec(),
             read: |parts, _| {
@@ -60,6 +70,12 @@ fn kinds(folder: &Path) -> Vec<Kind> {
         },
         Kind { name: "herbarium", whole: vec![metadata()], read: read_metadata },
     ]
+}
+
+/// PyTorch's file, and the pickle in it.
+fn state_dict() -> Parts {
+    let file = include_bytes!("model/state_dict.pt");
+    vec![file.to_vec(), pickled::pickle(file).unwrap().to_vec()]
 }
 
 /// Images and labels.

@@ -10,6 +10,7 @@ mod convnet;
 pub mod layer;
 pub mod layout;
 mod mlp;
+pub(crate) mod pickled;
 pub mod ready;
 pub mod weights;
 mod zoo;

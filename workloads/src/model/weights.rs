@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use safetensors::tensor::{Dtype, SafeTensors};
 
-use super::Layout;
+use super::{Layout, pickled};
 
 /// Why weights could not be loaded.
 #[derive(Debug, thiserror::Error)]
@@ -72,9 +72,9 @@ impl fmt::Display for Loaded {
 
 /// One tensor of a file, as binary32.
 pub(crate) struct Named {
-    name: String,
-    shape: Vec<usize>,
-    values: Vec<f32>,
+    pub(super) name: String,
+    pub(super) shape: Vec<usize>,
+    pub(super) values: Vec<f32>,
 }
 
 /// Loads a file into `values`, which are laid out as `layout` says. Tensors of the `head` layer may
@@ -119,9 +119,17 @@ fn read(path: &Path) -> Result<Vec<Named>, WeightsError> {
     if path.extension().is_some_and(|extension| extension == "safetensors") {
         return read_safetensors(&bytes).map_err(format);
     }
-    // PyTorch's own files, and libtorch's archives. Numbers that count batches come along.
+    // What torch.save writes, and libtorch's archives of both kinds.
+    let saved = match pickled::read(&bytes) {
+        Ok(tensors) => return Ok(tensors),
+        Err(reason) => reason,
+    };
     let tensors = tch::Tensor::loadz_multi(path).or_else(|_| tch::Tensor::load_multi(path));
-    let tensors = tensors.map_err(|error| format(error.to_string()))?;
+    let tensors = tensors.map_err(|error| {
+        // What follows the first line are frames of libtorch's stack.
+        let archive = error.to_string().lines().next().unwrap_or_default().to_owned();
+        format(format!("{saved}; as an archive of libtorch: {archive}"))
+    })?;
     Ok(tensors
         .into_iter()
         .map(|(name, tensor)| {
@@ -140,24 +148,27 @@ pub(crate) fn read_safetensors(bytes: &[u8]) -> Result<Vec<Named>, String> {
     let file = SafeTensors::deserialize(bytes).map_err(|error| error.to_string())?;
     let mut tensors = Vec::new();
     for (name, tensor) in file.tensors() {
-        let data = tensor.data();
-        let values = match tensor.dtype() {
-            Dtype::F32 => {
-                data.chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect()
-            }
-            Dtype::F16 => {
-                data.chunks_exact(2).map(|b| half(u16::from_le_bytes([b[0], b[1]]))).collect()
-            }
-            Dtype::BF16 => data
-                .chunks_exact(2)
-                .map(|b| f32::from_bits(u32::from(u16::from_le_bytes([b[0], b[1]])) << 16))
-                .collect(),
-            // Counters of batches: no model here has use for them.
-            _ => continue,
-        };
+        // Counters of batches: no model here has use for them.
+        let Some(values) = floats_of(tensor.dtype(), tensor.data()) else { continue };
         tensors.push(Named { name, shape: tensor.shape().to_vec(), values });
     }
     Ok(tensors)
+}
+
+/// Numbers with fractions as binary32; `None`: they are others.
+pub(super) fn floats_of(kind: Dtype, data: &[u8]) -> Option<Vec<f32>> {
+    fn each<const N: usize>(data: &[u8], float: impl Fn([u8; N]) -> f32) -> Vec<f32> {
+        data.as_chunks().0.iter().map(|bytes| float(*bytes)).collect()
+    }
+    match kind {
+        Dtype::F64 => Some(each(data, |bytes| f64::from_le_bytes(bytes) as f32)),
+        Dtype::F32 => Some(each(data, f32::from_le_bytes)),
+        Dtype::F16 => Some(each(data, |bytes| half(u16::from_le_bytes(bytes)))),
+        Dtype::BF16 => {
+            Some(each(data, |bytes| f32::from_bits(u32::from(u16::from_le_bytes(bytes)) << 16)))
+        }
+        _ => None,
+    }
 }
 
 /// A binary16 as binary32.
@@ -176,6 +187,7 @@ fn half(bits: u16) -> f32 {
 mod tests {
     use super::*;
     use crate::data::Shape;
+    use crate::model::layout::{Entry, Initial};
     use crate::model::{Architecture, Input};
 
     fn model(classes: i64) -> crate::model::Model {
@@ -218,6 +230,36 @@ mod tests {
             assert!(found == values, "{name}");
             assert_eq!(loaded, Loaded { taken: 6, ..Loaded::default() });
         }
+    }
+
+    /// PyTorch's own file, of `scripts/weights_fixture.py`.
+    #[test]
+    fn what_pytorch_saved_is_read_whatever_its_memory_looks_like() {
+        let entry = |name: &str, shape: &[usize], trained| Entry {
+            name: name.to_owned(),
+            shape: shape.to_vec(),
+            initial: Initial::Constant(0.0),
+            trained,
+            range: 0..0,
+        };
+        let layout = Layout::of(vec![
+            entry("layer.weight", &[3, 4], true),
+            entry("layer.bias", &[3], true),
+            entry("norm.running_mean", &[2], false),
+            entry("head.weight", &[5, 3], true),
+        ]);
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/model/state_dict.pt");
+        let mut values = vec![-1.0; layout.len()];
+        let loaded = load(&path, &layout, "head.", &mut values).unwrap();
+        let replaced = vec!["head.weight".to_owned()];
+        // The counter of batches is passed over.
+        assert_eq!(loaded, Loaded { taken: 3, replaced, unused: 0 });
+        let columns = (0..3).flat_map(|row| (0..4).map(move |column| column * 3 + row));
+        let weight: Vec<f32> = columns.map(|number| number as f32 / 8.0).collect();
+        assert_eq!(values[..12], weight);
+        assert_eq!(values[12..15], [0.625, 0.75, 0.875]);
+        assert!(values[15..30].iter().all(|value| *value == -1.0), "the head is not that one");
+        assert_eq!(values[30..], [0.5, -1.5]);
     }
 
     #[test]

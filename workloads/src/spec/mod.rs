@@ -225,8 +225,8 @@ const DROPOUT: &str = "Share of activations that training drops.";
 const COMPARE: &str = "More models, with commas between their names: each is trained and tested \
     after `name`, in a folder of its own below `output.folder` (and below `output.checkpoints` and \
     the folder of `output.upload`), and a table compares them.";
-const WEIGHTS: &str = "A state dict to start from: safetensors, or PyTorch's `.pt` or `.ot` as \
-    far as libtorch reads it. A last layer for another number of classes is left out.";
+const WEIGHTS: &str = "A state dict to start from: safetensors, what `torch.save` makes of one \
+    (`.pt`, `.pth`), or libtorch's `.ot`. A last layer for another number of classes is left out.";
 
 fn output_section(mut section: Section<'_>, train: &TrainSpec) -> Result<OutputSpec, SpecError> {
     let folder = section.text("folder", "`output`", FOLDER)?;
