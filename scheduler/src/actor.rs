@@ -18,7 +18,8 @@
 //! Invariants: AC-1 a hosted actor's executor lists it, and its life holds its request.
 //! AC-2 a lane holds each waiting call of its submitter once, in the order of submission; of an
 //! actor that allows calls out of order, each call that has its arguments. AC-3 see
-//! `local::direct`.
+//! `local::direct`. AC-4 calls of an actor that are on their way from here, or run elsewhere, are
+//! all of one life: those that come back from the one before go first into the next.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -47,10 +48,26 @@ pub(crate) struct ActorEntry {
     pub(crate) place: ActorState,
     /// Lives below this one have ended.
     pub(crate) floor: u32,
+    /// Calls from here that another worker has, and of which life.
+    pub(crate) out: Out,
     /// Calls that wait, for each submitter.
     pub(crate) lanes: FastMap<ExecutorId, VecDeque<Call>>,
     /// Present at its supervisor.
     pub(crate) supervised: Option<Box<Supervised>>,
+}
+
+/// Calls that were sent to one life of an actor, and are not back.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Out {
+    pub(crate) life: u32,
+    pub(crate) calls: u32,
+}
+
+impl Out {
+    /// Whether calls may go to that life.
+    pub(crate) fn lets_go(self, life: u32) -> bool {
+        self.calls == 0 || self.life == life
+    }
 }
 
 /// Where an actor is.
@@ -70,6 +87,8 @@ pub(crate) struct Supervised {
     pub(crate) name: Option<String>,
     /// The current life, or the one that is being made.
     pub(crate) life: u32,
+    /// Lives that ended because their worker was to leave: they count for no restart.
+    pub(crate) moves: u32,
     /// Workers that want to hear of changes.
     pub(crate) subscribers: Vec<WorkerId>,
 }
@@ -102,6 +121,7 @@ impl ActorEntry {
             owner,
             place: ActorState::Pending,
             floor: 0,
+            out: Out::default(),
             lanes: FastMap::default(),
             supervised: None,
         }

@@ -438,6 +438,12 @@ pub enum FromHead {
         /// At most so many.
         count: u32,
     },
+    /// A worker leaves, which has heard nothing more since it was last heard: calls that it has
+    /// not answered have not run.
+    WorkerLeft {
+        /// The worker.
+        worker: WorkerId,
+    },
     /// A worker is gone for good; it will come back only under another id.
     WorkerDied {
         /// The worker.

@@ -150,6 +150,8 @@ pub enum Death {
         /// The job.
         job: JobId,
     },
+    /// Its worker leaves. It ended between two calls, and goes on elsewhere.
+    Moved,
 }
 
 impl Death {
@@ -193,6 +195,7 @@ impl fmt::Display for Death {
             Self::DriverLost { job } => {
                 write!(f, "the driver of its job, {job}, was lost, and its next try makes others")
             }
+            Self::Moved => f.write_str("its worker leaves, and it goes on on another one"),
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::cluster::{Cluster, example, kill, number, parent, wait_until};
+use crate::cluster::{Cluster, example, kill, number, parent, text, wait_until};
 
 fn actors() -> String {
     example("actors").to_str().unwrap().to_owned()
@@ -130,6 +130,41 @@ fn what_a_lost_driver_has_made_makes_room_for_its_next_try() {
     assert!(finished.stdout.iter().any(|line| line.ends_with("counted once")), "{finished}");
     cluster.run(&["head", "stop"]).assert_success();
     cluster.assert_all_gone();
+}
+
+#[test]
+fn actors_move_from_workers_that_drain_and_lose_no_call() {
+    let cluster = Cluster::with_workers(&[1]);
+    let stop = cluster.home().join("stop");
+    let job = cluster.start(&["submit", &actors(), "--", "moves", stop.to_str().unwrap()]);
+    job.wait_for("the driver", |line| line.ends_with("here").then_some(()));
+    let mut lived_in = Vec::new();
+    let mut worker = cluster.join(&["--cpus", "1", "--resource", "spot=1"]);
+    for _ in 0..2 {
+        let process = job.wait_for("that the actor lives elsewhere", |line| {
+            let process = line.split("lives in process ").nth(1)?.to_owned();
+            (!lived_in.contains(&process)).then_some(process)
+        });
+        lived_in.push(process);
+        let next = cluster.join(&["--cpus", "1", "--resource", "spot=1"]);
+        cluster.run(&["worker", "drain", text(&worker, "worker")]).assert_success();
+        // While the job that made the actors still calls them.
+        let pid = number(&worker, "pid");
+        wait_until("the worker has left", || {
+            let there = cluster.processes();
+            if there.contains_key(&pid) { Err(format!("{there:#?}")) } else { Ok(()) }
+        });
+        worker = next;
+    }
+    job.wait_for("that the actor lives elsewhere", |line| {
+        let process = line.split("lives in process ").nth(1)?.to_owned();
+        (!lived_in.contains(&process)).then_some(())
+    });
+    std::fs::write(&stop, "").unwrap();
+    let finished = job.finish();
+    finished.assert_success();
+    let end = "lived in 3 places and lost nothing";
+    assert!(finished.stdout.iter().any(|line| line.ends_with(end)), "{finished}");
 }
 
 /// Every 200 ms an executor dies, of tasks or of actors, on either worker.

@@ -249,6 +249,36 @@ async fn visit() -> Result<()> {
     Ok(())
 }
 
+/// Calls actors that live where there is a `spot`, until the file is there: however often they
+/// move meanwhile, no call fails, and each is counted once and in order. They may not restart, or
+/// only so often as they never die.
+async fn moves(cx: &Driver, stop: &Path) -> Result<()> {
+    println!("here");
+    let counter = Counter::with().resource("spot", 0.1).max_restarts(0).spawn(cx).await?;
+    let name = stop.with_extension("diary").to_string_lossy().into_owned();
+    let diary = Diary::with().resource("spot", 0.1).max_restarts(1).spawn(cx, name).await?;
+    let (mut expected, mut places) = (0, Vec::new());
+    while !stop.exists() {
+        let process = counter.process().submit();
+        let calls: Vec<_> = (0..20).map(|_| counter.add(1).submit()).collect();
+        let doubled: Vec<_> = (0..20).map(|x| diary.double(x).submit()).collect();
+        for call in calls {
+            expected += 1;
+            assert_eq!(call.await?, expected);
+        }
+        for (x, call) in (0..).zip(doubled) {
+            assert_eq!(call.await?, 2 * x);
+        }
+        let process = process.await?;
+        if places.last() != Some(&process) {
+            places.push(process);
+            println!("lives in process {process}");
+        }
+    }
+    println!("lived in {} places and lost nothing", places.len());
+    Ok(())
+}
+
 fn detached(cx: &Context) -> Spawning<Counter> {
     Counter::with().name("ledger").detached().max_restarts(3).get_if_exists().spawn(cx)
 }
@@ -397,6 +427,7 @@ async fn main(cx: Driver) -> Result<()> {
         ["begin-again", go] => begin_again(&cx, Path::new(go)).await,
         ["lives", path] => lives(&cx, path).await,
         ["serve", stop] => serve(&cx, Path::new(stop)).await,
+        ["moves", stop] => moves(&cx, Path::new(stop)).await,
         ["visit"] => visit().await,
         ["outlive"] => outlive().await,
         ["leave"] => leave(&cx).await,

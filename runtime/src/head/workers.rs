@@ -124,7 +124,7 @@ impl Daemon {
                 }
                 self.missing.insert(worker, Instant::now() + self.dead_after);
             }
-            LinkEvent::Unreachable(_) | LinkEvent::Forgotten => {}
+            LinkEvent::Unreachable(_) | LinkEvent::Forgotten | LinkEvent::Closed { .. } => {}
         }
     }
 
@@ -181,7 +181,12 @@ impl Daemon {
                     session.usage = usage;
                 }
             }
-            WorkerToHead::Leaving => self.worker_gone(worker, "it left", Standing::Gone),
+            WorkerToHead::Leaving { told } => {
+                if told {
+                    self.tell(ClusterEvent::WorkerLeft { worker });
+                }
+                self.worker_gone(worker, "it left", Standing::Gone);
+            }
         }
     }
 

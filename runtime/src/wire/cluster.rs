@@ -60,7 +60,10 @@ pub enum WorkerToHead {
     /// What its store holds; sent when that has changed, now and then.
     Usage(WorkerUsage),
     /// The worker leaves by its own will.
-    Leaving,
+    Leaving {
+        /// Every other worker has acknowledged all that this one has said to it.
+        told: bool,
+    },
 }
 
 /// What a worker's store holds, and what else people are told of the worker.

@@ -85,7 +85,7 @@ async fn lists_merge_what_all_workers_answer_and_wait_for_no_dead_one() {
             worker.send(&WorkerToHead::Answer { request, json: json.clone() });
         }
     }
-    mute.send(&WorkerToHead::Leaving);
+    mute.send(&WorkerToHead::Leaving { told: true });
     let listed = within(listing).await.unwrap();
     assert_eq!((listed.rows.len(), listed.total), (3, 14));
     for row in listed.rows {
@@ -127,7 +127,7 @@ async fn a_worker_that_drains_is_told_and_shown() {
     client.drain_worker(worker.id).await.unwrap();
     worker.find(|message| (message == HeadToWorker::Drain).then_some(())).await;
     assert!(client.status().await.unwrap().workers[0].draining);
-    worker.send(&WorkerToHead::Leaving);
+    worker.send(&WorkerToHead::Leaving { told: true });
     worker.expect_shutdown().await;
     assert!(client.status().await.unwrap().workers.is_empty());
 }

@@ -124,7 +124,7 @@ async fn a_worker_that_was_asked_to_drain_is_told_by_the_next_head() {
     client.submit(place.job("elsewhere")).await.unwrap();
     let mut other = Worker::join(&place.home).await;
     other.expect_driver().await;
-    worker.send(&WorkerToHead::Leaving);
+    worker.send(&WorkerToHead::Leaving { told: true });
     worker.expect_shutdown().await;
     assert_eq!(client.status().await.unwrap().workers.len(), 1);
 }

@@ -135,8 +135,8 @@ async fn what_a_worker_says_twice_counts_once() {
     assert_eq!(Vec::from_iter(jobs.iter().map(|job| job.job)), [job, JobId(2)]);
     assert_eq!(client.status().await.unwrap().workers[0].usage, usage);
 
-    worker.send(&WorkerToHead::Leaving);
-    worker.send(&WorkerToHead::Leaving);
+    worker.send(&WorkerToHead::Leaving { told: true });
+    worker.send(&WorkerToHead::Leaving { told: true });
     worker.expect_shutdown().await;
     assert!(members(&client).await.is_empty());
     // It has left, and is not removed: what follows it is welcome.

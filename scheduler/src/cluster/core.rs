@@ -123,6 +123,11 @@ impl ClusterCore {
                 self.worker_joined(worker, total, labels, held);
             }
             ClusterEvent::WorkerLost { worker, reason } => self.worker_lost(worker, &reason),
+            ClusterEvent::WorkerLeft { worker } => {
+                if self.members.contains_key(&worker) {
+                    self.broadcast(&FromHead::WorkerLeft { worker }, None);
+                }
+            }
             ClusterEvent::WorkerDraining { worker } => self.worker_draining(worker),
             ClusterEvent::FromWorker { from, message } => {
                 // The last words of a lost worker count for nothing: all was decided without it.

@@ -26,6 +26,12 @@ pub enum ClusterEvent {
         /// What is known, for people.
         reason: String,
     },
+    /// A worker leaves, and others have heard all that it said: what else was sent to it has not
+    /// run. Then it is lost.
+    WorkerLeft {
+        /// The worker.
+        worker: WorkerId,
+    },
     /// A worker takes nothing new.
     WorkerDraining {
         /// The worker.

@@ -37,6 +37,7 @@ impl LocalCore {
                 max_restarts: options.max_restarts.saturating_add(life),
                 name: options.name.clone(),
                 life,
+                moves: 0,
                 subscribers: Vec::new(),
             }));
         } else if let Some(entry) = self.actors.get_mut(&actor)
@@ -109,7 +110,11 @@ impl LocalCore {
             return;
         }
         entry.floor = life.saturating_add(1);
-        let may_restart = life < supervised.max_restarts && !death.is_wanted();
+        supervised.moves += u32::from(death == Death::Moved);
+        let moves = supervised.moves;
+        let restarts = life.saturating_sub(moves);
+        let may_restart =
+            death == Death::Moved || (restarts < supervised.max_restarts && !death.is_wanted());
         if let ActorState::At { worker, .. } = entry.place {
             let cause = Cause::ActorDied(death.clone());
             self.history.trouble(actor.0, (life, worker, self.now), &cause, may_restart);
@@ -123,6 +128,9 @@ impl LocalCore {
         self.tell_subscribers(actor);
         if self.tasks.find(actor.0, self.me).is_none() {
             let key = self.insert_task(spec, self.me, life.saturating_add(1), ExecutorId(0));
+            if moves > 0 {
+                self.tasks[key].extra().spared = moves;
+            }
             self.begin(key);
         }
     }
@@ -301,8 +309,9 @@ impl LocalCore {
             self.send(owner, PeerMessage::ActorLocate { actor });
         }
         if let Some(former) = self.actors.get_mut(&actor) {
-            // Calls that still wait for their arguments.
+            // Calls that still wait for their arguments, or have to come back.
             entry.lanes = core::mem::take(&mut former.lanes);
+            entry.out = former.out;
         }
         self.actors.insert(actor, entry);
     }

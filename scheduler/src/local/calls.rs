@@ -5,7 +5,7 @@
 use std::sync::Arc;
 
 use super::LocalCore;
-use crate::actor::{ActorState, Call};
+use crate::actor::{ActorState, Call, Out};
 use crate::id::{ActorId, ExecutorId, WorkerId};
 use crate::message::PeerMessage;
 use crate::outcome::TaskError;
@@ -94,8 +94,14 @@ impl LocalCore {
                     lane.pop_front();
                     self.fail(call.key, error);
                 }
-                ActorState::At { worker, life } if task.missing == 0 && *life >= entry.floor => {
+                ActorState::At { worker, life }
+                    if task.missing == 0 && *life >= entry.floor && entry.out.lets_go(*life) =>
+                {
                     let (worker, life) = (*worker, *life);
+                    if worker == self.me && !self.hosted.contains_key(&actor) {
+                        // Its supervisor will tell what becomes of it.
+                        return self.past_life(actor, life);
+                    }
                     lane.pop_front();
                     self.send_call(call.key, worker, life);
                 }
@@ -112,9 +118,40 @@ impl LocalCore {
         let entry = &mut self.tasks[key];
         entry.state = TaskState::Called { worker, life };
         let (id, attempt, spec) = (entry.spec.id, entry.attempt, Arc::clone(&entry.spec));
+        if let TaskKind::ActorCall { actor, .. } = spec.kind
+            && let Some(entry) = self.actors.get_mut(&actor)
+        {
+            entry.out = Out { life, calls: entry.out.calls + 1 };
+        }
         self.peer(worker).placed.insert(id);
         let assignment = Assignment::new((*spec).clone(), attempt, self.me);
         // Ordered with what else waits for that worker.
         self.send_settled(worker, PeerMessage::Call(assignment), smallvec::SmallVec::new());
+    }
+
+    /// An own task is no longer where it was sent to.
+    pub(super) fn is_back(&mut self, key: TaskKey) {
+        let entry = &self.tasks[key];
+        let (TaskState::Placed { worker } | TaskState::Called { worker, .. }) = entry.state else {
+            return;
+        };
+        let id = entry.spec.id;
+        if self.peer(worker).placed.remove(&id) {
+            self.call_is_back(key);
+        }
+    }
+
+    /// The same, where nothing is kept of the other worker any more.
+    pub(super) fn call_is_back(&mut self, key: TaskKey) {
+        let entry = &self.tasks[key];
+        let TaskKind::ActorCall { actor, .. } = entry.spec.kind else { return };
+        if !matches!(entry.state, TaskState::Called { .. }) {
+            return;
+        }
+        let Some(entry) = self.actors.get_mut(&actor) else { return };
+        entry.out.calls = entry.out.calls.saturating_sub(1);
+        if entry.out.calls == 0 && !entry.lanes.is_empty() {
+            self.advance_lanes(actor);
+        }
     }
 }

@@ -288,7 +288,12 @@ impl LocalCore {
     fn call_blocks(&mut self, actor: ActorId) {
         let Some(hosted) = self.hosted.get_mut(&actor) else { return };
         hosted.blocked += 1;
-        if hosted.blocked == 1 && frees_while_blocked(&hosted.spec) {
+        let is_first = hosted.blocked == 1;
+        if is_first && self.draining {
+            self.advance_mailboxes(actor);
+        }
+        let Some(hosted) = self.hosted.get(&actor) else { return };
+        if is_first && frees_while_blocked(&hosted.spec) {
             let (cpus, slot) = (cpus_of(&hosted.spec.request), hosted.bundle);
             self.give_to(slot, actor.0.job(), &cpus);
             self.report_blocked_actor(actor, true);

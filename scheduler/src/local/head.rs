@@ -187,6 +187,7 @@ impl LocalCore {
                     self.spill(ready.key, SpillReason::Requested);
                 }
             }
+            FromHead::WorkerLeft { worker } => self.worker_left(worker),
             FromHead::WorkerDied { worker, reason } => self.worker_died(worker, &reason),
             FromHead::JobEnded { job } => self.job_ended(job),
             FromHead::ActorNameResult { name, actor, taken_by } => {
@@ -345,6 +346,7 @@ impl LocalCore {
         }
         self.drain_groups();
         self.close_leases();
+        self.begin_moves();
         self.say_leaving();
     }
 

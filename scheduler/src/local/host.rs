@@ -49,6 +49,9 @@ impl LocalCore {
             process.actors.insert(actor);
         }
         self.hosted.insert(actor, hosted);
+        if self.draining {
+            self.consider_move(actor);
+        }
     }
 
     /// A call from another worker's program.
@@ -74,7 +77,8 @@ impl LocalCore {
         let TaskKind::ActorCall { actor, rules, .. } = self.tasks[key].spec.kind else { return };
         if !self.hosted.contains_key(&actor) {
             let task = self.tasks[key].spec.id;
-            let cause = Cause::ActorDied(Death::WorkerLost);
+            // It has not run: the next life gets it, if there is one.
+            let cause = Cause::ActorDied(Death::Moved);
             return self.conclude(key, Outcome::Failed(TaskError { task, cause }));
         }
         let (caller, order) = (self.tasks[key].owner, self.tasks.next_stamp());
@@ -93,6 +97,9 @@ impl LocalCore {
         loop {
             let Some(hosted) = self.hosted.get_mut(&actor) else { return };
             let executor = hosted.executor;
+            if self.moves.hold_back(actor, hosted) {
+                return;
+            }
             let Some(mailbox) = hosted.mailboxes.get_mut(&caller) else { return };
             let Some(&call) = mailbox.front() else {
                 return;
@@ -197,7 +204,7 @@ impl LocalCore {
         }
     }
 
-    fn life_over(&mut self, actor: ActorId, hosted: &Hosted) {
+    pub(super) fn life_over(&mut self, actor: ActorId, hosted: &Hosted) {
         self.give_back_life(hosted);
         self.discard_unkept(hosted);
         if hosted.owner != self.me {
@@ -215,7 +222,7 @@ impl LocalCore {
         }
     }
 
-    fn fail_mailboxes(&mut self, hosted: Hosted, death: &Death) {
+    pub(super) fn fail_mailboxes(&mut self, hosted: Hosted, death: &Death) {
         let mut calls: Vec<Call> = hosted.mailboxes.into_values().flatten().collect();
         calls.sort_unstable_by_key(|call| call.order);
         for call in calls {

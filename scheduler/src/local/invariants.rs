@@ -4,9 +4,10 @@
 
 use super::LocalCore;
 use super::dispatch::frees_while_blocked;
+use crate::actor::Out;
 use crate::group::Slot;
 use crate::hash::IdMap;
-use crate::id::{ObjectId, TaskId};
+use crate::id::{ActorId, ObjectId, TaskId};
 use crate::object::{Borrow, Value};
 use crate::resource::Resources;
 use crate::spec::TaskKind;
@@ -252,6 +253,7 @@ impl LocalCore {
                 assert!(self.hosted.contains_key(actor), "AC-1: {actor:?} lives here");
             }
         }
+        self.check_calls_out();
         for (key, entry) in self.tasks.iter() {
             let (TaskKind::ActorCall { actor, rules, .. }, TaskState::Lane) =
                 (&entry.spec.kind, &entry.state)
@@ -266,6 +268,25 @@ impl LocalCore {
             assert_eq!(places, 1, "AC-2: {:?} is in its lane", entry.spec.id);
             let in_order = lane.iter().is_sorted_by_key(|call| call.order);
             assert!(in_order || rules.out_of_order, "AC-2: a lane is in order");
+        }
+    }
+
+    fn check_calls_out(&self) {
+        let mut out: IdMap<ActorId, Out> = IdMap::default();
+        for (_, entry) in self.tasks.iter() {
+            if let (TaskKind::ActorCall { actor, .. }, &TaskState::Called { life, .. }) =
+                (&entry.spec.kind, &entry.state)
+            {
+                let of = out.entry(*actor).or_insert(Out { life, calls: 0 });
+                assert_eq!(of.life, life, "AC-4: calls of {actor:?} are with one life");
+                of.calls += 1;
+            }
+        }
+        for (actor, entry) in &self.actors {
+            let counted = out.remove(actor).unwrap_or_default();
+            assert_eq!(entry.out.calls, counted.calls, "AC-4: calls of {actor:?} are counted");
+            let is_of = counted.calls == 0 || counted.life == entry.out.life;
+            assert!(is_of, "AC-4: calls of {actor:?} are with the life that is known");
         }
     }
 }

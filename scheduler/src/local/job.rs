@@ -131,7 +131,6 @@ impl LocalCore {
             match &self.tasks[key].state {
                 // The head knows that the job has ended.
                 TaskState::Spilled { .. } => {}
-                TaskState::Placed { .. } | TaskState::Called { .. } => {}
                 _ => self.detach(key),
             }
             self.leave_bundle(key);
@@ -153,10 +152,16 @@ impl LocalCore {
         }
         // And what is only known to be dead: who calls it again is told again.
         self.actors.retain(|actor, entry| {
-            let is_news = !matches!(entry.place, ActorState::Dead(_))
+            if actor.0.job() == job {
+                // Calls of other jobs still come back (AC-4).
+                entry.supervised = None;
+                entry.lanes.clear();
+                return entry.out.calls > 0;
+            }
+            !matches!(entry.place, ActorState::Dead(_))
                 || entry.supervised.is_some()
-                || entry.lanes.values().any(|lane| !lane.is_empty());
-            actor.0.job() != job && is_news
+                || entry.out.calls > 0
+                || entry.lanes.values().any(|lane| !lane.is_empty())
         });
         self.drop_job_groups(job);
         self.checkpoints.forget_job(job, |_| false);

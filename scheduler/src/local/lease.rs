@@ -90,6 +90,11 @@ impl Leases {
         self.all.iter().filter(|lease| lease.job == job).count()
     }
 
+    /// Whether the process has one, or runs what comes by one.
+    pub(super) fn uses(&self, executor: ExecutorId) -> bool {
+        self.all.iter().any(|lease| lease.caller == executor || lease.host == executor)
+    }
+
     /// What all of them hold.
     pub(super) fn held(&self) -> Resources {
         let mut held = Resources::NONE;

@@ -107,6 +107,7 @@ pub use views::{ActorView, BundleView, GroupView, ObjectView, TaskView};
 use ahead::Paces;
 use cancel::Unanswered;
 use checkpoint::Checkpoints;
+use evacuation::Moves;
 use executors::Executor;
 use head::HeadLink;
 use history::History;
@@ -222,6 +223,7 @@ pub struct LocalCore {
     taken: FastMap<WorkerId, Taken>,
     /// Living workers that are about to leave.
     leaving: FastSet<WorkerId>,
+    moves: Moves,
     outbox: Outbox,
     head: HeadLink,
     draining: bool,
@@ -299,6 +301,7 @@ impl LocalCore {
             dead: FastSet::default(),
             taken: FastMap::default(),
             leaving: FastSet::default(),
+            moves: Moves::default(),
             outbox: Outbox::default(),
             head: HeadLink::default(),
             draining: false,
@@ -396,6 +399,7 @@ impl LocalCore {
         self.strike_timers();
         self.expire_groups();
         self.expire_leases();
+        self.take_turns_moving();
         self.settle();
         self.recall_stalled();
         self.report_load();
@@ -413,7 +417,7 @@ impl LocalCore {
     pub fn poll_timeout(&self) -> Option<Timestamp> {
         let stop = self.stopping.front().map(|&(deadline, _)| deadline);
         let group = self.group_deadlines.front().map(|&(deadline, ..)| deadline);
-        let timers = [self.timers.due(), self.paces.due(), self.leases.due()];
+        let timers = [self.timers.due(), self.paces.due(), self.leases.due(), self.moves.due()];
         [stop, group, self.head.load_due()].into_iter().chain(timers).flatten().min()
     }
 
@@ -471,10 +475,11 @@ impl LocalCore {
                     }
                 }
             }
-            if !core::mem::take(&mut self.dispatch_due) {
+            if core::mem::take(&mut self.dispatch_due) {
+                self.dispatch();
+            } else if !(self.draining && self.moves_actors()) {
                 return;
             }
-            self.dispatch();
         }
     }
 

@@ -121,11 +121,7 @@ impl LocalCore {
         }
         let mut outcome = self.complete(key, outcome);
         let is_retryable = matches!(outcome, Outcome::Retryable(_));
-        if let TaskState::Placed { worker } | TaskState::Called { worker, .. } =
-            self.tasks[key].state
-        {
-            self.peer(worker).placed.remove(&id);
-        }
+        self.is_back(key);
         if let Outcome::Failed(error) | Outcome::Retryable(error) = &mut outcome {
             let attempt = self.tasks[key].attempt;
             let again = self.runs_again(key, error, is_retryable);
@@ -280,10 +276,7 @@ impl LocalCore {
             // Only with its job, which has cleared its executors' lists.
             TaskState::Ahead { .. } => {}
             TaskState::Spilled { told: true, .. } => self.unspill(id, attempt, None),
-            TaskState::Placed { worker } | TaskState::Called { worker, .. } => {
-                let worker = *worker;
-                self.peer(worker).placed.remove(&id);
-            }
+            TaskState::Placed { .. } | TaskState::Called { .. } => self.is_back(key),
             TaskState::Lane => {
                 if let TaskKind::ActorCall { actor, .. } = entry.spec.kind {
                     self.steps.push_back(Step::Lane(actor, entry.submitter));

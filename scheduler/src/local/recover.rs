@@ -268,6 +268,7 @@ impl LocalCore {
             .collect();
         keys.sort_unstable_by_key(|key| self.tasks[*key].order);
         for key in keys {
+            self.call_is_back(key);
             let entry = &self.tasks[key];
             let cause = match entry.spec.kind {
                 TaskKind::ActorCall { .. } => Cause::ActorDied(Death::WorkerLost),

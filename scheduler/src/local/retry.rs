@@ -4,7 +4,8 @@
 //! its executor or its worker counts against the task's `max_retries`; an *error* that its
 //! predicate accepts, a try that *ran over* its time limit, and a process that *ran out of memory*
 //! against the numbers of its [`Policy`](crate::spec::Policy), after a pause. A try whose process
-//! was killed to end another task beside it counts against nothing. The owner counts; where a task
+//! was killed to end another task beside it counts against nothing, nor does a call that found its
+//! actor gone from where it lived, and never ran. The owner counts; where a task
 //! runs, its time is watched.
 //!
 //! A task that runs over its limit is asked to end, as if it were cancelled, and its children are.
@@ -48,6 +49,7 @@ impl Timers {
 enum Kind {
     Loss,
     Beside,
+    Missed,
     Memory,
     Timeout,
     Error,
@@ -107,14 +109,14 @@ impl LocalCore {
             Kind::Error => policy.error_retries,
             Kind::Timeout => policy.timeout_retries,
             Kind::Memory => policy.memory_retries,
-            Kind::Loss | Kind::Beside => u32::MAX,
+            Kind::Loss | Kind::Beside | Kind::Missed => u32::MAX,
         };
         let extra = entry.extra();
         let before = match kind {
             Kind::Error => &mut extra.errors,
             Kind::Timeout => &mut extra.timeouts,
             Kind::Memory => &mut extra.memory,
-            Kind::Loss | Kind::Beside => &mut 0,
+            Kind::Loss | Kind::Beside | Kind::Missed => &mut 0,
         };
         if *before >= most {
             return None;
@@ -124,7 +126,7 @@ impl LocalCore {
         extra.spared += 1;
         extra.timed_out = false;
         Some(match kind {
-            Kind::Loss | Kind::Beside => Duration::ZERO,
+            Kind::Loss | Kind::Beside | Kind::Missed => Duration::ZERO,
             Kind::Error | Kind::Timeout => backoff.pause(id, again),
             Kind::Memory => {
                 let first = backoff.first.max(MEMORY_PAUSE);
@@ -263,6 +265,7 @@ fn kind(of: &TaskKind, cause: &Cause, is_retryable: bool) -> Option<Kind> {
         Cause::TimedOut { .. } => Some(Kind::Timeout),
         Cause::ExecutorDied(Death::Beside { .. }) if is_plain => Some(Kind::Beside),
         Cause::ExecutorDied(Death::OutOfMemory { .. }) if is_plain => Some(Kind::Memory),
+        Cause::ActorDied(Death::Moved) => Some(Kind::Missed),
         cause => is_loss(cause).then_some(Kind::Loss),
     }
 }

@@ -110,6 +110,8 @@ pub enum Event {
     Hello(WorkerId),
     HeadUp,
     Detected(WorkerId),
+    /// The head hears that a worker has left.
+    Left(WorkerId),
     WorkerTimer(WorkerId),
     HeadTimer,
     Submit(JobId),
@@ -213,6 +215,8 @@ pub struct Simulation {
     pub submitted: u64,
     /// Tasks that waited in an executor for their turn.
     pub queued_ahead: u64,
+    /// Actors that went on elsewhere since their worker was to leave.
+    pub moves: u64,
     pub leases: Leases,
     pub routed: Routes,
     pub finished: u64,
@@ -271,6 +275,7 @@ impl Simulation {
             events: 0,
             submitted: 0,
             queued_ahead: 0,
+            moves: 0,
             leases: Leases::default(),
             routed: Routes::default(),
             finished: 0,

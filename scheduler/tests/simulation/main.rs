@@ -65,6 +65,7 @@ fn run(test: &str, count: u64, options: impl Fn(&mut Rng) -> Options) {
     let (runs, mut queued_ahead) = (seeds.end - seeds.start, 0);
     let (mut taken, mut found) = (0, 0);
     let (mut detached, mut ended) = (0, 0);
+    let (mut scattered, mut moves) = (0, 0);
     let (mut leases, mut routes) = (Leases::default(), Routes::default());
     for seed in seeds {
         let options = options(&mut Rng(seed ^ 0x5157_4152_4d00_0000));
@@ -81,6 +82,8 @@ fn run(test: &str, count: u64, options: impl Fn(&mut Rng) -> Options) {
                 let (all, by_programs) = simulation.detached();
                 detached += all;
                 ended += by_programs;
+                scattered += u64::from(options.jobs.iter().any(|job| job.scatters));
+                moves += simulation.moves;
                 leases.add(&simulation.leases);
                 routes.add(&simulation.routed);
                 if number("SIM_SEED").is_some() {
@@ -105,6 +108,8 @@ fn run(test: &str, count: u64, options: impl Fn(&mut Rng) -> Options) {
     assert!(runs < 100 || 2 * taken.min(found) > runs, "actors have names");
     println!("{ended} of {detached} detached actors were ended by programs");
     assert!(runs < 100 || 10 * ended > runs && detached > 2 * ended, "actors are detached");
+    println!("{moves} actors left workers that were to leave, in {scattered} runs");
+    assert!(scattered < 100 || 2 * moves > scattered, "actors move");
     println!("{leases:?}");
     let Leases { ran, left, returned, promised, .. } = leases;
     let each = [ran, left, returned, promised, 4 * leases.cancelled];
@@ -162,6 +167,11 @@ fn small(rng: &mut Rng, faults: Faults) -> Options {
     let mut dice = Rng(rng.0 ^ 0x4e41_4d45_5300);
     if dice.one_in(2) {
         jobs.iter_mut().for_each(|job| job.names = true);
+    }
+    // And moves.
+    let mut dice = Rng(rng.0 ^ 0x4d4f_5645_5300);
+    if faults.drains && dice.one_in(2) {
+        jobs.iter_mut().for_each(|job| job.scatters = true);
     }
     Options {
         workers,

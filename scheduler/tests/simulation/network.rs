@@ -123,6 +123,11 @@ impl<E> Agenda<E> {
         self.links.remove(&link);
     }
 
+    /// Whether all that was sent from there has arrived.
+    pub fn has_delivered(&self, from: Address, now: u64) -> bool {
+        self.links.iter().all(|(link, state)| link.0 != from || state.free_at <= now)
+    }
+
     pub fn pop(&mut self) -> Option<(u64, E)> {
         let Reverse((at, arrival, place)) = self.heap.pop()?;
         self.happened = arrival;

@@ -187,6 +187,8 @@ pub struct Mix {
     pub names: bool,
     /// Also by force, with what runs beside them.
     pub forces: bool,
+    /// Actors live on any worker, from where they move when it is to leave.
+    pub scatters: bool,
 }
 
 impl Mix {
@@ -205,6 +207,7 @@ impl Mix {
         names: false,
         detached: false,
         forces: false,
+        scatters: false,
     };
 }
 

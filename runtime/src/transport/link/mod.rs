@@ -51,6 +51,11 @@ pub enum LinkEvent {
     /// On a link that was dialled as [`Opening::Plain`]: the other side has lost its memory. The
     /// link is over.
     Forgotten,
+    /// The link is over, as its owner wanted.
+    Closed {
+        /// Whether the other side has acknowledged all that was sent.
+        told: bool,
+    },
 }
 
 /// How a fresh meeting goes on.

@@ -170,10 +170,12 @@ impl Shell {
                 }
                 End::Closed => {
                     connection.close(close::DONE, "the link is over");
-                    return;
+                    break;
                 }
             }
         }
+        let told = self.state.unacked_bytes() == 0;
+        (self.sink)(LinkEvent::Closed { told });
     }
 
     fn dials(&self) -> bool {

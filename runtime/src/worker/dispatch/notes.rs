@@ -145,7 +145,7 @@ impl Dispatch {
     }
 
     pub(super) fn leave(&mut self) {
-        self.network.to_head(&WorkerToHead::Leaving);
+        self.network.command(Command::Leave);
         self.end = End::Ended;
     }
 

@@ -63,6 +63,8 @@ pub(super) enum Command {
     Launch(Launch, Arc<JobInfo>),
     /// What this worker keeps for the job is of no use any longer.
     JobEnded(JobId),
+    /// Tell the head that this worker leaves, when other workers have all that it said to them.
+    Leave,
     /// End.
     Stop,
 }
@@ -243,10 +245,11 @@ async fn run(shared: Rc<Shared>, mut commands: mpsc::UnboundedReceiver<Command>)
     let accepting = tokio::task::spawn_local(accept(shared.clone()));
     let rotating = tokio::task::spawn_local(rotate(shared.clone()));
     while let Some(command) = commands.recv().await {
-        if matches!(command, Command::Stop) {
-            break;
+        match command {
+            Command::Stop => break,
+            Command::Leave => leave(&shared).await,
+            command => carry_out(&shared, command),
         }
-        carry_out(&shared, command);
     }
     accepting.abort();
     rotating.abort();
@@ -254,6 +257,12 @@ async fn run(shared: Rc<Shared>, mut commands: mpsc::UnboundedReceiver<Command>)
     shared.uplink.close().await;
     shared.endpoint.close("the worker has ended");
     shared.endpoint.wait_idle().await;
+}
+
+async fn leave(shared: &Shared) {
+    let peers = shared.peers.take();
+    let told = peers.close().await;
+    shared.uplink.send(encode(&WorkerToHead::Leaving { told }).into_vec());
 }
 
 fn carry_out(shared: &Rc<Shared>, command: Command) {
@@ -283,7 +292,7 @@ fn carry_out(shared: &Rc<Shared>, command: Command) {
             });
         }
         Command::JobEnded(job) => shared.launcher.job_ended(job),
-        Command::Stop => {}
+        Command::Leave | Command::Stop => {}
     }
 }
 

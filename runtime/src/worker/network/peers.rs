@@ -5,7 +5,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use rdist_scheduler::id::{ObjectId, WorkerId};
-use tokio::sync::watch;
+use tokio::sync::{oneshot, watch};
 
 use crate::store::Incoming;
 use crate::transfer::{self, Arrival, Arrivals, PullError};
@@ -30,6 +30,8 @@ struct Known {
     place: Place,
     link: LinkHandle,
     connection: Watch,
+    /// Whether the worker has acknowledged everything, when the link is closed.
+    told: oneshot::Receiver<bool>,
 }
 
 impl Peers {
@@ -40,6 +42,8 @@ impl Peers {
             return known.place.set(address);
         }
         let (current, connection) = watch::channel(None);
+        let (closed, told) = oneshot::channel();
+        let mut closed = Some(closed);
         let place = Place::new(address);
         let target = Target::Moving(place.clone());
         let sink = move |event| match event {
@@ -49,13 +53,17 @@ impl Peers {
                 let _ = current.send(None);
             }
             LinkEvent::Unreachable(error) => tracing::debug!(%worker, %error, "cannot reach"),
+            LinkEvent::Closed { told } => {
+                // Nobody waits for it, as a rule.
+                let _ = closed.take().map(|closed| closed.send(told));
+            }
             LinkEvent::Frame(_) | LinkEvent::Forgotten => {}
         };
         let link = dial(endpoint, target, Peer::Worker(worker), Opening::Plain, sink);
         for frame in self.early.remove(&worker).unwrap_or_default() {
             send(worker, &link, frame);
         }
-        self.known.insert(worker, Known { place, link, connection });
+        self.known.insert(worker, Known { place, link, connection, told });
     }
 
     /// A worker is gone for good.
@@ -71,6 +79,17 @@ impl Peers {
             Some(known) => send(to, &known.link, frame),
             None => self.early.entry(to).or_default().push(frame),
         }
+    }
+
+    /// Closes all links; whether every worker has acknowledged all that was said to it. Takes as
+    /// long as a link takes to close.
+    pub(super) async fn close(self) -> bool {
+        self.known.values().for_each(|known| known.link.close());
+        let mut all = self.early.is_empty();
+        for known in self.known.into_values() {
+            all &= known.told.await.unwrap_or(false);
+        }
+        all
     }
 
     /// The connection with a worker, as it comes and goes; `None` for one that is not known.

@@ -38,7 +38,7 @@ impl Uplink {
                     inbox.tell(Note::HeadLost);
                 }
                 LinkEvent::Unreachable(error) => tracing::debug!(%error, "the head is unreachable"),
-                LinkEvent::Forgotten => {}
+                LinkEvent::Forgotten | LinkEvent::Closed { .. } => {}
             });
         Self { link, connection, next_number: Cell::new(1) }
     }

@@ -257,7 +257,7 @@ impl Bench {
     }
 
     /// Until something is due, if anything is.
-    fn pass_some_time(&mut self) -> bool {
+    pub(super) fn pass_some_time(&mut self) -> bool {
         let Some(due) = self.core.poll_timeout() else { return false };
         self.now = due;
         self.core.handle_timeout(due);

@@ -13,6 +13,7 @@ mod job;
 mod lease;
 mod lease_random;
 mod lodgers;
+mod moves;
 mod objects;
 mod plain;
 mod policy;

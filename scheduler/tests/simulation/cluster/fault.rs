@@ -81,7 +81,15 @@ impl Simulation {
                 };
                 self.agenda.send(link, late, Event::Nothing);
             }
-            8 if faults.drains && self.rng.one_in(4) => self.drain(worker),
+            8 if faults.drains => {
+                // There is more to move where actors of others live.
+                let hosts: Vec<WorkerId> =
+                    living.iter().copied().filter(|worker| self.hosts_others(*worker)).collect();
+                let host = self.rng.pick(&hosts);
+                if host.is_some() || self.rng.one_in(4) {
+                    self.drain(host.unwrap_or(worker));
+                }
+            }
             9 if faults.stops && self.rng.one_in(6) => {
                 let job = JobId(1 + self.rng.below(self.options.jobs.len() as u64) as u32);
                 if self.durable.jobs.contains_key(&job) {
@@ -90,6 +98,12 @@ impl Simulation {
             }
             _ => {}
         }
+    }
+
+    /// Whether an actor lives there that was made elsewhere.
+    fn hosts_others(&self, worker: WorkerId) -> bool {
+        let mut actors = self.workers[&worker].core.actors();
+        actors.any(|actor| actor.worker == Some(worker) && actor.owner != worker)
     }
 
     /// Somebody asks for a worker to leave, which holds for heads to come.
@@ -170,9 +184,9 @@ impl Simulation {
     /// A worker that is to leave goes when it is idle, or when its operator has lost patience.
     pub(super) fn leave(&mut self, worker: WorkerId) {
         let Some(at) = self.workers.get(&worker) else { return };
-        if at.core.is_idle() {
+        if at.core.is_idle() && self.agenda.has_delivered(Address::Worker(worker), self.now) {
             // It has handed on all that it had: nothing may be lost by this.
-            return self.end(worker, u64::MAX);
+            return self.end(worker, Event::Left(worker), u64::MAX);
         }
         if self.now > self.options.fault_time {
             return self.kill(worker);
@@ -203,17 +217,17 @@ impl Simulation {
         if self.workers.contains_key(&worker) {
             self.harm.workers_died = true;
             let cut = self.now + self.rng.below(MILLISECOND);
-            self.end(worker, cut);
+            self.end(worker, Event::Detected(worker), cut);
         }
     }
 
     /// A worker's process ends; what it has sent arrives until `cut`.
-    fn end(&mut self, worker: WorkerId, cut: u64) {
+    fn end(&mut self, worker: WorkerId, how: Event, cut: u64) {
         self.workers.remove(&worker);
         self.cuts.insert(worker, cut);
         self.living = self.workers.keys().collect();
         let detected = self.now + 5 * MILLISECOND + self.rng.below(300 * MILLISECOND);
-        self.agenda.at(detected & !1, Event::Detected(worker));
+        self.agenda.at(detected & !1, how);
     }
 
     pub(super) fn kill_head(&mut self) {

@@ -46,6 +46,12 @@ impl Simulation {
             Event::Hello(worker) => self.hello(worker),
             Event::HeadUp => self.head_up(),
             Event::Detected(worker) => self.detected(worker),
+            Event::Left(worker) => {
+                if self.head.is_some() {
+                    self.tell_head(ClusterEvent::WorkerLeft { worker });
+                }
+                self.detected(worker);
+            }
             Event::ForgetLost(worker) => drop(self.durable.workers.remove(&worker)),
             Event::WorkerTimer(worker) => self.worker_timer(worker),
             Event::HeadTimer => self.head_timer(),

@@ -6,7 +6,7 @@ use rdist_scheduler::hash::{FastMap, FastSet};
 use rdist_scheduler::id::{ActorId, ExecutorId, GroupId, JobId, ObjectId, WorkerId};
 use rdist_scheduler::local::{ExecutorRole, LocalAction, LocalConfig, LocalCore, LocalEvent};
 use rdist_scheduler::message::{PeerMessage, Place, ToHead};
-use rdist_scheduler::outcome::Outcome;
+use rdist_scheduler::outcome::{Death, Outcome};
 use rdist_scheduler::resource::{Amount, Resources};
 use rdist_scheduler::spec::{Strategy, TaskKind, TaskSpec};
 use rdist_scheduler::time::Timestamp;
@@ -376,6 +376,8 @@ impl Simulation {
 
     pub(super) fn send_peer(&mut self, from: WorkerId, to: WorkerId, message: PeerMessage) {
         assert_ne!(to, WorkerId::HEAD, "the head is no peer: {message:?}");
+        self.moves +=
+            u64::from(matches!(message, PeerMessage::ActorLost { death: Death::Moved, .. }));
         let Some(at) = self.workers.get_mut(&from) else { return };
         at.said += 1;
         let number = at.said;

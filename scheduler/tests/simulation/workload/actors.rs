@@ -23,7 +23,11 @@ impl Writer {
         } else {
             0.0
         };
-        let (named, place) = (self.rng.one_in(3), Placing::Default);
+        let named = self.rng.one_in(3);
+        let place = match self.what.scatters {
+            true => Placing::Near(self.rng.next()),
+            false => Placing::Default,
+        };
         self.ops.push(Op::Spawn { own_process, cpus, named, place });
         self.actors += 1;
     }
