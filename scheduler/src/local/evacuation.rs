@@ -229,11 +229,8 @@ impl LocalCore {
     pub(super) fn worker_left(&mut self, worker: WorkerId) {
         let Some(peer) = self.peers.get(&worker) else { return };
         let placed = peer.placed.iter().filter_map(|task| self.tasks.find(*task, self.me));
-        let mut calls: Vec<TaskKey> = placed
-            .filter(|key| {
-                matches!(self.tasks[*key].state, TaskState::Called { worker: at, .. } if at == worker)
-            })
-            .collect();
+        let is_call = |key: &TaskKey| matches!(self.tasks[*key].state, TaskState::Called { .. });
+        let mut calls: Vec<TaskKey> = placed.filter(is_call).collect();
         calls.sort_unstable_by_key(|key| self.tasks[*key].order);
         for key in calls {
             let task = self.tasks[key].spec.id;
