@@ -69,7 +69,7 @@ fn every_acknowledged_submit_is_there_after_everything_was_killed() {
 }
 
 /// On its way in each direction: longer than it takes to see that the head has the job.
-const LONG_WAY: Duration = Duration::from_millis(400);
+const LONG_WAY: Duration = Duration::from_millis(700);
 
 #[test]
 fn a_head_that_took_a_job_and_was_lost_before_it_said_so_takes_no_second_one() {
