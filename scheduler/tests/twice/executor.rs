@@ -122,14 +122,18 @@ fn before(event: &LocalEvent) -> Vec<LocalEvent> {
             let actor = ActorId(task(31));
             let place = ActorPlace::At { worker: ME, life: 0 };
             vec![
-                LocalEvent::Submitted { by, spec: Arc::new(spec(55, calls(actor))) },
+                LocalEvent::Submitted { by, spec: Arc::new(spec(55, calls(actor, PEER))) },
                 LocalEvent::FromPeer {
                     from: PEER,
                     message: PeerMessage::ActorLocated { actor, place },
                 },
                 ends(task(55)),
                 LocalEvent::RouteWanted { by, actor },
-                LocalEvent::Promised { by, spec: Arc::new(spec(56, calls(actor))), lost: None },
+                LocalEvent::Promised {
+                    by,
+                    spec: Arc::new(spec(56, calls(actor, PEER))),
+                    lost: None,
+                },
             ]
         }
         _ => Vec::new(),

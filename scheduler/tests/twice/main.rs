@@ -177,7 +177,7 @@ fn after_from_head(message: &FromHead) -> Option<FromHead> {
         FromHead::SpillRequested { .. } => {
             FromHead::WorkerDied { worker: WorkerId(3), reason: "silent".to_owned() }
         }
-        FromHead::WorkerDied { .. } => FromHead::WorkerLeft { worker: WorkerId(4) },
+        FromHead::WorkerDied { .. } => FromHead::WorkerLeft { worker: PEER },
         FromHead::WorkerLeft { .. } => FromHead::JobEnded { job: JOB },
         FromHead::JobEnded { .. } => {
             FromHead::ActorNameResult { name: name(), actor: actor(), taken_by: None }

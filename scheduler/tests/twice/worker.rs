@@ -76,7 +76,7 @@ fn runs_here() -> Vec<LocalEvent> {
     ]
 }
 
-/// On `PEER`: a stream, an actor, and a task that is to end.
+/// On `PEER`: a stream, an actor with a call of it, and a task that is to end.
 fn runs_there() -> Vec<LocalEvent> {
     let placed = |index| from_head(FromHead::Placed(vec![(task(index), 0, PEER)]));
     let made = PeerMessage::Finished { task: task(32), attempt: 0, outcome: inline() };
@@ -87,6 +87,7 @@ fn runs_there() -> Vec<LocalEvent> {
         submit(32, creates(lasting(), large())),
         placed(32),
         from_peer(made),
+        submit(47, calls(ActorId(task(32)), ME)),
         submit(36, large()),
         placed(36),
         LocalEvent::CancelRequested { task: task(36), owner: ME, mode },
@@ -101,7 +102,7 @@ fn refers() -> Vec<LocalEvent> {
     let place = Place::At { size: 1 << 20, copies: vec![PEER] };
     let died = FromHead::WorkerDied { worker: GONE, reason: "silent".to_owned() };
     vec![
-        submit(34, calls(ActorId(task(35)))),
+        submit(34, calls(ActorId(task(35)), PEER)),
         LocalEvent::Retained { by, reference: theirs },
         LocalEvent::Wanted { by, reference: theirs },
         from_peer(PeerMessage::Located { object: theirs.object, place }),
@@ -179,14 +180,15 @@ fn lasting() -> ActorOptions {
     ActorOptions { checkpoint: true, max_restarts: 1, ..ActorOptions::default() }
 }
 
-pub(crate) fn calls(actor: ActorId) -> TaskSpec {
+/// A call of an actor that `actor_owner` supervises.
+pub(crate) fn calls(actor: ActorId, actor_owner: WorkerId) -> TaskSpec {
     let rules = CallRules::default();
-    TaskSpec { kind: TaskKind::ActorCall { actor, actor_owner: PEER, rules }, ..plain() }
+    TaskSpec { kind: TaskKind::ActorCall { actor, actor_owner, rules }, ..plain() }
 }
 
 /// Of the actor that lives here.
 pub(crate) fn call() -> Assignment {
-    Assignment::new(spec(5, calls(ActorId(task(31)))), 0, PEER)
+    Assignment::new(spec(5, calls(ActorId(task(31)), PEER)), 0, PEER)
 }
 
 fn reserves(cpus: f64) -> TaskSpec {
