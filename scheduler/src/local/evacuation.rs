@@ -6,14 +6,14 @@
 //! it has ([`LocalCore::is_idle`]).
 //!
 //! An actor of another supervisor that may be made again, or saves its state, ends here between two
-//! calls, and its supervisor makes it elsewhere. That counts for no restart, and calls that wait
-//! here, or come when it is gone, go back to their callers, to be sent to the next life, as if they
-//! had never come: also those that are on their way when the worker leaves, which it does when all
-//! that it has said is acknowledged ([`crate::message::FromHead::WorkerLeft`]). So that
-//! there is a moment between two calls, none begins for a while ([`Moves`]); but a call that runs
-//! may need another one's end, so they begin again for a while where that moment does not come.
-//! Actors in bundles of placement groups go with these (`groups`), and those that may live nowhere
-//! else stay.
+//! calls, and its supervisor makes it elsewhere. That counts for no restart. Calls that wait here
+//! go back to their callers, to be sent to the next life as if they had never come; so do those
+//! that come when it is gone, and those that are still on their way when the worker leaves, which
+//! it does when all that it has said is acknowledged ([`crate::message::FromHead::WorkerLeft`]).
+//! For there to be a moment between two calls, none begins for a while ([`Moves`]); but a call that
+//! runs may need another one's end, so they begin again for a while where that moment does not
+//! come. Actors in bundles of placement groups go with these (`groups`), and those that may live
+//! nowhere else stay.
 
 use core::time::Duration;
 use std::collections::BTreeSet;

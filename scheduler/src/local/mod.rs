@@ -33,7 +33,7 @@
 //! | `remake` | values of dead owners are made again |
 //! | `replicas` | values that are kept in several copies |
 //! | `lodgers` | values that lie here for several owners |
-//! | `evacuation` | values on workers that leave are copied |
+//! | `evacuation` | workers that leave: values are copied, actors moved |
 //! | `job` | the end of a job |
 //! | `views`, `explain`, `invariants` | what people and tests read |
 
