@@ -151,6 +151,61 @@ fn an_all_reduce_goes_on_while_workers_are_killed_in_turn_and_others_join() {
     assert_eq!(said(&finished, "the driver was restarted"), 0, "the world was not: {finished}");
 }
 
+/// An all-reduce of one epoch, which takes a while with one replica alone.
+fn long_epoch(settings: &[&str]) -> Training {
+    let set = ["train.strategy=allreduce", "train.epochs=1", "train.batch=4", "data.portion=1"];
+    // With running statistics, which joiners need too.
+    let model = ["model.name=herbarium_convnet"];
+    Training::of(&[&set[..], &model, settings].concat())
+}
+
+/// Waits until a replica has told of images that it has trained on.
+fn wait_for_step(job: &Running, replica: u64) {
+    wait_for_event(job, "a step", |line| line["event"] == "step" && line["replica"] == replica);
+}
+
+fn wait_for_joining(job: &Running, replica: usize) {
+    let joined = format!("replica {replica} joined; 2 replicas work now");
+    job.wait_for("a replica that joins", |line| line.contains(&joined).then_some(()));
+}
+
+/// In the end the replicas' parameters are compared, bit by bit.
+#[test]
+fn an_all_reduce_takes_a_replica_in_between_two_steps() {
+    let (cluster, _) = cluster_of(1);
+    let training = long_epoch(&["data.limit=6000"]);
+    let job = training.start(&cluster, &[]);
+    wait_for_step(&job, 1);
+    cluster.join(&["--cpus", "1"]);
+    wait_for_joining(&job, 2);
+    let finished = job.finish();
+    finished.assert_success();
+    let rounds = rounds(&finished);
+    assert_eq!((rounds.len(), &rounds[0]["replicas"]), (1, &Value::from(2)), "{finished}");
+    let lines = finished.json_lines();
+    let parts = lines.iter().filter(|line| line["event"] == "replica");
+    let images: Vec<u64> = parts.map(|part| part["images"].as_u64().unwrap()).collect();
+    assert!(images.len() == 2 && images[0] > images[1] && images[1] > 0, "{images:?}");
+    assert_eq!(images.iter().sum::<u64>(), 6_000, "each image once: {finished}");
+    let accuracy = metric(&finished, "test_accuracy");
+    assert!(accuracy > 0.9, "{accuracy}");
+}
+
+#[test]
+fn nobody_joins_a_replica_that_is_measured_alone() {
+    let (cluster, _) = cluster_of(1);
+    let job = long_epoch(&["train.baseline=100000", "data.limit=6000"]).start(&cluster, &[]);
+    wait_for_step(&job, 1);
+    cluster.join(&["--cpus", "1"]);
+    wait_for_joining(&job, 2);
+    let told = job.lines();
+    let line = |piece: &str| told.iter().position(|line| line.contains(piece));
+    let (alone, joined) = (line("one replica alone: "), line("replica 2 joined"));
+    assert!(alone.is_some() && alone < joined, "{told:#?}");
+    cluster.run(&["stop", "job-1"]).assert_success();
+    job.finish().assert_failure("stopped");
+}
+
 #[test]
 fn a_worker_that_joins_is_used() {
     let (cluster, _) = cluster_of(1);

@@ -6,8 +6,9 @@
 //! One call a step: it applies the gradients of the step before and computes the next ones.
 //!
 //! When a replica is lost, the survivors are brought to the highest version among them, and the
-//! step that is not whole is done again by those that are left. Replicas that join do so between
-//! epochs, from the driver's state.
+//! step that is not whole is done again by those that are left. Replicas that become ready join
+//! between two steps: they go on from the state of one that is there, and from then on steps are
+//! divided among all, and are as much larger.
 
 use std::ops::Range;
 
@@ -15,7 +16,7 @@ use rdist::prelude::*;
 
 use super::error::{JobError, Loss, loss};
 use super::fleet::Fleet;
-use super::replica::{Product, State, Update};
+use super::replica::{Product, Replica, State, Update};
 use super::trainer::Work;
 use super::{Course, Progress, Scheme, Standing};
 use crate::metric::Tally;
@@ -55,14 +56,13 @@ impl Scheme for Allreduce {
         let (mut pending, mut tally) = (Pending::default(), Tally::default());
         let mut from = positions.start;
         while from < positions.end {
+            let welcomed = self.welcome(fleet).await?;
             let range = from..positions.end.min(from + course.batch * fleet.len() as u64);
-            let calls = steps(&range, fleet.len(), course, standing.epochs);
-            let update = self.update(&pending, course, standing);
-            let round = all(fleet, |index, replica| {
-                let (work, scale) = &calls[index];
-                replica.step(&update, work, *scale).submit()
-            });
-            match round.await? {
+            let round = match welcomed {
+                Round::Whole(_) => self.step(fleet, course, standing, &pending, &range).await?,
+                Round::Broken => Round::Broken,
+            };
+            match round {
                 Round::Whole(products) => {
                     self.applied(&mut pending, &mut tally);
                     from = range.end;
@@ -120,6 +120,24 @@ impl Allreduce {
         Update { version: self.version, gradients: pending.gradients.clone(), rate }
     }
 
+    /// Has all replicas apply what is pending, and compute the gradient of `range`.
+    async fn step(
+        &self,
+        fleet: &mut Fleet,
+        course: &Course,
+        standing: &Standing,
+        pending: &Pending,
+        range: &Range<u64>,
+    ) -> Result<Round<Product>, JobError> {
+        let calls = steps(range, fleet.len(), course, standing.epochs);
+        let update = self.update(pending, course, standing);
+        let step = |index: usize, replica: &ActorHandle<Replica>| {
+            let (work, scale) = &calls[index];
+            replica.step(&update, work, *scale).submit()
+        };
+        all(fleet, step).await
+    }
+
     /// All replicas have applied what was pending.
     fn applied(&mut self, pending: &mut Pending, tally: &mut Tally) {
         if !pending.gradients.is_empty() {
@@ -149,6 +167,22 @@ impl Allreduce {
         Ok(round)
     }
 
+    /// Takes in replicas that have become ready. No replica has applied yet what is pending, so
+    /// that a new one applies it with the others, once it stands where one of them does.
+    async fn welcome(&mut self, fleet: &mut Fleet) -> Result<Round<()>, JobError> {
+        let before = fleet.take_in().await?;
+        let (old, new) = fleet.members().split_at(before);
+        let (Some(donor), false) = (old.first(), new.is_empty()) else {
+            return Ok(Round::Whole(Vec::new()));
+        };
+        let state = donor.handle.state().submit();
+        let round = behind(fleet, before, |_, replica| replica.adopt(&state).submit()).await?;
+        if matches!(round, Round::Whole(_)) {
+            fleet.members().iter_mut().for_each(|member| member.synced = true);
+        }
+        Ok(round)
+    }
+
     /// After a loss: all survivors at one version. `true`: at the one after `pending` was
     /// applied; `false`: at the one before, and `pending` is not whole any more. `None`: nobody
     /// is left to go on from.
@@ -157,21 +191,16 @@ impl Allreduce {
         fleet: &mut Fleet,
         pending: &Pending,
     ) -> Result<Option<bool>, JobError> {
-        let versions = match all(fleet, |_, replica| replica.version().submit()).await? {
-            Round::Whole(versions) if !versions.is_empty() => versions,
-            Round::Whole(_) | Round::Broken => return Ok(self.give_up(fleet)),
-        };
-        let highest = versions.iter().copied().max().unwrap_or_default();
-        if versions.iter().any(|version| *version != highest) {
-            let ahead = versions.iter().position(|version| *version == highest).unwrap_or_default();
-            let donor = fleet.members()[ahead].handle.clone();
-            let state = donor.state().submit();
-            let round = all(fleet, |_, replica| replica.adopt(&state).submit()).await?;
-            if matches!(round, Round::Broken) {
+        loop {
+            let before = fleet.len();
+            if let Some(highest) = level(fleet).await? {
+                return Ok(Some(pending.gradients.is_empty() || highest > self.version));
+            }
+            // Further losses on the way leave fewer, but those can go on.
+            if fleet.is_empty() || fleet.len() == before {
                 return Ok(self.give_up(fleet));
             }
         }
-        Ok(Some(pending.gradients.is_empty() || highest > self.version))
     }
 
     /// The epoch starts again from the driver's state.
@@ -200,12 +229,40 @@ impl Allreduce {
     }
 }
 
+/// Brings all replicas to the highest version among them, and returns it; `None`: there was a
+/// loss, or none of them stands anywhere.
+async fn level(fleet: &mut Fleet) -> Result<Option<u64>, JobError> {
+    let Round::Whole(versions) = all(fleet, |_, replica| replica.version().submit()).await? else {
+        return Ok(None);
+    };
+    let highest = versions.iter().copied().max().flatten();
+    if versions.iter().any(|version| *version != highest) {
+        let ahead = versions.iter().position(|version| *version == highest).unwrap_or_default();
+        let state = fleet.members()[ahead].handle.state().submit();
+        let round = all(fleet, |_, replica| replica.adopt(&state).submit()).await?;
+        if matches!(round, Round::Broken) {
+            return Ok(None);
+        }
+    }
+    fleet.members().iter_mut().for_each(|member| member.synced = true);
+    Ok(highest)
+}
+
 /// Calls every replica at once.
 async fn all<T: rdist::Value>(
     fleet: &mut Fleet,
-    call: impl Fn(usize, &ActorHandle<super::replica::Replica>) -> ObjectRef<T>,
+    call: impl Fn(usize, &ActorHandle<Replica>) -> ObjectRef<T>,
 ) -> Result<Round<T>, JobError> {
-    let members = fleet.members().iter().enumerate();
+    behind(fleet, 0, call).await
+}
+
+/// Calls every replica behind the first `skipped` ones at once.
+async fn behind<T: rdist::Value>(
+    fleet: &mut Fleet,
+    skipped: usize,
+    call: impl Fn(usize, &ActorHandle<Replica>) -> ObjectRef<T>,
+) -> Result<Round<T>, JobError> {
+    let members = fleet.members().iter().enumerate().skip(skipped);
     let calls: Vec<_> =
         members.map(|(index, member)| (member.number, call(index, &member.handle))).collect();
     let (mut results, mut whole) = (Vec::with_capacity(calls.len()), true);

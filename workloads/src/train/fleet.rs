@@ -65,6 +65,8 @@ pub struct Fleet {
     /// `None`: as many as there are CPUs, or GPUs.
     wanted: Option<u32>,
     members: Vec<Member>,
+    /// While one replica is measured alone: the others.
+    aside: Option<Vec<Member>>,
     joining: Vec<Joining>,
     next_number: u32,
     losses: u32,
@@ -85,6 +87,7 @@ impl Fleet {
             material,
             wanted,
             members: Vec::new(),
+            aside: None,
             joining: Vec::new(),
             next_number: 1,
             losses: 0,
@@ -141,24 +144,37 @@ impl Fleet {
     /// A replica's constructor failed.
     pub async fn refresh(&mut self) -> Result<(), JobError> {
         self.losses = 0;
-        self.recruit();
+        self.take_in().await?;
+        self.until_one_is_there().await
+    }
+
+    /// The same in the middle of a round, without waiting; returns how many there were before:
+    /// behind those are the new ones, which hold nothing yet.
+    ///
+    /// # Errors
+    /// A replica's constructor failed.
+    pub async fn take_in(&mut self) -> Result<usize, JobError> {
         let before = self.members.len();
+        if self.aside.is_some() {
+            return Ok(before);
+        }
+        self.recruit();
         poll_fn(|task| Poll::Ready(self.poll_joining(task))).await?;
         for member in &self.members[before..] {
             println!("replica {} joined; {} replicas work now", member.number, self.len());
         }
         self.recruit();
-        self.until_one_is_there().await
+        Ok(before)
     }
 
-    /// Leaves one replica, and hands out the others, to be brought back.
-    pub fn set_aside(&mut self) -> Vec<Member> {
-        self.members.split_off(self.members.len().min(1))
+    /// Leaves one replica; nobody joins it until the others are brought back.
+    pub fn set_aside(&mut self) {
+        self.aside = Some(self.members.split_off(self.members.len().min(1)));
     }
 
     /// Takes replicas in again; none of all is in step with the others.
-    pub fn bring_back(&mut self, aside: Vec<Member>) {
-        self.members.extend(aside);
+    pub fn bring_back(&mut self) {
+        self.members.extend(self.aside.take().into_iter().flatten());
         self.members.iter_mut().for_each(|member| member.synced = false);
     }
 
@@ -196,7 +212,10 @@ impl Fleet {
     /// there are.
     fn recruit(&mut self) {
         let missing = match self.wanted {
-            Some(wanted) => (wanted as usize).saturating_sub(self.members.len()),
+            Some(wanted) => {
+                let aside = self.aside.as_ref().map_or(0, Vec::len);
+                (wanted as usize).saturating_sub(self.members.len() + aside)
+            }
             None => CANDIDATES,
         };
         while self.joining.len() < missing {

@@ -2,7 +2,7 @@
 //! and on top the strategies, each a thin graph of calls to replicas.
 //!
 //! The driver holds the state between epochs: it is what checkpoints hold, what replicas that
-//! join start from, and what an epoch is run from again when too much of it was lost.
+//! join then start from, and what an epoch is run from again when too much of it was lost.
 
 pub mod aggregate;
 mod allreduce;

@@ -70,7 +70,8 @@ pub struct Replica {
     trainer: Trainer,
     train: Arc<Stored>,
     watch: Stored,
-    version: u64,
+    /// Optimiser steps that its parameters have seen; `None`: they are nobody else's yet.
+    version: Option<u64>,
     telling: Telling,
     /// Seconds spent on what is shared with others.
     merge: f64,
@@ -180,15 +181,15 @@ impl Replica {
         (boot.trim().to_owned(), cpus)
     }
 
-    /// Optimiser steps that its parameters have seen.
-    pub(super) fn version(&self) -> u64 {
+    /// Optimiser steps that its parameters have seen; `None`: it has not been given any.
+    pub(super) fn version(&self) -> Option<u64> {
         self.version
     }
 
     /// All that another replica needs to go on from here.
     pub(super) fn state(&self) -> State {
         State {
-            version: self.version,
+            version: self.version.unwrap_or_default(),
             parameters: self.trainer.parameters().to_vec(),
             optimiser: Some(self.trainer.optimiser_state().clone()),
         }
@@ -198,7 +199,7 @@ impl Replica {
     pub(super) fn adopt(&mut self, state: State) -> Result<(), String> {
         let fits = self.trainer.set_parameters(&state.parameters)
             && self.trainer.set_optimiser(state.optimiser);
-        self.version = state.version;
+        self.version = fits.then_some(state.version);
         fits.then_some(()).ok_or_else(|| "the state is of another model".to_owned())
     }
 
@@ -224,15 +225,13 @@ impl Replica {
 
     fn update(&mut self, update: &Update) -> Result<(), String> {
         let Update { version, gradients, rate } = update;
-        if *version != self.version {
-            return Err(format!(
-                "this replica stands at version {}, the others at {version}",
-                self.version
-            ));
+        if Some(*version) != self.version {
+            let own = self.version.map_or_else(|| "no version".to_owned(), |own| own.to_string());
+            return Err(format!("this replica stands at {own}, the others at {version}"));
         }
         if !gradients.is_empty() {
             self.step_with(gradients, *rate)?;
-            self.version += 1;
+            self.version = Some(version + 1);
         }
         Ok(())
     }

@@ -36,7 +36,7 @@ impl Speed {
         scheme: &mut impl Scheme,
         steps: u64,
     ) -> Result<(), JobError> {
-        let aside = fleet.set_aside();
+        fleet.set_aside();
         let images = |steps: u64| course.images.min(course.batch.saturating_mul(steps));
         let mut seconds = Vec::new();
         for steps in [WARM_UP, WARM_UP, WARM_UP.saturating_add(steps)] {
@@ -48,7 +48,7 @@ impl Speed {
             }
             seconds.push(started.elapsed().as_secs_f64());
         }
-        fleet.bring_back(aside);
+        fleet.bring_back();
         let [_, short, long] = seconds[..] else {
             println!("the replica that was to be measured alone was lost: no speed-up is told");
             return Ok(());
