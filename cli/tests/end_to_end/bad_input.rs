@@ -18,6 +18,7 @@ fn a_mistake_in_a_training_is_named_with_its_line_and_what_is_allowed() {
         ("\n[model]\nname = \"convnett\"", ["line 3", "did you mean `convnet`", "deep_mlp"]),
         ("[train]\nstrategy = \"allreduse\"", ["line 2", "did you mean `allreduce`", "fedavg"]),
         ("[train]\nschedule = \"cosin\"", ["line 2", "did you mean `cosine`", "linear"]),
+        ("[infer]\nmodel = \"\"", ["line 2", "infer.model is the text \"\"", "a saved model"]),
         ("[train\n", ["line 1", "job.toml", "error"]),
     ] {
         fs::write(&file, text).unwrap();

@@ -128,7 +128,7 @@ impl Amount {
 pub(super) fn read(mut section: Section<'_>, augment: Section<'_>) -> Result<DataSpec, SpecError> {
     let share = |n: f64| (0.0..1.0).contains(&n);
     let set = section.choice("set", &DataSet::ALL, DataSet::Mnist, SET)?;
-    let path = section.text("path", PATH_DEFAULT, PATH)?.map(PathBuf::from);
+    let path = section.named("path", PATH_DEFAULT, PATH, "a folder, or s3://BUCKET/PREFIX")?;
     match path.as_deref().and_then(Address::of) {
         Some(Err(_)) => return Err(section.unfit("path", "s3://BUCKET/PREFIX, or a folder")),
         Some(Ok(_)) if set != DataSet::Mnist => {

@@ -5,6 +5,7 @@ use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::fmt::Display;
 use std::ops::RangeInclusive;
+use std::path::PathBuf;
 
 use toml::de::{DeTable, DeValue};
 
@@ -304,6 +305,21 @@ impl<'a> Section<'a> {
             Some(Placed { content: Content::Text(text), .. }) => Ok(Some(text.clone())),
             Some(placed) => Err(self.wrong(key, placed, "text in quotes")),
         }
+    }
+
+    /// The name of a file or folder, which is not empty: `expected` says in words of what it is.
+    pub(super) fn named(
+        &mut self,
+        key: &'static str,
+        default: &'static str,
+        about: &'static str,
+        expected: &str,
+    ) -> Result<Option<PathBuf>, SpecError> {
+        let text = self.text(key, default, about)?;
+        if text.as_ref().is_some_and(|text| text.trim().is_empty()) {
+            return Err(self.unfit(key, &format!("{expected}; left out, the key is {default}")));
+        }
+        Ok(text.map(PathBuf::from))
     }
 
     /// `true` or `false`.

@@ -1,6 +1,5 @@
 //! `[infer]`: how test images are predicted.
 
-use std::path::PathBuf;
 use std::time::Duration;
 
 use super::document::Section;
@@ -8,7 +7,8 @@ use super::{InferSpec, SpecError};
 use crate::pipeline::Settings;
 
 pub(super) fn read(mut section: Section<'_>) -> Result<InferSpec, SpecError> {
-    let model = section.text("model", "none", MODEL)?.map(PathBuf::from);
+    let expected = "a saved model or checkpoint (a file, or s3://BUCKET/KEY)";
+    let model = section.named("model", "none", MODEL, expected)?;
     let samples = section.integer("samples", 0..=100, 6, SAMPLES)?;
     let batch = section.integer("batch", 1..=4_096, 32, BATCH)? as u32;
     let wait = section.integer("batch_wait", 0..=60_000, 50, WAIT)?;

@@ -167,7 +167,7 @@ fn model_section(
     let shown = "what the model is known with";
     let share = |n: f64| (0.0..1.0).contains(&n);
     let dropout = section.number_or("dropout", "from 0, below 1", share, shown, DROPOUT)?;
-    let weights = section.text("weights", "none", WEIGHTS)?.map(PathBuf::from);
+    let weights = section.named("weights", "none", WEIGHTS, "a state dict's file")?;
     let smallest = architecture.smallest_side();
     if let Some(side) = data.side().filter(|side| *side < smallest) {
         let expected = format!("a model for pictures of {side} pixels, or data.size={smallest}");
@@ -229,13 +229,12 @@ const WEIGHTS: &str = "A state dict to start from: safetensors, what `torch.save
     (`.pt`, `.pth`), or libtorch's `.ot`. A last layer for another number of classes is left out.";
 
 fn output_section(mut section: Section<'_>, train: &TrainSpec) -> Result<OutputSpec, SpecError> {
-    let folder = section.text("folder", "`output`", FOLDER)?;
-    let folder = PathBuf::from(folder.unwrap_or_else(|| "output".into()));
-    let checkpoints = section.text("checkpoints", "`folder`", CHECKPOINTS)?.map(PathBuf::from);
-    let upload = section.text("upload", "none", UPLOAD)?.map(PathBuf::from);
-    if folder.as_os_str().is_empty() {
-        return Err(section.unfit("folder", "the name of a folder"));
-    }
+    let folder = section.named("folder", "`output`", FOLDER, "the name of a folder")?;
+    let folder = folder.unwrap_or_else(|| "output".into());
+    let expected = "a folder, or s3://BUCKET/PREFIX";
+    let checkpoints = section.named("checkpoints", "`folder`", CHECKPOINTS, expected)?;
+    let expected = "s3://BUCKET/KEY";
+    let upload = section.named("upload", "none", UPLOAD, expected)?;
     let is_remote = |path: &PathBuf| matches!(Address::of(path), Some(Ok(_)));
     if Address::of(&folder).is_some() {
         let expected = "a folder; output.checkpoints and output.upload may be in S3";
@@ -439,6 +438,24 @@ mod tests {
         refused("[train]\nreplicas = \"all\"", &[], &["line 2", "auto", "all"]);
         refused("[train]\nepochs = \n", &[], &["line 2"]);
         refused("[train]\nepochs = 1\nepochs = 2\n", &[], &["line 3"]);
+    }
+
+    #[test]
+    fn no_file_is_without_a_name() {
+        for (key, expected) in [
+            ("data.path", "a folder, or s3://"),
+            ("model.weights", "a state dict's file; left out, the key is none"),
+            ("output.folder", "the name of a folder; left out, the key is `output`"),
+            ("output.checkpoints", "a folder, or s3://BUCKET/PREFIX; left out"),
+            ("output.upload", "s3://BUCKET/KEY; left out"),
+            ("infer.model", "a saved model or checkpoint (a file, or s3://BUCKET/KEY); left out"),
+        ] {
+            for nothing in ["", "' '"] {
+                let set = format!("{key}={nothing}");
+                refused("", &[&set], &[&format!("--set {set}: {key} is the text"), expected]);
+            }
+        }
+        refused("\n[infer]\nmodel = \"\"", &[], &["job.toml, line 3", "infer.model"]);
     }
 
     #[test]
