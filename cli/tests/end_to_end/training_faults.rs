@@ -192,6 +192,27 @@ fn an_all_reduce_takes_a_replica_in_between_two_steps() {
 }
 
 #[test]
+fn an_all_reduce_survives_any_number_of_losses_between_which_it_gets_on() {
+    // One more than a job bears that gets nowhere.
+    const KILLS: usize = 13;
+    let (cluster, workers) = cluster_of(2);
+    let job = long_epoch(&["train.replicas=2", "train.batch=2"]).start(&cluster, &[]);
+    let (_, other) = split_by_driver(&job, &workers);
+    wait_for_step(&job, 2);
+    for kills in 1..=KILLS {
+        let replica = cluster.executors(number(other, "pid"));
+        assert_eq!(replica.len(), 1, "{:#?}", cluster.processes());
+        replica.into_iter().for_each(kill);
+        wait_for_joining(&job, kills + 2);
+    }
+    cluster.run(&["stop", "job-1"]).assert_success();
+    let finished = job.finish();
+    finished.assert_failure("stopped");
+    assert_eq!(said(&finished, "is lost"), KILLS, "{finished}");
+    assert_eq!(rounds(&finished).len(), 0, "all of it in one epoch: {finished}");
+}
+
+#[test]
 fn nobody_joins_a_replica_that_is_measured_alone() {
     let (cluster, _) = cluster_of(1);
     let job = long_epoch(&["train.baseline=100000", "data.limit=6000"]).start(&cluster, &[]);

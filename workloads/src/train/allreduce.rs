@@ -64,14 +64,14 @@ impl Scheme for Allreduce {
             };
             match round {
                 Round::Whole(products) => {
-                    self.applied(&mut pending, &mut tally);
+                    self.applied(fleet, &mut pending, &mut tally);
                     from = range.end;
                     pending = Pending::of(products, range);
                 }
                 Round::Broken => match self.recover(fleet, &pending).await? {
                     None => return Ok(None),
                     Some(true) => {
-                        self.applied(&mut pending, &mut tally);
+                        self.applied(fleet, &mut pending, &mut tally);
                         pending = Pending::default();
                     }
                     Some(false) => {
@@ -84,7 +84,7 @@ impl Scheme for Allreduce {
         let update = self.update(&pending, course, standing);
         let round = all(fleet, |_, replica| replica.settle(&update).submit());
         let Round::Whole(digests) = round.await? else { return Ok(None) };
-        self.applied(&mut pending, &mut tally);
+        self.applied(fleet, &mut pending, &mut tally);
         if digests.iter().any(|digest| *digest != digests[0]) {
             return Err(JobError::Diverged { epoch: standing.epochs + 1, digests });
         }
@@ -139,9 +139,10 @@ impl Allreduce {
     }
 
     /// All replicas have applied what was pending.
-    fn applied(&mut self, pending: &mut Pending, tally: &mut Tally) {
+    fn applied(&mut self, fleet: &mut Fleet, pending: &mut Pending, tally: &mut Tally) {
         if !pending.gradients.is_empty() {
             self.version += 1;
+            fleet.got_on();
             *tally += std::mem::take(&mut pending.tally);
         }
     }

@@ -58,8 +58,8 @@ pub enum JobError {
     Cluster(#[from] rdist::Error),
     /// Replicas die as fast as they are made.
     #[error(
-        "{losses} replicas were lost in one round, the last one because {last}; is there enough \
-         memory for them?"
+        "{losses} replicas were lost and no work was done between, the last one because {last}; is \
+         there enough memory for them?"
     )]
     TooManyLosses {
         /// How many.

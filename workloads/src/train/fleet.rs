@@ -25,7 +25,7 @@ const PATIENCE: Duration = Duration::from_secs(10);
 const CANDIDATES: usize = 8;
 /// How often a job that has no replica says what it waits for.
 const REMIND: Duration = Duration::from_secs(10);
-/// Replicas that may be lost in one round before another piece of it is done.
+/// Replicas that may be lost before another piece of work is done.
 const MAX_LOSSES: u32 = 12;
 /// How often a piece of work is given to a replica that is lost with it before it is given up.
 const MAX_TRIES: u32 = 2;
@@ -143,7 +143,7 @@ impl Fleet {
     /// # Errors
     /// A replica's constructor failed.
     pub async fn refresh(&mut self) -> Result<(), JobError> {
-        self.losses = 0;
+        self.got_on();
         self.take_in().await?;
         self.until_one_is_there().await
     }
@@ -165,6 +165,11 @@ impl Fleet {
         }
         self.recruit();
         Ok(before)
+    }
+
+    /// A piece of work is done: losses before it do not count any more.
+    pub fn got_on(&mut self) {
+        self.losses = 0;
     }
 
     /// Leaves one replica; nobody joins it until the others are brought back.
@@ -339,7 +344,7 @@ impl Fleet {
                 match object.await {
                     Ok(result) => {
                         results[piece] = Some(result);
-                        self.losses = 0;
+                        self.got_on();
                     }
                     Err(error) => match loss(&error) {
                         Some(Loss::Input) => return Ok(None),
