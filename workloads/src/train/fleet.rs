@@ -70,6 +70,7 @@ pub struct Fleet {
     joining: Vec<Joining>,
     next_number: u32,
     losses: u32,
+    changes: u64,
 }
 
 impl Fleet {
@@ -91,6 +92,7 @@ impl Fleet {
             joining: Vec::new(),
             next_number: 1,
             losses: 0,
+            changes: 0,
         };
         fleet.recruit();
         let started = Instant::now();
@@ -131,6 +133,11 @@ impl Fleet {
     /// Whether there are none.
     pub fn is_empty(&self) -> bool {
         self.members.is_empty()
+    }
+
+    /// How often one came or went so far.
+    pub fn changes(&self) -> u64 {
+        self.changes
     }
 
     /// The driver's context.
@@ -247,6 +254,7 @@ impl Fleet {
                     match outcome {
                         Ok(handle) => {
                             self.members.push(Member { number, handle, synced: false });
+                            self.changes += 1;
                             joined = true;
                         }
                         Err(error) => self.count_loss(number, &error)?,
@@ -292,6 +300,7 @@ impl Fleet {
         };
         self.count_loss(number, error)?;
         let gone = self.members.remove(index);
+        self.changes += 1;
         // It may live on, cut off, and hold a CPU that its successor needs. If it is really gone,
         // there is nothing to end.
         let _ = gone.handle.kill();

@@ -128,6 +128,8 @@ struct Run {
     best: Option<(f64, u64)>,
     /// Of the round under way: time in training, and what was counted.
     round: (Duration, Tally),
+    /// How often replicas had come or gone when it began.
+    began: u64,
     /// The same of all rounds of this run.
     total: (Duration, u64),
     /// What the model said when it was judged last.
@@ -177,7 +179,7 @@ impl Run {
             println!("they are divided among {} members", course.members);
         }
         let (round, total, speed) = Default::default();
-        let (last, reach) = (None, None);
+        let (last, reach, began) = (None, None, fleet.changes());
         Ok(Self {
             spec,
             data,
@@ -190,6 +192,7 @@ impl Run {
             reach,
             best,
             round,
+            began,
             total,
             last,
             speed,
@@ -212,6 +215,9 @@ impl Run {
         let mut scheme = scheme();
         while self.standing.epochs < self.spec.train.epochs && !self.is_enough() {
             self.fleet.refresh().await?;
+            if self.standing.shown == 0 {
+                self.began = self.fleet.changes();
+            }
             let stretch = self.next_stretch();
             self.stretch(&mut scheme, stretch).await?;
             if self.standing.shown == 0 {
@@ -306,7 +312,7 @@ impl Run {
         self.record.round(self.fleet.cx(), &round)?;
         let spent = self.fleet.spent().await;
         self.record.replicas(self.fleet.cx(), &round, &spent);
-        self.speed.add(&round);
+        self.speed.add(&round, self.fleet.changes() == self.began);
         let monitor = self.spec.train.selection.monitor;
         let value = round.figure(monitor);
         if value.is_none() && self.spec.train.selection.is_watched() {

@@ -20,6 +20,8 @@ pub(super) struct Speed {
     one: Option<f64>,
     /// By the number of replicas: images, and seconds of training.
     all: Vec<(usize, u64, f64)>,
+    /// Rounds that belong to no number of replicas.
+    left_out: u64,
 }
 
 impl Speed {
@@ -67,10 +69,11 @@ impl Speed {
         Ok(())
     }
 
-    /// Counts a round.
-    pub(super) fn add(&mut self, round: &Round) {
+    /// Counts a round, which is of its number of replicas alone where that was `steady`.
+    pub(super) fn add(&mut self, round: &Round, steady: bool) {
         let (images, seconds) = (round.train.images, round.seconds);
         match self.all.iter_mut().find(|(replicas, _, _)| *replicas == round.replicas) {
+            _ if !steady => self.left_out += 1,
             Some((_, sum, time)) => (*sum, *time) = (*sum + images, *time + seconds),
             None => self.all.push((round.replicas, images, seconds)),
         }
@@ -78,26 +81,37 @@ impl Speed {
 
     /// Tells speed-up and efficiency, and returns them as metrics.
     pub(super) async fn tell(&self, fleet: &mut Fleet) -> Result<Map<String, Value>, JobError> {
+        if self.one.is_none() || self.all.is_empty() && self.left_out == 0 {
+            return Ok(Map::new());
+        }
+        let (words, metrics) = self.compare(fleet.cpus().await?);
+        println!("{words}");
+        Ok(metrics)
+    }
+
+    /// What so many CPUs made of the replicas, in words and as metrics.
+    fn compare(&self, cpus: u64) -> (String, Map<String, Value>) {
         let mut metrics = Map::new();
         // The number of replicas that most of the time there were.
         let longest = self.all.iter().max_by(|a, b| a.2.total_cmp(&b.2));
         let (Some(one), Some(&(replicas, images, seconds))) = (self.one, longest) else {
-            return Ok(metrics);
+            let words = "replicas came or went in every round: no speed-up is told";
+            return (words.to_owned(), metrics);
         };
         let rate = images as f64 / seconds.max(1e-9);
-        let (speed_up, cpus) = (rate / one, fleet.cpus().await?);
+        let speed_up = rate / one;
         let efficiency = speed_up / replicas as f64;
-        let bound = match cpus {
-            cpus if (cpus as usize) < replicas => {
-                format!("; {replicas} replicas share {cpus} CPUs, {cpus} is about the most")
-            }
-            _ => String::new(),
-        };
-        println!(
+        let mut words = format!(
             "{replicas} replicas: {rate:.0} images/s, one alone {one:.0}: speed-up {speed_up:.2}, \
-             efficiency {:.0} %{bound}",
+             efficiency {:.0} %",
             100.0 * efficiency
         );
+        if (cpus as usize) < replicas {
+            words += &format!("; {replicas} replicas share {cpus} CPUs, {cpus} is about the most");
+        }
+        if self.left_out > 0 {
+            words += &format!("; rounds in which some came or went, left out: {}", self.left_out);
+        }
         for (name, value) in [
             ("one_replica_images_per_second", one),
             ("speed_up", speed_up),
@@ -107,6 +121,29 @@ impl Speed {
         }
         metrics.insert("replicas".to_owned(), json!(replicas));
         metrics.insert("cpus".to_owned(), json!(cpus));
-        Ok(metrics)
+        (words, metrics)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::report::rounds::tests::round;
+
+    #[test]
+    fn a_round_in_which_replicas_came_or_went_says_nothing_of_a_number() {
+        let mut speed = Speed { one: Some(30.0), ..Speed::default() };
+        speed.add(&round(1), false);
+        let (words, metrics) = speed.compare(2);
+        assert!(words.contains("no speed-up is told") && metrics.is_empty(), "{words}");
+        // 100 images in 2 s each.
+        speed.add(&round(2), true);
+        speed.add(&Round { seconds: 1.0, replicas: 1, ..round(3) }, true);
+        speed.add(&round(4), true);
+        let (words, metrics) = speed.compare(2);
+        assert!(words.contains("speed-up 1.67, efficiency 83 %; rounds"), "{words}");
+        assert!(words.ends_with("left out: 1"), "{words}");
+        assert_eq!((&metrics["replicas"], &metrics["cpus"]), (&json!(2), &json!(2)));
+        assert!(speed.compare(1).0.contains("2 replicas share 1 CPUs"));
     }
 }
