@@ -101,7 +101,8 @@ fn samples() -> Vec<Vec<u8>> {
         encode(&ClientRequest::Submit(submission)).into_vec(),
         encode(&ClientReply::Jobs(vec![status; 3])).into_vec(),
         encode(&frame).into_vec(),
-        encode(&StreamRequest::Object { object: task.object(1), host: Some([7; 32]) }).into_vec(),
+        encode(&StreamRequest::Object { object: task.object(1), host: Some([7; 32]), from: 8 })
+            .into_vec(),
         encode(&StreamReply::Bytes(7)).into_vec(),
         encode(&join).into_vec(),
         encode(&JoinReply::Refused(rdist::wire::join::JoinRefusal::Wrong)).into_vec(),

@@ -64,15 +64,20 @@ impl Incoming {
         Filled { region, filled: self.filled.clone(), _token: token }
     }
 
+    /// Bytes from the start that are there.
+    pub(crate) fn filled(&self) -> usize {
+        self.filled.load(Ordering::Relaxed)
+    }
+
     /// The next bytes to be filled, at most `most`; empty when all are.
     pub(crate) fn rest(&mut self, most: usize) -> &mut [u8] {
-        let start = self.filled.load(Ordering::Relaxed);
+        let start = self.filled();
         self.region.part(start..self.region.len().min(start.saturating_add(most)))
     }
 
     /// So many of them are filled, for good.
     pub(crate) fn advance(&mut self, bytes: usize) {
-        let filled = self.filled.load(Ordering::Relaxed) + bytes;
+        let filled = self.filled() + bytes;
         self.filled.store(filled.min(self.region.len()), Ordering::Release);
     }
 

@@ -5,8 +5,8 @@
 //! and from the stream into the destination's unsealed block; there is no buffer of the whole
 //! between them. Two workers of one machine leave the network out: the answer says where the
 //! bytes lie, and the asker reads them there. What is still coming is handed on already (`relay`).
-//! Which copy to fetch, and how often to try, is the
-//! core's decision.
+//! A connection that breaks ends no pull of an object: over the next one comes what is missing
+//! (`worker::network`). Which copy to fetch, and how often to try, is the core's decision.
 //!
 //! [`StreamRequest`]: crate::wire::cluster::StreamRequest
 //! [`StreamReply`]: crate::wire::cluster::StreamReply

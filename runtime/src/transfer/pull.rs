@@ -37,7 +37,8 @@ pub(crate) enum PullError {
     File { path: String, source: std::io::Error },
 }
 
-/// Fills `block` with the object's bytes; `grow` is called when more of them can be handed on.
+/// Fills what is left to fill of `block` with the object's bytes; `grow` is called when more of
+/// them can be handed on. Where the connection breaks, what has come is there.
 pub(crate) async fn pull(
     connection: &Connection,
     object: ObjectId,
@@ -61,8 +62,9 @@ async fn pull_from(
     block: &mut Incoming,
     grow: &dyn Fn(),
 ) -> Result<(), PullError> {
-    let (reply, _send, mut receive) =
-        ask(connection, &StreamRequest::Object { object, host }).await?;
+    let from = block.filled() as u64;
+    let request = StreamRequest::Object { object, host, from };
+    let (reply, _send, mut receive) = ask(connection, &request).await?;
     let expected = block.len() as u64;
     match reply {
         StreamReply::Missing => Err(PullError::Missing),
@@ -83,8 +85,11 @@ async fn pull_from(
         },
         // The source keeps the bytes until `_send` ends.
         StreamReply::Here(place) => {
-            same_host::read(&place, block).await.map_err(PullError::SameHost)?;
-            block.advance(block.len());
+            let place = Place { offset: place.offset + from, ..place };
+            let rest = block.rest(usize::MAX);
+            let len = rest.len();
+            same_host::read(&place, rest).await.map_err(PullError::SameHost)?;
+            block.advance(len);
             grow();
             Ok(())
         }

@@ -83,15 +83,16 @@ impl Arrival {
     }
 }
 
-/// Answers with the bytes, as they come. Where they cease to, the stream breaks, and the asker
-/// turns to its owner.
+/// Answers with the bytes, as they come, but for those at the beginning that the asker has. Where
+/// they cease to come, the stream breaks, and the asker turns to its owner.
 pub(crate) async fn serve_arrival(
     stream: &mut quinn::SendStream,
     arrival: &Arrival,
+    from: u64,
 ) -> Result<(), StreamError> {
     let len = arrival.filled.len();
     begin_bytes(stream, len as u64).await?;
-    let mut sent = 0;
+    let mut sent = usize::try_from(from).unwrap_or(usize::MAX);
     while sent < len {
         let grown = arrival.grown.notified();
         let end = arrival.filled.filled().min(sent + PIECE_BYTES);

@@ -43,13 +43,16 @@ pub(crate) async fn serve_nothing(stream: &mut quinn::SendStream) -> Result<(), 
     Ok(())
 }
 
-/// Answers with bytes.
+/// Answers with bytes, but for those at the beginning that the asker has.
 pub(crate) async fn serve_bytes(
     stream: &mut quinn::SendStream,
     bytes: &[u8],
+    from: u64,
 ) -> Result<(), StreamError> {
+    let rest = usize::try_from(from).ok().and_then(|from| bytes.get(from..));
     begin_bytes(stream, bytes.len() as u64).await?;
-    stream.write_all(bytes).await?;
+    // Who has more than there is has something else, and learns that by the length.
+    stream.write_all(rest.unwrap_or_default()).await?;
     finish(stream);
     Ok(())
 }

@@ -55,13 +55,13 @@ async fn answer(source: Endpoint, view: View, place: Option<Place>, ways: Arc<Mu
     };
     while let Ok((mut send, mut receive)) = connection.accept_bi().await {
         let request = read_request(&mut receive).await.unwrap();
-        let StreamRequest::Object { host, .. } = request else { panic!("{request:?}") };
+        let StreamRequest::Object { host, from, .. } = request else { panic!("{request:?}") };
         let place = reachable(place.clone(), host);
         let way = if place.is_some() { Way::Memory } else { Way::Network };
         ways.lock().unwrap().push(way);
         match place {
             Some(place) => serve_here(&mut send, &mut receive, place).await.unwrap(),
-            None => serve_bytes(&mut send, &view).await.unwrap(),
+            None => serve_bytes(&mut send, &view, from).await.unwrap(),
         }
     }
 }
@@ -141,9 +141,10 @@ async fn relaying(arrivals: std::rc::Rc<Arrivals>) -> (Connection, Endpoint) {
             panic!("a member was expected");
         };
         while let Ok((mut send, mut receive)) = connection.accept_bi().await {
-            read_request(&mut receive).await.unwrap();
+            let request = read_request(&mut receive).await.unwrap();
+            let StreamRequest::Object { from, .. } = request else { panic!("{request:?}") };
             match arrivals.wait(object()).await {
-                Some(arrival) => drop(serve_arrival(&mut send, &arrival).await),
+                Some(arrival) => drop(serve_arrival(&mut send, &arrival, from).await),
                 None => serve_nothing(&mut send).await.unwrap(),
             }
         }

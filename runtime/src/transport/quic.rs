@@ -402,6 +402,11 @@ impl Connection {
         self.inner.accept_bi().await
     }
 
+    /// Whether it has ended, for whatever reason.
+    pub fn is_closed(&self) -> bool {
+        self.inner.close_reason().is_some()
+    }
+
     /// Waits for the end of the connection.
     pub async fn closed(&self) -> ConnectionError {
         self.inner.closed().await

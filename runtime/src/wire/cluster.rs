@@ -256,6 +256,9 @@ pub enum StreamRequest {
         object: ObjectId,
         /// The asker's machine, where it would rather read the bytes there than have them sent.
         host: Option<HostId>,
+        /// Bytes of its beginning that the asker has, from before a connection broke: what is sent
+        /// begins after them.
+        from: u64,
     },
 }
 
@@ -280,7 +283,7 @@ pub struct Place {
 /// Answer to a [`StreamRequest`].
 #[derive(Debug, Clone, PartialEq, Eq, Archive, Serialize, Deserialize)]
 pub enum StreamReply {
-    /// So many bytes follow, then the stream ends.
+    /// It has so many bytes. Those that the asker does not have follow, then the stream ends.
     Bytes(u64),
     /// The asker is on the same machine and finds the bytes there until it closes the stream.
     Here(Place),

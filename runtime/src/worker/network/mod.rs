@@ -281,7 +281,7 @@ fn carry_out(shared: &Rc<Shared>, command: Command) {
             shared.callers.borrow_mut().forget(Peer::Worker(worker));
         }
         Command::Pull { object, from, block } => {
-            let connection = shared.peers.borrow().connection(from);
+            let connection = shared.peers.borrow_mut().connection(from);
             let tell = (shared.inbox.clone(), shared.arrivals.clone());
             tokio::task::spawn_local(peers::pull(connection, object, from, block, tell));
         }
@@ -359,7 +359,7 @@ async fn answer(
     mut send: quinn::SendStream,
     mut receive: quinn::RecvStream,
 ) -> Result<(), crate::transfer::StreamError> {
-    let StreamRequest::Object { object, host } = read_request(&mut receive).await? else {
+    let StreamRequest::Object { object, host, from } = read_request(&mut receive).await? else {
         return serve_nothing(&mut send).await;
     };
     let mut arrival = shared.arrivals.get(object);
@@ -373,18 +373,18 @@ async fn answer(
     }
     if let Some(arrival) = arrival {
         tracing::debug!(%object, "an object is handed on while it comes");
-        return serve_arrival(&mut send, &arrival).await;
+        return serve_arrival(&mut send, &arrival, from).await;
     }
     if served.is_none() {
         served = sealed(&shared.inbox, object).await;
     }
     match served {
         None => serve_nothing(&mut send).await,
-        Some(Served::Inline(bytes)) => serve_bytes(&mut send, &bytes).await,
+        Some(Served::Inline(bytes)) => serve_bytes(&mut send, &bytes, from).await,
         // The view keeps the block until the asker has it.
         Some(Served::Arena { view, place }) => match reachable(place, host) {
             Some(place) => serve_here(&mut send, &mut receive, place).await,
-            None => serve_bytes(&mut send, &view).await,
+            None => serve_bytes(&mut send, &view, from).await,
         },
     }
 }

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use rdist_scheduler::id::{ObjectId, WorkerId};
 use tokio::sync::{oneshot, watch};
+use tokio::time::{Instant, timeout_at};
 
 use crate::store::Incoming;
 use crate::transfer::{self, Arrival, Arrivals, PullError};
@@ -13,7 +14,8 @@ use crate::transport::link::{LinkEvent, LinkHandle, Opening, dial};
 use crate::transport::{Connection, Endpoint, Peer, Place, Target};
 use crate::worker::inbox::{Inbox, Note};
 
-/// How long a pull waits for a connection. A worker that is gone for good ends the wait earlier.
+/// How long a pull goes on without a byte while there is no connection. A worker that is gone for
+/// good ends it earlier.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
 type Watch = watch::Receiver<Option<Connection>>;
@@ -24,6 +26,8 @@ pub(super) struct Peers {
     known: HashMap<WorkerId, Known>,
     /// Frames for workers of which the head has not told yet.
     early: HashMap<WorkerId, Vec<Vec<u8>>>,
+    /// Pulls wait for connections with these, of which it has not told either.
+    awaited: HashMap<WorkerId, watch::Sender<Option<Connection>>>,
 }
 
 struct Known {
@@ -41,16 +45,17 @@ impl Peers {
         if let Some(known) = self.known.get(&worker) {
             return known.place.set(address);
         }
-        let (current, connection) = watch::channel(None);
+        let current = self.awaited.remove(&worker).unwrap_or_else(|| watch::Sender::new(None));
+        let connection = current.subscribe();
         let (closed, told) = oneshot::channel();
         let mut closed = Some(closed);
         let place = Place::new(address);
         let target = Target::Moving(place.clone());
         let sink = move |event| match event {
-            LinkEvent::Connected { connection, .. } => drop(current.send(Some(connection))),
+            LinkEvent::Connected { connection, .. } => drop(current.send_replace(Some(connection))),
             LinkEvent::Disconnected { reason, .. } => {
                 tracing::debug!(%worker, reason, "a worker is out of reach");
-                let _ = current.send(None);
+                current.send_replace(None);
             }
             LinkEvent::Unreachable(error) => tracing::debug!(%worker, %error, "cannot reach"),
             LinkEvent::Closed { told } => {
@@ -69,6 +74,7 @@ impl Peers {
     /// A worker is gone for good.
     pub(super) fn remove(&mut self, worker: WorkerId) {
         self.early.remove(&worker);
+        self.awaited.remove(&worker);
         if let Some(known) = self.known.remove(&worker) {
             known.link.close();
         }
@@ -92,9 +98,12 @@ impl Peers {
         all
     }
 
-    /// The connection with a worker, as it comes and goes; `None` for one that is not known.
-    pub(super) fn connection(&self, worker: WorkerId) -> Option<Watch> {
-        self.known.get(&worker).map(|known| known.connection.clone())
+    /// The connection with a worker, as it comes and goes.
+    pub(super) fn connection(&mut self, worker: WorkerId) -> Watch {
+        if let Some(known) = self.known.get(&worker) {
+            return known.connection.clone();
+        }
+        self.awaited.entry(worker).or_insert_with(|| watch::Sender::new(None)).subscribe()
     }
 }
 
@@ -106,7 +115,7 @@ fn send(to: WorkerId, link: &LinkHandle, frame: Vec<u8>) {
 
 /// Fills `block` with a copy of `from`, and reports how that went.
 pub(super) async fn pull(
-    connection: Option<Watch>,
+    connection: Watch,
     object: ObjectId,
     from: WorkerId,
     mut block: Incoming,
@@ -125,20 +134,33 @@ pub(super) async fn pull(
     inbox.tell(Note::Pulled { object, from, block, complete });
 }
 
+/// Over one connection after the other: that one breaks says nothing of the copy.
 async fn try_pull(
-    connection: Option<Watch>,
+    mut watch: Watch,
     object: ObjectId,
     block: &mut Incoming,
     arrival: &Arrival,
 ) -> Result<(), PullError> {
-    let mut watch = connection.ok_or(PullError::Unreachable)?;
-    let connected = tokio::time::timeout(CONNECT_TIMEOUT, watch.wait_for(Option::is_some)).await;
-    let connection = match connected {
-        Ok(Ok(connection)) => connection.clone(),
-        _ => None,
-    };
-    let connection = connection.ok_or(PullError::Unreachable)?;
-    transfer::pull(&connection, object, block, &|| arrival.grow()).await
+    let mut grown_at = Instant::now();
+    loop {
+        let lives = |current: &Option<Connection>| current.as_ref().is_some_and(|c| !c.is_closed());
+        let connected = timeout_at(grown_at + CONNECT_TIMEOUT, watch.wait_for(lives)).await;
+        let connection = match connected {
+            Ok(Ok(connection)) => connection.clone(),
+            _ => None,
+        };
+        let connection = connection.ok_or(PullError::Unreachable)?;
+        let before = block.filled();
+        match transfer::pull(&connection, object, block, &|| arrival.grow()).await {
+            Err(error) if connection.is_closed() => {
+                tracing::debug!(%object, %error, filled = block.filled(), "a pull goes on later");
+            }
+            outcome => return outcome,
+        }
+        if block.filled() > before {
+            grown_at = Instant::now();
+        }
+    }
 }
 
 #[cfg(test)]
@@ -146,9 +168,14 @@ mod tests {
     use std::net::SocketAddr;
     use std::sync::Arc;
 
+    use rdist_scheduler::id::TaskId;
+
     use super::*;
+    use crate::store::{Arena, Filled};
     use crate::transport::link::{LinkServer, receive_caller};
-    use crate::transport::{Arrival, Authority, Tuning};
+    use crate::transport::quic::close;
+    use crate::transport::{Arrival, Authority, Tuning, frame};
+    use crate::wire::cluster::{StreamReply, StreamRequest};
 
     const HERE: WorkerId = WorkerId(1);
     const THERE: WorkerId = WorkerId(2);
@@ -171,8 +198,8 @@ mod tests {
         drop(waited.expect("the link notices").unwrap());
     }
 
-    #[tokio::test]
-    async fn a_worker_that_has_moved_is_dialled_where_it_is() {
+    /// Two workers.
+    fn endpoints() -> (Endpoint, Endpoint) {
         let folder = tempfile::tempdir().unwrap();
         let authority = Authority::load_or_create(&folder.path().join("ca.pem")).unwrap();
         let bind = |worker| {
@@ -180,16 +207,81 @@ mod tests {
             let tuning = Tuning { dead_after: Duration::from_millis(500), ..Tuning::default() };
             Endpoint::bind(SocketAddr::from(([127, 0, 0, 1], 0)), &identity, tuning).unwrap()
         };
-        let (here, there) = (bind(HERE), bind(THERE));
+        (bind(HERE), bind(THERE))
+    }
+
+    #[tokio::test]
+    async fn a_worker_that_has_moved_is_dialled_where_it_is() {
+        let (here, there) = endpoints();
         let address = || there.local_address().unwrap().to_string();
         tokio::spawn(serve(there.clone()));
         let mut peers = Peers::default();
+        // Who has an object is known before the head has told where that is.
+        let mut watch = peers.connection(THERE);
         peers.add(&here, THERE, address());
-        let mut watch = peers.connection(THERE).unwrap();
         becomes(&mut watch, true).await;
         there.rebind(SocketAddr::from(([127, 0, 0, 2], 0))).unwrap();
         becomes(&mut watch, false).await;
         peers.add(&here, THERE, address());
         becomes(&mut watch, true).await;
+    }
+
+    const LEN: usize = 1 << 20;
+    const HALF: usize = LEN / 2;
+
+    /// Gives half of the bytes and breaks the connection when they are there, then gives what is
+    /// asked for; returns where the asker wanted them to begin.
+    async fn serve_in_two_parts(endpoint: Endpoint, bytes: Vec<u8>, came: Filled) -> [u64; 2] {
+        let mut begins = [u64::MAX; 2];
+        for begin in &mut begins {
+            let incoming = endpoint.accept().await.unwrap();
+            let Ok(Arrival::Member(connection)) = incoming.establish().await else {
+                panic!("a member was expected");
+            };
+            let (mut send, mut receive) = connection.accept_bi().await.unwrap();
+            let request = transfer::read_request(&mut receive).await.unwrap();
+            let StreamRequest::Object { from, .. } = request else { panic!("{request:?}") };
+            *begin = from;
+            if from == 0 {
+                let header = StreamReply::Bytes(LEN as u64);
+                frame::write(&mut send, &header).await.unwrap();
+                send.write_all(&bytes[..HALF]).await.unwrap();
+                while came.filled() < HALF {
+                    tokio::task::yield_now().await;
+                }
+                connection.close(close::DONE, "it breaks");
+            } else {
+                transfer::serve_bytes(&mut send, &bytes, from).await.unwrap();
+                connection.closed().await;
+            }
+        }
+        begins
+    }
+
+    #[tokio::test]
+    async fn a_pull_goes_on_over_the_next_connection_with_what_is_missing() {
+        let (here, there) = endpoints();
+        let address = there.local_address().unwrap().to_string();
+        let connect = async || here.connect(&address, Peer::Worker(THERE)).await.unwrap();
+        let mut arena = Arena::new(64 << 20);
+        let mut block = arena.create(LEN as u64).unwrap();
+        let bytes: Vec<u8> = (0..LEN).map(|index| (index % 251) as u8).collect();
+        let object = TaskId::default().object(1);
+        let arrival = Arrivals::default().begin(object, &block);
+        let serving = tokio::spawn(serve_in_two_parts(there, bytes.clone(), block.share()));
+        let (first, current) = (connect().await, watch::Sender::new(None));
+        current.send_replace(Some(first.clone()));
+        let reconnect = async {
+            first.closed().await;
+            let second = connect().await;
+            current.send_replace(Some(second.clone()));
+            second
+        };
+        let pulling = try_pull(current.subscribe(), object, &mut block, &arrival);
+        let (pulled, second) = tokio::join!(pulling, reconnect);
+        pulled.unwrap();
+        assert!(block[..] == bytes[..], "other bytes arrived");
+        second.close(close::DONE, "all is there");
+        assert_eq!(serving.await.unwrap(), [0, HALF as u64]);
     }
 }

@@ -144,11 +144,18 @@ impl Launcher {
             return Ok(path);
         }
         let failed = |why: &dyn std::fmt::Display| format!("{what} cannot be fetched: {why}");
-        let connection: Option<Connection> = uplink.connection().await;
-        let connection = connection.ok_or_else(|| failed(&"there is no head"))?;
-        let pulled = transfer::pull_blob(&connection, hash, &path).await;
-        pulled.map_err(|error| failed(&error))?;
-        Ok(path)
+        loop {
+            let connection: Option<Connection> = uplink.connection().await;
+            let connection = connection.ok_or_else(|| failed(&"there is no head"))?;
+            match transfer::pull_blob(&connection, hash, &path).await {
+                Ok(()) => return Ok(path),
+                // That says nothing of the file: the next connection brings it.
+                Err(error) if connection.is_closed() => {
+                    tracing::debug!(what, %error, "it is fetched again");
+                }
+                Err(error) => return Err(failed(&error)),
+            }
+        }
     }
 }
 

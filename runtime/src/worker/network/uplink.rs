@@ -69,7 +69,8 @@ impl Uplink {
     /// The present connection, as soon as there is one.
     pub(super) async fn connection(&self) -> Option<Connection> {
         let mut watch = self.connection.clone();
-        watch.wait_for(Option::is_some).await.ok()?.clone()
+        let lives = |current: &Option<Connection>| current.as_ref().is_some_and(|c| !c.is_closed());
+        watch.wait_for(lives).await.ok()?.clone()
     }
 
     /// Ends the link when what was sent is acknowledged, or cannot be.
