@@ -21,13 +21,20 @@ pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 pub(crate) struct Cluster {
     home: TempDir,
     environment: Vec<(String, String)>,
+    /// Whose network its commands see; `None`: that of this process.
+    namespace: Option<String>,
 }
 
 impl Cluster {
     /// No process yet.
     pub(crate) fn new() -> Self {
         let home = tempfile::Builder::new().prefix("rdist-test-").tempdir().unwrap();
-        Self { home, environment: Vec::new() }
+        Self { home, environment: Vec::new(), namespace: None }
+    }
+
+    /// The head, and all commands that do not say otherwise, run in this network namespace.
+    pub(crate) fn settle(&mut self, namespace: String) {
+        self.namespace = Some(namespace);
     }
 
     /// All processes that are started from now on have this variable.
@@ -52,7 +59,17 @@ impl Cluster {
 
     /// `rdist` with these arguments, not started yet.
     pub(crate) fn rdist(&self, arguments: &[&str]) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_rdist"));
+        self.rdist_in(self.namespace.as_deref(), arguments)
+    }
+
+    /// The same in that network namespace.
+    pub(crate) fn rdist_in(&self, namespace: Option<&str>, arguments: &[&str]) -> Command {
+        let rdist = env!("CARGO_BIN_EXE_rdist");
+        let mut command = Command::new(if namespace.is_some() { "ip" } else { rdist });
+        if let Some(namespace) = namespace {
+            // It becomes what it starts: the process has the id that the command is given.
+            command.args(["netns", "exec", namespace, rdist]);
+        }
         command.args(arguments).env("RDIST_HOME", self.home()).stdin(Stdio::null());
         for name in ["RDIST_HEAD", "RDIST_TOKEN", "RDIST_DATA", "NO_COLOR"] {
             command.env_remove(name);

@@ -14,9 +14,9 @@ use crate::settings::{seed, setting};
 /// In each wave of the program.
 const TASKS: usize = 40;
 /// Within which everything goes on after the network has healed.
-const RECOVERY: Duration = Duration::from_secs(10);
+pub(crate) const RECOVERY: Duration = Duration::from_secs(10);
 /// Within which a lost worker is known to be lost, with what a busy machine takes on top.
-const LOSS: Duration = Duration::from_secs(5);
+pub(crate) const LOSS: Duration = Duration::from_secs(5);
 
 /// Workers behind a relay, and a job that works in waves across them.
 pub(crate) struct Network {
@@ -77,14 +77,13 @@ impl Network {
     /// Starts the program on a first worker, then joins others that have `spot`.
     pub(crate) fn submit(&self, arguments: &[&str], spots: usize) -> (Running, Vec<Value>) {
         let mut workers = vec![self.join(&["--cpus", "2"])];
-        let program = example("network");
-        let mut all = vec!["submit", program.to_str().unwrap(), "--"];
-        all.extend(arguments);
-        let running = self.cluster.start(&all);
-        running.wait_for("that the driver runs", |line| line.contains("driver-pid").then_some(()));
-        let spot = |_| self.join(&["--cpus", "1", "--resource", "spot=1"]);
-        workers.extend((0..spots).map(spot));
+        let running = submit(&self.cluster, arguments);
+        workers.extend(self.join_spots(spots));
         (running, workers)
+    }
+
+    fn join_spots(&self, spots: usize) -> impl Iterator<Item = Value> {
+        (0..spots).map(|_| self.join(&["--cpus", "1", "--resource", "spot=1"]))
     }
 
     /// The program's waves.
@@ -98,34 +97,58 @@ impl Network {
     }
 
     fn repeat(&self, what: &str, how: &[&str], spots: usize) -> Waves {
-        let (marks, stop) = (self.cluster.home().join("marks"), self.cluster.home().join("stop"));
-        let paths = [marks.to_str().unwrap(), stop.to_str().unwrap()];
-        let arguments = [&[what, paths[0], paths[1]], how].concat();
-        let (running, workers) = self.submit(&arguments, spots);
-        let waves = Waves { running, workers, marks, stop };
+        let first = self.join(&["--cpus", "2"]);
+        let mut waves = Waves::submit(&self.cluster, what, how);
+        waves.workers.push(first);
+        waves.workers.extend(self.join_spots(spots));
         waves.more(1);
         waves
     }
 
     /// The workers that are listed.
     pub(crate) fn workers(&self) -> Vec<String> {
-        let lines = self.cluster.run(&["list", "workers", "--json"]).json_lines();
-        lines.iter().map(|line| text(line, "worker").to_owned()).collect()
+        workers(&self.cluster)
     }
 
     /// Waits until so many workers are listed; returns how long that took.
     pub(crate) fn wait_for_workers(&self, count: usize) -> Duration {
-        let start = Instant::now();
-        wait_until("the workers are as they should be", || {
-            let workers = self.workers();
-            if workers.len() == count { Ok(()) } else { Err(format!("{workers:?}")) }
-        });
-        start.elapsed()
+        wait_for_workers(&self.cluster, count)
     }
 }
 
+/// Submits the program; returns when its driver runs.
+pub(crate) fn submit(cluster: &Cluster, arguments: &[&str]) -> Running {
+    let program = example("network");
+    let running =
+        cluster.start(&[&["submit", program.to_str().unwrap(), "--"], arguments].concat());
+    running.wait_for("that the driver runs", |line| line.contains("driver-pid").then_some(()));
+    running
+}
+
+/// The workers that are listed.
+pub(crate) fn workers(cluster: &Cluster) -> Vec<String> {
+    let lines = cluster.run(&["list", "workers", "--json"]).json_lines();
+    lines.iter().map(|line| text(line, "worker").to_owned()).collect()
+}
+
+/// Waits until so many workers are listed; returns how long that took.
+pub(crate) fn wait_for_workers(cluster: &Cluster, count: usize) -> Duration {
+    let start = Instant::now();
+    wait_until("the workers are as they should be", || {
+        let workers = workers(cluster);
+        if workers.len() == count { Ok(()) } else { Err(format!("{workers:?}")) }
+    });
+    start.elapsed()
+}
+
+/// What all daemons have logged.
+pub(crate) fn logs(cluster: &Cluster) -> String {
+    let logs = fs::read_dir(cluster.home().join("logs")).unwrap().flatten();
+    logs.map(|log| fs::read_to_string(log.path()).unwrap()).collect()
+}
+
 /// How often each task has run, by the lines of a file.
-fn runs(marks: &Path, tasks: usize) -> Vec<usize> {
+pub(crate) fn runs(marks: &Path, tasks: usize) -> Vec<usize> {
     let mut runs = vec![0; tasks];
     for line in fs::read_to_string(marks).unwrap().lines() {
         runs[line.parse::<usize>().unwrap()] += 1;
@@ -134,7 +157,7 @@ fn runs(marks: &Path, tasks: usize) -> Vec<usize> {
 }
 
 /// How many tasks the program has found right.
-fn right(finished: &Finished) -> usize {
+pub(crate) fn right(finished: &Finished) -> usize {
     let right = finished.stdout.iter().find_map(|line| line.split_once("right: "));
     let (_, right) = right.unwrap_or_else(|| panic!("nothing is right: {finished}"));
     right.split(' ').next().unwrap().parse().unwrap()
@@ -149,6 +172,15 @@ pub(crate) struct Waves {
 }
 
 impl Waves {
+    /// Submits the program that repeats this, until it is told to stop. The workers are for the
+    /// caller to add.
+    pub(crate) fn submit(cluster: &Cluster, what: &str, how: &[&str]) -> Self {
+        let (marks, stop) = (cluster.home().join("marks"), cluster.home().join("stop"));
+        let paths = [marks.to_str().unwrap(), stop.to_str().unwrap()];
+        let running = submit(cluster, &[&[what, paths[0], paths[1]], how].concat());
+        Self { running, workers: Vec::new(), marks, stop }
+    }
+
     fn count(&self) -> usize {
         self.running.lines().iter().filter(|line| line.contains("wave ")).count()
     }
@@ -333,8 +365,7 @@ fn workers_whose_addresses_change_keep_their_connections_and_their_task() {
     let finished = running.finish();
     finished.assert_success();
     assert!(finished.stdout.iter().any(|line| line.ends_with("value 7")), "{finished}");
-    let logs = fs::read_dir(network.cluster.home().join("logs")).unwrap().flatten();
-    let logs: String = logs.map(|log| fs::read_to_string(log.path()).unwrap()).collect();
+    let logs = logs(&network.cluster);
     assert!(!logs.contains("out of reach") && !logs.contains("broke"), "{workers:?}\n{logs}");
 }
 
@@ -360,7 +391,6 @@ fn a_worker_whose_host_changes_is_reached_by_those_that_come_later() {
     let finished = running.finish();
     finished.assert_success();
     assert!(finished.stdout.iter().any(|line| line.ends_with("value 7")), "{finished}");
-    let logs = fs::read_dir(network.cluster.home().join("logs")).unwrap().flatten();
-    let logs: String = logs.map(|log| fs::read_to_string(log.path()).unwrap()).collect();
+    let logs = logs(&network.cluster);
     assert!(logs.contains("a worker has moved") && !logs.contains("broke"), "{logs}");
 }

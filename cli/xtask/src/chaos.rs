@@ -1,6 +1,6 @@
 //! `cargo xtask chaos`: the end-to-end tests of faults, for as long as one likes. Half of the time
 //! processes are killed; in the other half, and once at least, come all other faults, each round
-//! with another seed; then a large object moves through a damaged network.
+//! with another seed; then a large object moves through a damaged network, and from host to host.
 
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
@@ -9,7 +9,7 @@ use anyhow::Context as _;
 
 use crate::{interrupt, libtorch, step};
 
-/// Of the object that moves through a damaged network.
+/// Of the object that moves through a damaged network, and from host to host.
 const OBJECT_BYTES: u64 = 500_000_000;
 
 /// Tasks of a round of the job whose processes are killed, and counters that are called in it.
@@ -21,6 +21,7 @@ const HEAD_AWAY: u64 = 20;
 /// Tests of other faults.
 const FAULTS: &[&str] = &[
     "network::",
+    "hosts::",
     "stalls::",
     "exhaustion::",
     "durability::",
@@ -63,7 +64,7 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<ExitCode> {
             break;
         }
     }
-    let mut moves = test(&["network::an_object_moves"], options.seed);
+    let mut moves = test(&["network::an_object_moves", "hosts::an_object_moves"], options.seed);
     step::run(moves.env("NETWORK_OBJECT_BYTES", OBJECT_BYTES.to_string()))?;
     Ok(ExitCode::SUCCESS)
 }
