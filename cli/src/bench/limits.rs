@@ -18,13 +18,14 @@ pub(super) enum Limit {
     Copy,
     CopyByTwo,
     Quic,
+    QuicInPieces,
     Tcp,
 }
 
 impl Limit {
     /// In the order in which they are measured: the round trip before there is a second thread.
-    pub(super) const ALL: [Self; 5] =
-        [Self::RoundTrip, Self::Copy, Self::CopyByTwo, Self::Quic, Self::Tcp];
+    pub(super) const ALL: [Self; 6] =
+        [Self::RoundTrip, Self::Copy, Self::CopyByTwo, Self::Quic, Self::QuicInPieces, Self::Tcp];
 
     /// What bounds a row, where one thing does.
     pub(super) fn of(row: &str) -> Option<Self> {
@@ -32,6 +33,7 @@ impl Limit {
             "single client put gigabytes" => Some(Self::Copy),
             "multi client put gigabytes" => Some(Self::CopyByTwo),
             _ if row.ends_with(" sync") => Some(Self::RoundTrip),
+            _ if row.starts_with("object of 1 MB") => Some(Self::QuicInPieces),
             _ if row.starts_with("object of ") => Some(Self::Quic),
             _ => None,
         }
@@ -43,6 +45,7 @@ impl Limit {
             Self::Copy => "limit: copy into warm memory, 1 thread, gigabytes",
             Self::CopyByTwo => "limit: copy into warm memory, 2 threads, gigabytes",
             Self::Quic => "limit: QUIC over loopback, encrypted, gigabytes",
+            Self::QuicInPieces => "limit: the same, 1 MB asked for at a time, gigabytes",
             Self::Tcp => "limit: TCP over loopback, gigabytes",
         }
     }
@@ -50,7 +53,7 @@ impl Limit {
     pub(super) fn unit(self) -> Unit {
         match self {
             Self::RoundTrip => Unit::Count,
-            Self::Copy | Self::CopyByTwo | Self::Quic | Self::Tcp => Unit::Gigabytes,
+            _ => Unit::Gigabytes,
         }
     }
 
@@ -61,17 +64,19 @@ impl Limit {
             Self::Copy => Ok(copy(pace, 1)),
             Self::CopyByTwo => Ok(copy(pace, 2)),
             Self::Tcp => network::tcp(pace),
-            Self::Quic => {
-                let name = format!("rdist-bench-limits-{}", std::process::id());
-                let folder = std::env::temp_dir().join(name);
-                std::fs::create_dir_all(&folder)?;
-                let measured = network::quic(pace, &folder);
-                // In the system's temporary place, at worst left to the system.
-                let _ = std::fs::remove_dir_all(&folder);
-                measured
-            }
+            Self::Quic => quic(pace, network::BYTES),
+            Self::QuicInPieces => quic(pace, 1_000_000),
         }
     }
+}
+
+fn quic(pace: Pace, each: usize) -> anyhow::Result<Measured> {
+    let folder = std::env::temp_dir().join(format!("rdist-bench-limits-{}", std::process::id()));
+    std::fs::create_dir_all(&folder)?;
+    let measured = network::quic(pace, &folder, each);
+    // In the system's temporary place, at worst left to the system.
+    let _ = std::fs::remove_dir_all(&folder);
+    measured
 }
 
 /// Copies between buffers that have been written before; the fastest way that the C library has.

@@ -9,13 +9,14 @@ use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::path::Path;
 
 use anyhow::{Context as _, bail};
+use bytes::Bytes;
 use rdist::scheduler::id::WorkerId;
 use rdist::transport::{Arrival, Authority, Endpoint, Identity, Peer, Tuning};
 
 use super::measure::{Measured, Pace, measure};
 
 /// Moved in one run.
-const BYTES: usize = 100 << 20;
+pub(super) const BYTES: usize = 100_000_000;
 const GIGABYTES: f64 = BYTES as f64 / 1e9;
 
 fn loopback() -> SocketAddr {
@@ -44,13 +45,14 @@ pub(super) fn tcp(pace: Pace) -> anyhow::Result<Measured> {
     Ok(measured)
 }
 
-/// GB per second over one QUIC connection. `folder` takes a certificate authority of its own.
-pub(super) fn quic(pace: Pace, folder: &Path) -> anyhow::Result<Measured> {
+/// GB per second over one QUIC connection, of which `each` are asked for at a time. `folder` takes a
+/// certificate authority of its own.
+pub(super) fn quic(pace: Pace, folder: &Path, each: usize) -> anyhow::Result<Measured> {
     let authority = Authority::load_or_create(&folder.join("limit-ca.pem"))?;
     let identity = |id| authority.identity(Peer::Worker(WorkerId(id)));
     let (started, address) = std::sync::mpsc::sync_channel(1);
     let source = identity(1)?;
-    let sender = std::thread::spawn(move || send(&source, &started));
+    let sender = std::thread::spawn(move || send(&source, &started, each));
     let runtime = runtime()?;
     let measured = runtime.block_on(async {
         let endpoint = Endpoint::dialer(&identity(2)?, Tuning::default())?;
@@ -59,8 +61,8 @@ pub(super) fn quic(pace: Pace, folder: &Path) -> anyhow::Result<Measured> {
         anyhow::Ok((endpoint, connection))
     });
     let (endpoint, connection) = measured?;
-    let mut into = vec![0; BYTES];
-    let measured = measure(pace, GIGABYTES, || {
+    let mut into = vec![0; each];
+    let measured = measure(pace, each as f64 / 1e9, || {
         runtime.block_on(async {
             let (mut send, mut receive) = connection.open_bi().await?;
             send.write_all(&[1]).await?;
@@ -76,7 +78,11 @@ pub(super) fn quic(pace: Pace, folder: &Path) -> anyhow::Result<Measured> {
     }
 }
 
-fn send(identity: &Identity, started: &std::sync::mpsc::SyncSender<String>) -> anyhow::Result<()> {
+fn send(
+    identity: &Identity,
+    started: &std::sync::mpsc::SyncSender<String>,
+    each: usize,
+) -> anyhow::Result<()> {
     runtime()?.block_on(async {
         let endpoint = Endpoint::bind(loopback(), identity, Tuning::default())?;
         started.send(endpoint.local_address()?.to_string())?;
@@ -84,11 +90,11 @@ fn send(identity: &Identity, started: &std::sync::mpsc::SyncSender<String>) -> a
         let Arrival::Member(connection) = incoming.establish().await? else {
             bail!("a stranger called")
         };
-        let bytes = vec![1; BYTES];
+        let bytes = Bytes::from(vec![1; each]);
         // Until the receiver closes the connection.
         while let Ok((mut send, mut receive)) = connection.accept_bi().await {
             receive.read_exact(&mut [0]).await?;
-            send.write_all(&bytes).await?;
+            send.write_chunk(bytes.clone()).await?;
             send.finish()?;
         }
         Ok(())

@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use bytes::Bytes;
 use tokio::io::AsyncReadExt;
 
 use super::{MAX_HEADER_BYTES, StreamError, same_host};
@@ -43,16 +44,18 @@ pub(crate) async fn serve_nothing(stream: &mut quinn::SendStream) -> Result<(), 
     Ok(())
 }
 
-/// Answers with bytes, but for those at the beginning that the asker has.
+/// Answers with bytes, but for those at the beginning that the asker has. They are encrypted where
+/// they lie, and kept until the asker's machine has acknowledged them.
 pub(crate) async fn serve_bytes(
     stream: &mut quinn::SendStream,
-    bytes: &[u8],
+    bytes: impl AsRef<[u8]> + Send + 'static,
     from: u64,
 ) -> Result<(), StreamError> {
-    let rest = usize::try_from(from).ok().and_then(|from| bytes.get(from..));
+    let mut bytes = Bytes::from_owner(bytes);
     begin_bytes(stream, bytes.len() as u64).await?;
     // Who has more than there is has something else, and learns that by the length.
-    stream.write_all(rest.unwrap_or_default()).await?;
+    let from = usize::try_from(from).unwrap_or(usize::MAX).min(bytes.len());
+    stream.write_chunk(bytes.split_off(from)).await?;
     finish(stream);
     Ok(())
 }

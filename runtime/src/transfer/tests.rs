@@ -61,7 +61,7 @@ async fn answer(source: Endpoint, view: View, place: Option<Place>, ways: Arc<Mu
         ways.lock().unwrap().push(way);
         match place {
             Some(place) => serve_here(&mut send, &mut receive, place).await.unwrap(),
-            None => serve_bytes(&mut send, &view, from).await.unwrap(),
+            None => serve_bytes(&mut send, view.clone(), from).await.unwrap(),
         }
     }
 }

@@ -380,11 +380,11 @@ async fn answer(
     }
     match served {
         None => serve_nothing(&mut send).await,
-        Some(Served::Inline(bytes)) => serve_bytes(&mut send, &bytes, from).await,
+        Some(Served::Inline(bytes)) => serve_bytes(&mut send, bytes, from).await,
         // The view keeps the block until the asker has it.
         Some(Served::Arena { view, place }) => match reachable(place, host) {
             Some(place) => serve_here(&mut send, &mut receive, place).await,
-            None => serve_bytes(&mut send, &view, from).await,
+            None => serve_bytes(&mut send, view, from).await,
         },
     }
 }
