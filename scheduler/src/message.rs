@@ -33,7 +33,7 @@ use crate::spec::Assignment;
 
 pub(crate) use taken::Taken;
 
-/// Worker to worker.
+/// Worker to worker. Tasks are apart, so that nothing else is as long as they are.
 #[derive(Debug, Clone, PartialEq, Eq, Archive, Serialize, Deserialize)]
 pub enum PeerMessage {
     /// Who ran a task, to its owner. Inline values of `outcome` are attached.
@@ -90,7 +90,7 @@ pub enum PeerMessage {
     },
     /// A call, from the caller's worker to the worker where the actor lives; the sender owns its
     /// results.
-    Call(Assignment),
+    Call(Box<Assignment>),
     /// The receiver owns `object`: say where it is as soon as it exists. Or its owner is dead, and
     /// the receiver may keep a copy: say at once whether it does.
     Locate {
@@ -280,6 +280,13 @@ pub enum PeerMessage {
     Leaves,
     /// About a placement group.
     Group(GroupMessage),
+}
+
+impl PeerMessage {
+    /// A call, for the actor's worker.
+    pub fn call(assignment: Assignment) -> Self {
+        Self::Call(Box::new(assignment))
+    }
 }
 
 /// How a task is to be ended.

@@ -4,12 +4,14 @@
 use core::fmt;
 use core::time::Duration;
 
+use rkyv::with::AsBox;
 use rkyv::{Archive, Deserialize, Serialize};
 
 use crate::id::{ActorId, JobId, TaskId};
 use crate::spec::Reference;
 
-/// How one attempt of a task ended. The values' bytes travel beside it, never inside.
+/// How one attempt of a task ended. The values' bytes travel beside it, never inside. An archived
+/// error lies apart: it would make each good end as long.
 #[derive(Debug, Clone, PartialEq, Eq, Archive, Serialize, Deserialize)]
 pub enum Outcome {
     /// It returned; one entry for each return value.
@@ -17,10 +19,10 @@ pub enum Outcome {
     /// It has yielded so many values, and is done. They came before, one by one.
     Streamed(u32),
     /// It did not.
-    Failed(TaskError),
+    Failed(#[rkyv(with = AsBox)] TaskError),
     /// It did not, in a way that its submitter wants tried again: its predicate has said so. The
     /// owner of the task counts, and turns the last one into `Failed`.
-    Retryable(TaskError),
+    Retryable(#[rkyv(with = AsBox)] TaskError),
 }
 
 /// One value that a task returned.

@@ -270,7 +270,7 @@ impl Liar {
             6 => PeerMessage::Settled { task, attempt },
             7 => {
                 let owner = self.peer();
-                PeerMessage::Call(Assignment::new(self.spec(), attempt, owner))
+                PeerMessage::call(Assignment::new(self.spec(), attempt, owner))
             }
             8 => PeerMessage::Locate { object, fetches: self.one_in(2) },
             9 => {

@@ -167,7 +167,7 @@ impl Context {
     /// # Errors
     /// The first error among them.
     pub fn get_all<T: Value>(&self, objects: &[ObjectRef<T>]) -> Result<Vec<T>, Error> {
-        self.want_all(objects);
+        self.process().want_all(objects.iter().map(ObjectRef::held));
         objects.iter().map(ObjectRef::get).collect()
     }
 
@@ -407,10 +407,6 @@ impl Context {
             body: packed.body,
         };
         Ok((spec, packed.held))
-    }
-
-    fn want_all<T>(&self, objects: &[ObjectRef<T>]) {
-        objects.iter().for_each(|object| self.process().want(object.held()));
     }
 }
 

@@ -17,9 +17,9 @@ use rdist_scheduler::spec::Reference;
 use super::objects::{Entry, Held};
 use super::process::Process;
 
-/// Entries that were read out of a value, and were covered by it then.
+/// Entries that were read out of a value, and were covered by it then; most values have none.
 #[derive(Debug, Default)]
-pub(super) struct Covered(Mutex<Entries>);
+pub(super) struct Covered(Mutex<Option<Box<Entries>>>);
 
 #[derive(Debug, Default)]
 struct Entries {
@@ -29,13 +29,14 @@ struct Entries {
 }
 
 impl Covered {
-    fn lock(&self) -> MutexGuard<'_, Entries> {
+    fn lock(&self) -> MutexGuard<'_, Option<Box<Entries>>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// One entry more.
     pub(super) fn push(&self, entry: &Arc<Entry>) {
         let mut covered = self.lock();
+        let covered = covered.get_or_insert_default();
         if covered.entries.len() >= covered.sweep_at {
             covered.entries.retain(|entry| entry.strong_count() > 0);
             covered.sweep_at = (2 * covered.entries.len()).max(64);
@@ -44,12 +45,13 @@ impl Covered {
     }
 
     pub(super) fn is_empty(&self) -> bool {
-        self.lock().entries.is_empty()
+        self.lock().as_ref().is_none_or(|covered| covered.entries.is_empty())
     }
 
     /// Those that are still there; none is covered any longer.
     pub(super) fn take(&self) -> impl Iterator<Item = Arc<Entry>> {
-        let entries = std::mem::take(&mut self.lock().entries);
+        let covered = self.lock().take();
+        let entries = covered.map(|covered| covered.entries).unwrap_or_default();
         entries.into_iter().filter_map(|entry| entry.upgrade())
     }
 }

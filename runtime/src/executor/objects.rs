@@ -24,7 +24,7 @@
 //! message names it, and before the value that covers it is released ([`cover`]).
 
 use std::any::TypeId;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::task::Waker;
 
@@ -34,6 +34,7 @@ use rdist_scheduler::hash::BuildIdHasher;
 use rdist_scheduler::id::ObjectId;
 use rdist_scheduler::outcome::TaskError;
 use rdist_scheduler::spec::Reference;
+use smallvec::SmallVec;
 
 use super::cover::Covered;
 use super::direct::Link;
@@ -42,13 +43,16 @@ use super::process::Process;
 use super::settled::{Bytes, Settled};
 use crate::wire::executor::FromExecutor;
 
+/// Most objects have one waiter at most.
+type Wakers = SmallVec<[Waker; 1]>;
+
 /// One object that this process refers to.
 #[derive(Debug)]
 pub(crate) struct Entry {
     /// The object and its owner.
     pub(crate) reference: Reference,
     /// References to it in this process.
-    references: AtomicUsize,
+    references: AtomicU32,
     /// Whether the worker knows that this process refers to it; changes under the lock of the
     /// map's shard.
     told: AtomicBool,
@@ -56,11 +60,11 @@ pub(crate) struct Entry {
     pub(super) covered: Covered,
     wanted: AtomicBool,
     settled: OnceLock<Settled>,
-    waiters: Mutex<Vec<Waker>>,
+    waiters: Mutex<Wakers>,
     /// Whether those who wait for some of many want to hear of it; changes under `waiters`.
     watched: AtomicBool,
     /// Views that came another way, and that this entry keeps from being given up.
-    views: AtomicUsize,
+    views: AtomicU32,
     /// The type that inline bytes were checked for.
     checked: OnceLock<TypeId>,
     /// The worker does not know it: it failed before it was sent, or is of a direct call.
@@ -77,14 +81,14 @@ impl Entry {
     fn new(reference: Reference, told: bool) -> Self {
         Self {
             reference,
-            references: AtomicUsize::new(1),
+            references: AtomicU32::new(1),
             told: AtomicBool::new(told),
             covered: Covered::default(),
             wanted: AtomicBool::new(false),
             settled: OnceLock::new(),
-            waiters: Mutex::new(Vec::new()),
+            waiters: Mutex::default(),
             watched: AtomicBool::new(false),
-            views: AtomicUsize::new(0),
+            views: AtomicU32::new(0),
             checked: OnceLock::new(),
             is_own: AtomicBool::new(false),
             is_awaited: AtomicBool::new(false),
@@ -133,7 +137,7 @@ impl Entry {
     pub(crate) fn bytes(&self) -> Option<Result<Bytes<'_>, TaskError>> {
         match self.settled.get()? {
             Settled::Inline(bytes) => Some(Ok(Bytes::Inline(bytes, &self.checked))),
-            Settled::Failed(error) => Some(Err(error.clone())),
+            Settled::Failed(error) => Some(Err(TaskError::clone(error))),
             Settled::Block(value) => value.bytes(),
         }
     }
@@ -313,7 +317,7 @@ impl Objects {
     /// A reference to something that was never sent: in no map, known to no worker.
     pub(crate) fn failed(reference: Reference, error: TaskError) -> Held {
         let held = Held::own(reference);
-        held.settle(Settled::Failed(error));
+        held.settle(Settled::failed(error));
         held
     }
 
@@ -442,17 +446,9 @@ impl Objects {
     }
 
     /// Wakes `waker` whenever one of `open` is settled, until [`unwatch`](Self::unwatch).
-    pub(crate) fn watch<'a>(
-        &self,
-        waker: &Waker,
-        open: impl Iterator<Item = &'a Arc<Entry>>,
-        outbox: &Outbox,
-    ) {
+    pub(crate) fn watch<'a>(&self, waker: &Waker, open: impl Iterator<Item = &'a Arc<Entry>>) {
         self.watchers().push(waker.clone());
-        for entry in open {
-            self.want(entry, outbox);
-            entry.watch();
-        }
+        open.for_each(|entry| entry.watch());
     }
 
     /// Ends one [`watch`](Self::watch).

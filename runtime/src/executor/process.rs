@@ -183,7 +183,7 @@ impl Process {
                 self.objects.settle(object, settled, &self.outbox);
             }
             ToExecutor::Failed { object, error } => {
-                self.objects.settle(object, Settled::Failed(error), &self.outbox);
+                self.objects.settle(object, Settled::failed(error), &self.outbox);
             }
             ToExecutor::Restore { actor, state } => {
                 self.restores.insert(actor, state);
@@ -370,10 +370,23 @@ impl Process {
         self.want_reply_for(entry);
     }
 
-    /// Wakes `waker` whenever one of `open` is settled, until [`unwatch`](Self::unwatch).
-    pub(crate) fn watch<'a>(&self, waker: &Waker, open: impl Iterator<Item = &'a Held>) {
-        let open = open.map(|held| &**held).inspect(|entry| self.want_reply_for(entry));
-        self.objects.watch(waker, open, &self.outbox);
+    /// The same for many, no faster than the worker takes the questions.
+    pub(crate) fn want_all<'a>(&'static self, held: impl Iterator<Item = &'a Held>) {
+        for held in held {
+            self.want(held);
+            self.wait_until_behind(MAX_BEHIND);
+        }
+    }
+
+    /// Asks for all of `open`, and wakes `waker` whenever one of them is settled, until
+    /// [`unwatch`](Self::unwatch).
+    pub(crate) fn watch<'a>(
+        &'static self,
+        waker: &Waker,
+        open: impl Iterator<Item = &'a Held> + Clone,
+    ) {
+        self.want_all(open.clone());
+        self.objects.watch(waker, open.map(|held| &**held));
     }
 
     /// Ends one [`watch`](Self::watch).

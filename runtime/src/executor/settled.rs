@@ -9,30 +9,33 @@ use rdist_scheduler::outcome::TaskError;
 use crate::api::value::Aligned;
 use crate::store;
 
-/// What became of an object.
+/// What became of an object. Small, since a process may refer to millions.
 #[derive(Debug)]
 pub(crate) enum Settled {
     /// Its value is here.
     Inline(Aligned),
     /// Its value lies in the store, or on the worker's disk.
-    Block(InStore),
+    Block(Box<InStore>),
     /// It will never have one.
-    Failed(TaskError),
+    Failed(Box<TaskError>),
 }
 
 impl Settled {
+    /// It will never have a value.
+    pub(crate) fn failed(error: TaskError) -> Self {
+        Self::Failed(Box::new(error))
+    }
+
     /// A value in the store, which can be read until it is given up or released.
     pub(crate) fn block(view: store::View) -> Self {
         let content = Content { bytes: ContentBytes::Block(view), checked: OnceLock::new() };
-        Self::Block(InStore(Mutex::new(Presence::Here {
-            content: Arc::new(content),
-            is_fresh: true,
-        })))
+        let presence = Presence::Here { content: Arc::new(content), is_fresh: true };
+        Self::Block(Box::new(InStore(Mutex::new(presence))))
     }
 
     /// A value in the store that this process does not read.
     pub(crate) fn away() -> Self {
-        Self::Block(InStore(Mutex::new(Presence::Away)))
+        Self::Block(Box::new(InStore(Mutex::new(Presence::Away))))
     }
 }
 
@@ -91,7 +94,7 @@ impl InStore {
     pub(super) fn fill(&self, settled: Settled) {
         *self.lock() = match settled {
             Settled::Block(other) => other.0.into_inner().unwrap_or_else(PoisonError::into_inner),
-            Settled::Failed(error) => Presence::Lost(error),
+            Settled::Failed(error) => Presence::Lost(*error),
             // Made again, it became smaller.
             Settled::Inline(bytes) => {
                 let bytes = ContentBytes::Inline(bytes);

@@ -17,6 +17,7 @@
 
 use rdist_scheduler::id::{ActorId, TaskId, WorkerId};
 use rdist_scheduler::outcome::TaskError;
+use rkyv::with::AsBox;
 use rkyv::{Archive, Deserialize, Serialize};
 
 use super::Malformed;
@@ -80,7 +81,7 @@ pub enum DirectReply {
     /// It returned at most [`MAX_INLINE_BYTES`](super::executor::MAX_INLINE_BYTES).
     Value(Vec<u8>),
     /// It did not.
-    Failed(TaskError),
+    Failed(#[rkyv(with = AsBox)] TaskError),
     /// A leased task returned at most [`MAX_INLINE_BYTES`](super::executor::MAX_INLINE_BYTES).
     Ran {
         /// What.

@@ -18,6 +18,7 @@ use rdist_scheduler::message::CancelMode;
 use rdist_scheduler::outcome::{Death, Outcome, TaskError};
 use rdist_scheduler::resource::Resources;
 use rdist_scheduler::spec::{Reference, TaskSpec};
+use rkyv::with::{AsBox, Map};
 use rkyv::{Archive, Deserialize, Serialize};
 
 /// Largest frame that goes through a ring in one piece.
@@ -103,7 +104,7 @@ pub enum FromExecutor {
         functions: Vec<(u64, String)>,
     },
     /// Submits a task, makes an actor or calls one.
-    Submit(TaskSpec),
+    Submit(#[rkyv(with = AsBox)] TaskSpec),
     /// A task ended. `values` has one entry for each return of a successful outcome.
     Finished {
         /// The task.
@@ -169,6 +170,7 @@ pub enum FromExecutor {
         /// The object.
         object: ObjectId,
         /// Why.
+        #[rkyv(with = AsBox)]
         error: TaskError,
     },
     /// Wants to call an actor directly (see [`direct`](super::direct)); answered by `Route`.
@@ -176,6 +178,7 @@ pub enum FromExecutor {
     /// The object of a direct call, or of a leased task, without an answer is passed on.
     Promised {
         /// The call.
+        #[rkyv(with = AsBox)]
         spec: TaskSpec,
         /// It was lost with that end of its actor, or of its host.
         lost: Option<Death>,
@@ -210,6 +213,7 @@ pub enum FromExecutor {
         /// Its number.
         number: u64,
         /// What ran by it, and goes on as other tasks do.
+        #[rkyv(with = Map<AsBox>)]
         running: Option<TaskSpec>,
     },
     /// Waits for an object.
@@ -242,7 +246,7 @@ pub enum FromExecutor {
     },
     /// Makes a detached actor: the task that makes it, with a name and without objects, becomes
     /// a job of its own. Answered by `Detached`.
-    Detach(TaskSpec),
+    Detach(#[rkyv(with = AsBox)] TaskSpec),
     /// Gives a placement group back.
     RemoveGroup {
         /// The group.
@@ -285,6 +289,7 @@ pub enum ToExecutor {
     /// Run a task.
     Run {
         /// The task.
+        #[rkyv(with = AsBox)]
         spec: TaskSpec,
         /// Which try.
         attempt: u32,
@@ -315,6 +320,7 @@ pub enum ToExecutor {
         /// The object.
         object: ObjectId,
         /// Why.
+        #[rkyv(with = AsBox)]
         error: TaskError,
     },
     /// The task should end itself.

@@ -42,7 +42,7 @@ impl LocalCore {
             PeerMessage::Credit { task, consumed } => self.credit(from, task, consumed),
             PeerMessage::Consumed { task, count } => self.consumed(task, self.me, count),
             PeerMessage::Settled { task, attempt } => self.settled(from, task, attempt),
-            PeerMessage::Call(assignment) => self.called(from, assignment),
+            PeerMessage::Call(assignment) => self.called(from, *assignment),
             PeerMessage::Locate { object, fetches } => self.locate(from, object, fetches),
             PeerMessage::Located { object, place } => self.located(from, object, place),
             PeerMessage::Retain { object } => self.peer_retains(from, object),
@@ -229,7 +229,7 @@ impl LocalCore {
     }
 
     pub(super) fn forget_borrowed(&mut self, object: ObjectId) {
-        let Some(entry) = self.objects.remove(&object) else { return };
+        let Some(entry) = self.objects.swap_remove(&object) else { return };
         self.replicas.end_search(object);
         self.forget_maker(object);
         if let Some(peer) = self.peers.get_mut(&entry.owner) {

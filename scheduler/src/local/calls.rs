@@ -126,7 +126,7 @@ impl LocalCore {
         self.peer(worker).placed.insert(id);
         let assignment = Assignment::new((*spec).clone(), attempt, self.me);
         // Ordered with what else waits for that worker.
-        self.send_settled(worker, PeerMessage::Call(assignment), smallvec::SmallVec::new());
+        self.send_settled(worker, PeerMessage::call(assignment), smallvec::SmallVec::new());
     }
 
     /// An own task is no longer where it was sent to.

@@ -47,7 +47,7 @@ impl LocalCore {
         let attempt = self.tasks[key].attempt;
         self.peer(worker).placed.insert(spec.id);
         let assignment = Assignment::new((*spec).clone(), attempt, self.me);
-        let enter = GroupMessage::Enter { bundle: number, round, assignment };
+        let enter = GroupMessage::Enter { bundle: number, round, assignment: Box::new(assignment) };
         // Ordered with what else waits for that worker.
         self.send_settled(worker, PeerMessage::Group(enter), smallvec::SmallVec::new());
     }

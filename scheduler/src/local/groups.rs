@@ -350,7 +350,7 @@ impl LocalCore {
                 self.bundle_returned((group, from), bundle, round, gone);
             }
             GroupMessage::Enter { bundle, round, assignment } => {
-                self.entered(from, bundle, round, assignment);
+                self.entered(from, bundle, round, *assignment);
             }
             GroupMessage::Turned { task, attempt, bundle, round } => {
                 self.turned(from, (task, attempt), bundle, round);

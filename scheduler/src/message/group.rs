@@ -58,7 +58,7 @@ pub enum GroupMessage {
         /// The round in which it was reserved.
         round: u32,
         /// The task.
-        assignment: Assignment,
+        assignment: Box<Assignment>,
     },
     /// Answer to `Enter`: the bundle is not there any longer.
     Turned {

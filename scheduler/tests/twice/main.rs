@@ -209,7 +209,7 @@ fn after_of_peer(message: &PeerMessage) -> Option<PeerMessage> {
         }
         PeerMessage::Credit { .. } => PeerMessage::Consumed { task: self::task(23), count: 1 },
         PeerMessage::Consumed { .. } => PeerMessage::Settled { task: self::task(42), attempt },
-        PeerMessage::Settled { .. } => PeerMessage::Call(call()),
+        PeerMessage::Settled { .. } => PeerMessage::call(call()),
         PeerMessage::Call(_) => PeerMessage::Locate { object, fetches: true },
         PeerMessage::Locate { .. } => PeerMessage::Located { object, place: Place::Inline },
         PeerMessage::Located { .. } => PeerMessage::Retain { object: self::object(1) },
@@ -279,7 +279,11 @@ fn after_of_group(message: &GroupMessage) -> Option<GroupMessage> {
         }
         GroupMessage::Return { .. } => {
             let entering = spec(6, within(GroupId(task(41)), PEER));
-            GroupMessage::Enter { bundle, round, assignment: Assignment::new(entering, 0, PEER) }
+            GroupMessage::Enter {
+                bundle,
+                round,
+                assignment: Box::new(Assignment::new(entering, 0, PEER)),
+            }
         }
         GroupMessage::Enter { .. } => {
             GroupMessage::Turned { task: task(44), attempt: 0, bundle, round: 2 }

@@ -265,7 +265,7 @@ impl Process {
             self.objects.adopted(&entry, &self.outbox);
         } else {
             let error = TaskError { task: spec.id, cause: Cause::ActorDied(death.clone()) };
-            entry.set(Settled::Failed(error));
+            entry.set(Settled::failed(error));
             return Some(entry);
         }
         None
@@ -304,7 +304,7 @@ impl Process {
                 call.entry.has_no_references();
                 Settled::Inline(value::aligned(bytes))
             }
-            Err(error) => Settled::Failed(error),
+            Err(error) => Settled::failed(error),
         });
         drop(open);
         self.objects.wake(&call.entry);

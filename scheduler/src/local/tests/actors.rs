@@ -161,7 +161,7 @@ fn an_actor_without_room_goes_to_the_head() {
     let finished = PeerMessage::Finished { task: task(1), attempt: 0, outcome: inline() };
     bench.peer_says(PEER, finished);
     let assignment = call(2).assignment(0, ME);
-    bench.claim_send(PEER, PeerMessage::Call(assignment));
+    bench.claim_send(PEER, PeerMessage::call(assignment));
     // Another worker asks for it, and hears of its end.
     bench.peer_says(OTHER, PeerMessage::ActorLocate { actor: actor() });
     let place = ActorPlace::At { worker: PEER, life: 0 };
@@ -190,7 +190,7 @@ fn an_actor_is_made_again_though_its_call_is_known_to_be_lost_before() {
     let finished = PeerMessage::Finished { task: task(1), attempt: 0, outcome: inline() };
     bench.peer_says(PEER, finished);
     bench.submit(driver, call(2).retries(1));
-    bench.claim_send(PEER, PeerMessage::Call(call(2).retries(1).assignment(0, ME)));
+    bench.claim_send(PEER, PeerMessage::call(call(2).retries(1).assignment(0, ME)));
     let cause = Cause::ActorDied(Death::WorkerLost);
     let outcome = Outcome::Failed(TaskError { task: task(2), cause });
     bench.peer_says(PEER, PeerMessage::Finished { task: task(2), attempt: 0, outcome });
@@ -212,8 +212,8 @@ fn an_actor_of_another_worker_is_located_once_and_called_there() {
         place: ActorPlace::At { worker, life },
     };
     bench.peer_says(PEER, located(OTHER, 0));
-    bench.claim_send(OTHER, PeerMessage::Call(call(2).assignment(0, ME)));
-    bench.claim_send(OTHER, PeerMessage::Call(call(3).retries(1).assignment(0, ME)));
+    bench.claim_send(OTHER, PeerMessage::call(call(2).assignment(0, ME)));
+    bench.claim_send(OTHER, PeerMessage::call(call(3).retries(1).assignment(0, ME)));
     bench.want(driver, mine(2));
     bench.head_says(FromHead::WorkerDied { worker: OTHER, reason: "gone".to_owned() });
     let error = bench.claim_delivery(driver, 2).unwrap();
@@ -221,7 +221,7 @@ fn an_actor_of_another_worker_is_located_once_and_called_there() {
     // Old news do not count.
     bench.peer_says(PEER, located(OTHER, 0));
     bench.peer_says(PEER, located(PEER, 1));
-    bench.claim_send(PEER, PeerMessage::Call(call(3).retries(1).assignment(1, ME)));
+    bench.claim_send(PEER, PeerMessage::call(call(3).retries(1).assignment(1, ME)));
 }
 
 #[test]
@@ -235,9 +235,9 @@ fn a_hosted_actor_serves_other_workers() {
     bench.claim_send(PEER, finished);
     bench.claim_free(1);
     let call = TaskBuilder::call(2, actor(), PEER).assignment(0, OTHER);
-    bench.peer_says(OTHER, PeerMessage::Call(call.clone()));
+    bench.peer_says(OTHER, PeerMessage::call(call.clone()));
     assert_eq!(bench.claim_run(pool), (task(2), 0));
-    bench.peer_says(OTHER, PeerMessage::Call(call));
+    bench.peer_says(OTHER, PeerMessage::call(call));
     bench.handle(LocalEvent::ExecutorDied { executor: pool, death: killed() });
     let lost = PeerMessage::ActorLost { actor: actor(), life: 0, death: killed() };
     bench.claim_send(PEER, lost);
@@ -301,7 +301,7 @@ fn calls_of_an_actor_fail_when_its_job_ends_and_theirs_does_not() {
     bench.submit(driver, of_visitor(3, ActorId(task(8))));
     let argument = Reference { object: visitor.child(5).object(0), owner: OTHER };
     let call = of_visitor(4, actor()).after(&[argument]).assignment(0, OTHER);
-    bench.peer_says(OTHER, PeerMessage::Call(call));
+    bench.peer_says(OTHER, PeerMessage::call(call));
     bench.claim_send(OTHER, PeerMessage::Retain { object: argument.object });
     bench.claim_send(OTHER, PeerMessage::Locate { object: argument.object, fetches: true });
     bench.head_says(FromHead::JobEnded { job: JOB });
@@ -360,7 +360,7 @@ fn calls_of_a_lost_life_wait_for_the_owner_to_tell_of_the_next() {
     bench.claim_send(PEER, lost);
     assert_eq!(bench.claim_head(), ToHead::Ended(vec![(task(1), 0)]));
     bench.peer_says(PEER, located(OTHER, 1));
-    bench.claim_send(OTHER, PeerMessage::Call(call().assignment(1, ME)));
+    bench.claim_send(OTHER, PeerMessage::call(call().assignment(1, ME)));
 }
 
 #[test]

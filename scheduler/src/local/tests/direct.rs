@@ -135,7 +135,7 @@ fn what_was_promised_by_a_process_that_died_fails() {
 fn a_value_that_was_made_before_for_another_owner_is_as_good() {
     let (mut bench, driver, _, own) = Bench::with_route(ActorOptions::default());
     // The same call, made by the same task, when that ran on another worker.
-    bench.peer_says(PEER, PeerMessage::Call(call(2).assignment(0, PEER)));
+    bench.peer_says(PEER, PeerMessage::call(call(2).assignment(0, PEER)));
     assert_eq!(bench.claim_run(own), (task(2), 0));
     let outcome = in_arena(&[]);
     bench.finish(own, 2, outcome.clone());
@@ -150,7 +150,7 @@ fn a_value_that_was_made_before_for_another_owner_is_as_good() {
 #[test]
 fn a_value_of_a_direct_call_does_not_end_the_same_call_of_another_owner() {
     let (mut bench, driver, _, own) = Bench::with_route(ActorOptions::default());
-    bench.peer_says(PEER, PeerMessage::Call(call(2).assignment(0, PEER)));
+    bench.peer_says(PEER, PeerMessage::call(call(2).assignment(0, PEER)));
     assert_eq!(bench.claim_run(own), (task(2), 0));
     let value = Returned { size: 1 << 20, inline: false, contains: Vec::new() };
     let made = LocalEvent::Made { executor: own, caller: driver, object: object(2), value };

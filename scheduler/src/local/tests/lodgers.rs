@@ -30,7 +30,7 @@ impl Bench {
 
     /// The call of a task that runs on `owner`, and returns a large value.
     fn called_by(&mut self, owner: WorkerId, pool: ExecutorId, contains: &[Reference]) {
-        self.peer_says(owner, PeerMessage::Call(call().assignment(0, owner)));
+        self.peer_says(owner, PeerMessage::call(call().assignment(0, owner)));
         assert_eq!(self.claim_run(pool), (task(2), 0));
         let outcome = in_arena(contains);
         self.finish(pool, 2, outcome.clone());
@@ -282,7 +282,7 @@ fn a_copy_that_was_to_come_is_not_missed_where_the_value_was_made() {
         let place = Place::At { size: SIZE, copies: vec![OTHER] };
         bench.peer_says(PEER, PeerMessage::Located { object, place });
         bench.claim_exactly(LocalAction::Pull { object, size: SIZE, from: OTHER });
-        bench.peer_says(PEER, PeerMessage::Call(call().assignment(0, PEER)));
+        bench.peer_says(PEER, PeerMessage::call(call().assignment(0, PEER)));
         assert_eq!(bench.claim_run(pool), (task(2), 0));
         bench.finish(pool, 2, in_arena(&[]));
         assert_eq!(bench.claim_delivery(driver, 2), None);

@@ -52,7 +52,7 @@ impl Bench {
     }
 
     fn call_comes(&mut self, call: TaskBuilder) {
-        self.peer_says(OTHER, PeerMessage::Call(call.assignment(0, OTHER)));
+        self.peer_says(OTHER, PeerMessage::call(call.assignment(0, OTHER)));
     }
 
     fn drain(&mut self) {
@@ -160,9 +160,9 @@ fn calls_that_come_back_go_before_later_ones_to_the_next_life() {
     bench.submit(driver, call(2));
     bench.claim_send(PEER, PeerMessage::ActorLocate { actor: actor() });
     bench.peer_says(PEER, located(OTHER, 0));
-    bench.claim_send(OTHER, PeerMessage::Call(call(2).assignment(0, ME)));
+    bench.claim_send(OTHER, PeerMessage::call(call(2).assignment(0, ME)));
     bench.submit(driver, call(3));
-    bench.claim_send(OTHER, PeerMessage::Call(call(3).assignment(0, ME)));
+    bench.claim_send(OTHER, PeerMessage::call(call(3).assignment(0, ME)));
     // The news of the next life is faster than what comes back from the one before.
     bench.peer_says(PEER, located(PEER, 1));
     bench.submit(driver, call(4));
@@ -171,9 +171,9 @@ fn calls_that_come_back_go_before_later_ones_to_the_next_life() {
     bench.claim_nothing();
     bench.peer_says(OTHER, missed(3));
     // They may not be tried again, and have not been.
-    bench.claim_send(PEER, PeerMessage::Call(call(2).assignment(1, ME)));
-    bench.claim_send(PEER, PeerMessage::Call(call(3).assignment(1, ME)));
-    bench.claim_send(PEER, PeerMessage::Call(call(4).assignment(0, ME)));
+    bench.claim_send(PEER, PeerMessage::call(call(2).assignment(1, ME)));
+    bench.claim_send(PEER, PeerMessage::call(call(3).assignment(1, ME)));
+    bench.claim_send(PEER, PeerMessage::call(call(4).assignment(0, ME)));
 }
 
 #[test]
@@ -182,10 +182,10 @@ fn calls_on_their_way_to_a_worker_that_left_have_not_run() {
     bench.submit(driver, call(2));
     bench.claim_send(PEER, PeerMessage::ActorLocate { actor: actor() });
     bench.peer_says(PEER, located(OTHER, 0));
-    bench.claim_send(OTHER, PeerMessage::Call(call(2).assignment(0, ME)));
+    bench.claim_send(OTHER, PeerMessage::call(call(2).assignment(0, ME)));
     bench.head_says(FromHead::WorkerLeft { worker: OTHER });
     bench.head_says(FromHead::WorkerDied { worker: OTHER, reason: "it left".to_owned() });
     bench.claim_nothing();
     bench.peer_says(PEER, located(PEER, 1));
-    bench.claim_send(PEER, PeerMessage::Call(call(2).assignment(1, ME)));
+    bench.claim_send(PEER, PeerMessage::call(call(2).assignment(1, ME)));
 }
