@@ -7,10 +7,10 @@
 //! out when the last of them goes.
 
 use std::collections::BTreeMap;
-use std::collections::hash_map::Entry as Slot;
 use std::sync::Arc;
 
-use rdist_scheduler::hash::IdMap;
+use indexmap::map::Entry as Slot;
+use rdist_scheduler::hash::{DenseIdMap, IdMap};
 use rdist_scheduler::id::{ExecutorId, ObjectId};
 
 use crate::wire::executor::{Block, Value};
@@ -57,7 +57,7 @@ impl Stored {
 /// See the module's text.
 #[derive(Debug, Default)]
 pub struct Table {
-    entries: IdMap<ObjectId, Entry>,
+    entries: DenseIdMap<ObjectId, Entry>,
     /// How often each executor has pinned what.
     pins: IdMap<ExecutorId, IdMap<ObjectId, u32>>,
     /// Free to be evicted, least recently used first.
@@ -192,6 +192,12 @@ impl Table {
         live.map(|(&object, entry)| (object, &entry.stored))
     }
 
+    /// Gives back room that many objects have left.
+    pub fn shrink_to_fit(&mut self) {
+        self.entries.shrink_to_fit();
+        self.pins.values_mut().for_each(IdMap::shrink_to_fit);
+    }
+
     /// Objects, with those that wait for their last user.
     pub fn len(&self) -> usize {
         self.entries.len()
@@ -216,7 +222,7 @@ impl Table {
         if !entry.is_doomed || entry.users > 0 {
             return None;
         }
-        let entry = self.entries.remove(&object)?;
+        let entry = self.entries.swap_remove(&object)?;
         if let Some(turn) = entry.idle_since {
             self.idle.remove(&turn);
         }

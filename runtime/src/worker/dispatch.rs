@@ -12,6 +12,7 @@ mod messages;
 mod notes;
 mod readers;
 mod room;
+mod slack;
 mod usage;
 
 use std::collections::{BTreeMap, HashMap};
@@ -40,6 +41,7 @@ use crate::wire::executor::Block;
 use links::Links;
 use readers::Readers;
 use room::Room;
+use slack::Slack;
 use usage::Reported;
 
 /// Most frames read from one executor before the others have their turn.
@@ -63,6 +65,7 @@ pub(super) struct Dispatch {
     readers: Readers,
     room: Room,
     reported: Reported,
+    slack: Slack,
     network: Network,
     notes: mpsc::Receiver<Note>,
     bell: Arc<Bell>,
@@ -142,6 +145,7 @@ impl Dispatch {
             readers: Readers::default(),
             room,
             reported: Reported::default(),
+            slack: Slack::default(),
             network,
             notes,
             bell,
@@ -203,6 +207,7 @@ impl Dispatch {
         if self.end == End::Draining && self.core.is_idle() && told {
             self.leave();
         }
+        self.give_slack_back(busy);
         busy
     }
 
@@ -267,7 +272,7 @@ impl Dispatch {
         if all_empty {
             let core = self.core.poll_timeout().map(|due| due - self.now());
             let retry = congested.then_some(Duration::from_millis(1));
-            let own = [self.room.timeout(), self.reported.timeout()];
+            let own = [self.room.timeout(), self.reported.timeout(), self.slack_timeout()];
             let timeout = [core, retry].into_iter().chain(own).flatten().min();
             match self.bell.wait(timeout) {
                 Ok(ended_by) => rung = ended_by,

@@ -192,7 +192,7 @@ impl LocalCore {
             self.objects.keys().filter(|object| object.task.job() == job).copied().collect();
         objects.sort_unstable();
         for object in objects {
-            if let Some(entry) = self.objects.remove(&object)
+            if let Some(entry) = self.objects.swap_remove(&object)
                 && entry.is_in_table(self.me)
             {
                 self.free_value(object);

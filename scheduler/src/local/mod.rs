@@ -35,6 +35,7 @@
 //! | `lodgers` | values that lie here for several owners |
 //! | `evacuation` | workers that leave: values are copied, actors moved |
 //! | `job` | the end of a job |
+//! | `slack` | memory after a burst |
 //! | `views`, `explain`, `invariants` | what people and tests read |
 
 mod action;
@@ -71,6 +72,7 @@ mod recover;
 mod remake;
 mod replicas;
 mod retry;
+mod slack;
 mod stream;
 mod submit;
 mod views;
@@ -84,7 +86,7 @@ use std::sync::Arc;
 
 use crate::actor::{ActorEntry, Hosted};
 use crate::group::{Bundles, GroupEntry, GroupKey};
-use crate::hash::{FastMap, FastSet, IdMap, IdSet};
+use crate::hash::{DenseIdMap, FastMap, FastSet, IdMap, IdSet};
 use crate::id::{ActorId, ExecutorId, GroupId, JobId, ObjectId, TaskId, WorkerId};
 use crate::message::{PeerMessage, Taken};
 use crate::object::{Lineage, ObjectEntry};
@@ -180,7 +182,7 @@ pub struct LocalCore {
     /// What each job holds here.
     shares: Shares,
     quotas: Quotas,
-    objects: IdMap<ObjectId, ObjectEntry>,
+    objects: DenseIdMap<ObjectId, ObjectEntry>,
     /// Own tasks that may run on one other worker alone, by that worker.
     pinned: FastMap<WorkerId, IdSet<TaskId>>,
     /// Objects of this worker that another one owned before, which still counts this worker.
@@ -271,7 +273,7 @@ impl LocalCore {
             gpus: Gpus::new(config.total.gpu),
             shares: Shares::default(),
             quotas: Quotas::default(),
-            objects: IdMap::default(),
+            objects: DenseIdMap::default(),
             pinned: FastMap::default(),
             adopted: IdMap::default(),
             readings: IdMap::default(),

@@ -207,7 +207,7 @@ impl LocalCore {
 
     /// Nobody refers to an object that is owned here: all copies go.
     fn free_owned(&mut self, object: ObjectId) {
-        let Some(entry) = self.objects.remove(&object) else { return };
+        let Some(entry) = self.objects.swap_remove(&object) else { return };
         self.readings.remove(&object);
         self.replicas.forget(object);
         let is_shared = self.lodgers.has(object);

@@ -290,7 +290,7 @@ impl LocalCore {
                 if self.lodgers.has(object) {
                     self.hand_over(object);
                 } else {
-                    self.objects.remove(&object);
+                    self.objects.swap_remove(&object);
                     if is_readable {
                         self.free_value(object);
                     }

@@ -217,7 +217,7 @@ impl LocalCore {
             .or_insert_with(|| ObjectEntry::new(from, Borrow::Unregistered));
         if self.draining || copies.is_empty() || entry.owner != from || entry.pull_is_stale {
             if !is_known {
-                self.objects.remove(&object);
+                self.objects.swap_remove(&object);
             }
             return self.send(from, PeerMessage::NotKept { object });
         }

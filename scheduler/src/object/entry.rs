@@ -54,7 +54,7 @@ pub(crate) struct ObjectEntry {
     pub(crate) pull: Option<WorkerId>,
     /// That pull was begun for another owner: what it brings is not this owner's value.
     pub(crate) pull_is_stale: bool,
-    pub(crate) waiters: Vec<Waiter>,
+    pub(crate) waiters: SmallVec<[Waiter; 1]>,
     /// References inside the value, kept alive by it; known to the owner alone.
     pub(crate) contains: Box<[Reference]>,
 }
@@ -121,7 +121,7 @@ impl ObjectEntry {
             recorded: false,
             pull: None,
             pull_is_stale: false,
-            waiters: Vec::new(),
+            waiters: SmallVec::new(),
             contains: Box::default(),
         }
     }

@@ -191,6 +191,8 @@ impl TaskEntry {
 pub(crate) struct TaskTable {
     entries: Vec<Option<TaskEntry>>,
     free: Vec<u32>,
+    /// Entries that were left when room was given back.
+    least_room: usize,
     index: IdMap<TaskId, TaskKey>,
     /// Tasks whose name is in the index for another owner: when a parent runs again on another
     /// worker, it has the same children there.
@@ -331,6 +333,24 @@ impl TaskTable {
 
     pub(crate) fn len(&self) -> usize {
         self.entries.len() - self.free.len()
+    }
+
+    /// Whether there were many more tasks than there are.
+    pub(crate) fn has_slack(&self) -> bool {
+        const MANY: usize = 1 << 16;
+        let room = self.entries.len();
+        room - self.least_room >= MANY && self.len() <= room / 8
+    }
+
+    /// Gives back the room behind the last entry, and that in the index.
+    pub(crate) fn give_slack_back(&mut self) {
+        let end = self.entries.iter().rposition(Option::is_some).map_or(0, |last| last + 1);
+        self.entries.truncate(end);
+        self.least_room = end;
+        self.free.retain(|at| (*at as usize) < end);
+        self.entries.shrink_to_fit();
+        self.free.shrink_to_fit();
+        self.index.shrink_to_fit();
     }
 
     pub(crate) fn is_empty(&self) -> bool {

@@ -251,7 +251,7 @@ mod tests {
                 }
                 connection.close(close::DONE, "it breaks");
             } else {
-                transfer::serve_bytes(&mut send, &bytes, from).await.unwrap();
+                transfer::serve_bytes(&mut send, bytes.clone(), from).await.unwrap();
                 connection.closed().await;
             }
         }

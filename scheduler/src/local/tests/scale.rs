@@ -81,6 +81,31 @@ fn a_deep_queue_drains_in_linear_time() {
     assert!(each < 100_000, "{each} ns for each task");
 }
 
+#[test]
+fn room_that_a_burst_has_taken_is_given_back() {
+    const COUNT: u64 = 70_000;
+    let (mut bench, driver, pool) = Bench::with_pool(2.0);
+    let core = &mut bench.core;
+    for index in 0..COUNT {
+        submit(core, driver, index);
+    }
+    assert!(!core.has_slack(), "all of it is in use");
+    // The one that is left keeps its place.
+    assert_eq!(serve(core, pool, driver), COUNT);
+    for index in 1..COUNT {
+        core.handle(Timestamp(COUNT), LocalEvent::Released { by: driver, object: object(index) });
+    }
+    assert!(core.has_slack());
+    core.give_slack_back();
+    assert!(!core.has_slack());
+    core.check_invariants();
+    let left: Vec<_> = core.objects().map(|object| object.object).collect();
+    assert_eq!(left, [object(0)]);
+    submit(core, driver, COUNT);
+    assert_eq!(serve(core, pool, driver), 1, "it goes on");
+    core.check_invariants();
+}
+
 fn resident_bytes() -> u64 {
     let Ok(text) = std::fs::read_to_string("/proc/self/statm") else { return 0 };
     text.split(' ').nth(1).and_then(|pages| pages.parse::<u64>().ok()).unwrap_or(0) * 4096
