@@ -45,8 +45,8 @@ pub(super) fn tcp(pace: Pace) -> anyhow::Result<Measured> {
     Ok(measured)
 }
 
-/// GB per second over one QUIC connection, of which `each` are asked for at a time. `folder` takes a
-/// certificate authority of its own.
+/// GB per second over one QUIC connection, by `each` bytes that are asked for at a time. `folder`
+/// takes a certificate authority of its own.
 pub(super) fn quic(pace: Pace, folder: &Path, each: usize) -> anyhow::Result<Measured> {
     let authority = Authority::load_or_create(&folder.join("limit-ca.pem"))?;
     let identity = |id| authority.identity(Peer::Worker(WorkerId(id)));
