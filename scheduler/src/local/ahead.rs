@@ -205,6 +205,9 @@ impl LocalCore {
 
     /// The executor has forgotten what it had not started.
     pub(super) fn recalled(&mut self, executor: ExecutorId) {
+        if !self.listens(executor) {
+            return;
+        }
         let Some(process) = self.executors.get_mut(&executor) else { return };
         process.ahead.recalling = false;
         let tasks = core::mem::take(&mut process.ahead.tasks);

@@ -46,15 +46,8 @@ impl LocalCore {
             PeerMessage::Locate { object, fetches } => self.locate(from, object, fetches),
             PeerMessage::Located { object, place } => self.located(from, object, place),
             PeerMessage::Retain { object } => self.peer_retains(from, object),
-            PeerMessage::Retained { .. } => {
-                self.peer(from).retains_answered += 1;
-                self.flush_outbox();
-            }
-            PeerMessage::Release { object } => {
-                if self.peer(from).borrows.remove(&object) {
-                    self.let_go(object);
-                }
-            }
+            PeerMessage::Retained { .. } => self.owner_counts(from),
+            PeerMessage::Release { object } => self.peer_releases(from, object),
             PeerMessage::CopyMade { object } => self.copy_made(from, object),
             PeerMessage::CopyLost { object, at } => self.copy_lost(from, object, at),
             PeerMessage::Free { object } => self.freed_by_owner(from, object),
@@ -96,6 +89,12 @@ impl LocalCore {
             PeerMessage::Leaves => self.worker_leaves(from),
             PeerMessage::Group(message) => self.group_says(from, message),
         }
+    }
+
+    /// The owner of what was registered first, and is not answered, counts it.
+    fn owner_counts(&mut self, owner: WorkerId) {
+        self.peer(owner).retains_answered += 1;
+        self.flush_outbox();
     }
 
     /// The first holder here: the owner is told.
@@ -263,6 +262,12 @@ impl LocalCore {
             self.hold(crate::spec::Reference { object, owner: self.me });
         }
         self.send(from, PeerMessage::Retained { object });
+    }
+
+    fn peer_releases(&mut self, from: WorkerId, object: ObjectId) {
+        if self.peer(from).borrows.remove(&object) {
+            self.let_go(object);
+        }
     }
 
     fn locate(&mut self, from: WorkerId, object: ObjectId, fetches: bool) {

@@ -353,11 +353,7 @@ impl LocalCore {
             LocalEvent::Unblocked { executor, task, attempt } => {
                 self.unblocked(executor, (task, attempt));
             }
-            LocalEvent::Recalled { executor } => {
-                if self.listens(executor) {
-                    self.recalled(executor);
-                }
-            }
+            LocalEvent::Recalled { executor } => self.recalled(executor),
             LocalEvent::ExecutorStarted { executor } => self.executor_started(executor),
             LocalEvent::ExecutorDied { executor, death } => self.executor_died(executor, death),
             LocalEvent::CancelRequested { task, owner, mode } => {
