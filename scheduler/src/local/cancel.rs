@@ -9,6 +9,10 @@
 //! A `Cancel` may be on its way for long, and its task may have ended, been forgotten, and been
 //! submitted again meanwhile, for a parent that runs again. So each is answered, and until it is, a
 //! task of that name begins with a try that it cannot mean ([`Unanswered`]).
+//!
+//! The head may place a task that was cancelled, and so forgotten, while it waited there. Where it
+//! goes a `Cancel` may be heard before the task is, over another link: it is said again, with
+//! pauses that grow, until the task is found there, or has ended, or has had time enough to come.
 
 use core::time::Duration;
 
@@ -21,13 +25,29 @@ use crate::message::{CancelMode, PeerMessage};
 use crate::outcome::{Cause, TaskError};
 use crate::spec::TaskKind;
 use crate::task::{TaskKey, TaskState};
+use crate::time::Timestamp;
 
 /// After that time a worker that does not have a task yet is told again to cancel it.
 const TELL_AGAIN: Duration = Duration::from_millis(5);
+/// The longest pause between two `Cancel`s of a task that is forgotten here: it does not come.
+const LONGEST_PAUSE: Duration = Duration::from_secs(20);
 
 /// `Cancel`s of own tasks that other workers have not answered.
 #[derive(Debug, Default)]
-pub(super) struct Unanswered(IdMap<TaskId, SmallVec<[Told; 1]>>);
+pub(super) struct Unanswered {
+    open: IdMap<TaskId, SmallVec<[Told; 1]>>,
+    /// Tasks that are forgotten here, and on their way to another worker.
+    strays: IdMap<TaskId, Stray>,
+}
+
+#[derive(Debug)]
+struct Stray {
+    worker: WorkerId,
+    attempt: u32,
+    /// When the worker is told again; `None`: it has not answered.
+    due: Option<Timestamp>,
+    pause: Duration,
+}
 
 #[derive(Debug)]
 struct Told {
@@ -39,7 +59,7 @@ struct Told {
 impl Unanswered {
     /// That worker is told to end a try.
     fn tell(&mut self, task: TaskId, attempt: u32, worker: WorkerId) {
-        let told = self.0.entry(task).or_default();
+        let told = self.open.entry(task).or_default();
         match told.iter_mut().find(|told| told.worker == worker && told.attempt == attempt) {
             Some(told) => told.times += 1,
             None => told.push(Told { worker, attempt, times: 1 }),
@@ -48,28 +68,58 @@ impl Unanswered {
 
     /// It has answered.
     fn answered(&mut self, task: TaskId, attempt: u32, worker: WorkerId) {
-        let Some(all) = self.0.get_mut(&task) else { return };
+        let Some(all) = self.open.get_mut(&task) else { return };
         if let Some(told) = all.iter_mut().find(|t| t.worker == worker && t.attempt == attempt) {
             told.times -= 1;
             all.retain(|told| told.times > 0);
             if all.is_empty() {
-                self.0.remove(&task);
+                self.open.remove(&task);
             }
         }
     }
 
     /// The newest try of a task that a `Cancel` under way may end.
     pub(super) fn newest(&self, task: TaskId) -> Option<u32> {
-        self.0.get(&task)?.iter().map(|told| told.attempt).max()
+        let open = self.open.get(&task).into_iter().flatten().map(|told| told.attempt);
+        open.chain(self.strays.get(&task).map(|stray| stray.attempt)).max()
     }
 
     pub(super) fn forget_job(&mut self, job: JobId) {
-        self.0.retain(|task, _| task.job() != job);
+        self.open.retain(|task, _| task.job() != job);
+        self.strays.retain(|task, _| task.job() != job);
+    }
+
+    /// When a worker is told again to cancel a task that is forgotten here.
+    pub(super) fn due(&self) -> Option<Timestamp> {
+        self.strays.values().filter_map(|stray| stray.due).min()
+    }
+
+    /// A task that is forgotten here has ended there.
+    pub(super) fn ended(&mut self, task: TaskId, attempt: u32, worker: WorkerId) {
+        if self.stray(task, attempt, worker).is_some() {
+            self.strays.remove(&task);
+        }
+    }
+
+    /// It has not come there.
+    fn is_not_there(&mut self, now: Timestamp, (task, attempt): (TaskId, u32), worker: WorkerId) {
+        let Some(stray) = self.stray(task, attempt, worker) else { return };
+        stray.due = Some(now + stray.pause);
+        stray.pause = 2 * stray.pause;
+        if stray.pause > LONGEST_PAUSE {
+            self.strays.remove(&task);
+        }
+    }
+
+    fn stray(&mut self, task: TaskId, attempt: u32, worker: WorkerId) -> Option<&mut Stray> {
+        let stray = self.strays.get_mut(&task)?;
+        ((stray.attempt, stray.worker) == (attempt, worker)).then_some(stray)
     }
 
     /// It will answer nothing.
     pub(super) fn forget_worker(&mut self, worker: WorkerId) {
-        self.0.retain(|_, all| {
+        self.strays.retain(|_, stray| stray.worker != worker);
+        self.open.retain(|_, all| {
             all.retain(|told| told.worker != worker);
             !all.is_empty()
         });
@@ -115,8 +165,9 @@ impl LocalCore {
     ) {
         self.unanswered.answered(task, attempt, from);
         if found {
-            return;
+            return self.unanswered.ended(task, attempt, from);
         }
+        self.unanswered.is_not_there(self.now, (task, attempt), from);
         let Some(key) = self.tasks.find(task, self.me) else { return };
         let entry = &mut self.tasks[key];
         let is_there = matches!(entry.state,
@@ -124,6 +175,34 @@ impl LocalCore {
         if is_there && entry.attempt == attempt && entry.cancelled {
             entry.extra().cancel = mode;
             self.set_timer(key, self.now + TELL_AGAIN);
+        }
+    }
+
+    /// A task that was cancelled, and is forgotten, has been placed on a worker.
+    pub(super) fn cancel_stray(&mut self, task: TaskId, attempt: u32, worker: WorkerId) {
+        let stray = Stray { worker, attempt, due: None, pause: TELL_AGAIN };
+        self.unanswered.strays.insert(task, stray);
+        self.tell_stray(task, attempt, worker);
+    }
+
+    fn tell_stray(&mut self, task: TaskId, attempt: u32, worker: WorkerId) {
+        self.unanswered.tell(task, attempt, worker);
+        let mode = CancelMode { force: false, children: true };
+        self.send(worker, PeerMessage::Cancel { task, attempt, mode });
+    }
+
+    /// Tells those again that may have the tasks by now.
+    pub(super) fn cancel_strays(&mut self) {
+        let now = self.now;
+        let due = |stray: &mut Stray| stray.due.take_if(|due| *due <= now).is_some();
+        let strays = self.unanswered.strays.iter_mut();
+        let due = strays.filter_map(|(task, stray)| {
+            due(stray).then_some((*task, stray.attempt, stray.worker))
+        });
+        let mut due: Vec<(TaskId, u32, WorkerId)> = due.collect();
+        due.sort_unstable();
+        for (task, attempt, worker) in due {
+            self.tell_stray(task, attempt, worker);
         }
     }
 

@@ -14,7 +14,7 @@ use super::assigned::Unstarted;
 use super::{LocalAction, LocalCore, dispatch};
 use crate::hash::IdMap;
 use crate::id::{ActorId, ExecutorId, JobId, TaskId, WorkerId};
-use crate::message::{CancelMode, FromHead, Held, HeldTask, Load, PeerMessage, ToHead};
+use crate::message::{FromHead, Held, HeldTask, Load, ToHead};
 use crate::outcome::{Cause, Outcome, TaskError};
 use crate::resource::Resources;
 use crate::spec::{Assignment, TaskKind};
@@ -218,8 +218,7 @@ impl LocalCore {
                 && worker != self.me
                 && ended_at != Some(worker)
             {
-                let mode = CancelMode { force: false, children: true };
-                self.send(worker, PeerMessage::Cancel { task, attempt, mode });
+                self.cancel_stray(task, attempt, worker);
             }
             return;
         };

@@ -395,6 +395,7 @@ impl LocalCore {
             }
         }
         self.strike_timers();
+        self.cancel_strays();
         self.expire_groups();
         self.expire_leases();
         self.take_turns_moving();
@@ -416,7 +417,8 @@ impl LocalCore {
         let stop = self.stopping.front().map(|&(deadline, _)| deadline);
         let group = self.group_deadlines.front().map(|&(deadline, ..)| deadline);
         let timers = [self.timers.due(), self.paces.due(), self.leases.due(), self.moves.due()];
-        [stop, group, self.head.load_due()].into_iter().chain(timers).flatten().min()
+        let more = [self.head.load_due(), self.unanswered.due()];
+        [stop, group].into_iter().chain(more).chain(timers).flatten().min()
     }
 
     /// Whether the head has said that this worker is lost: what it still says counts for nothing.

@@ -395,6 +395,7 @@ impl LocalCore {
                     _ => false,
                 }
         });
+        self.unanswered.ended(task, attempt, from);
         match (key, &outcome) {
             (Some(key), _) => {
                 if matches!(self.tasks[key].state, TaskState::Spilled { told: true, .. }) {

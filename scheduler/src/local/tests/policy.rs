@@ -218,6 +218,49 @@ fn a_cancellation_that_overtakes_its_task_is_said_again() {
 }
 
 #[test]
+fn a_task_that_was_cancelled_in_the_head_is_cancelled_where_it_is_placed_meanwhile() {
+    let (mut bench, driver, _) = Bench::with_pool(2.0);
+    let mode = asked(false);
+    bench.submit(driver, TaskBuilder::new(1).cpus(9.0));
+    bench.claim_spilled();
+    bench.release(driver, 1);
+    bench.cancel(1, false);
+    assert_eq!(bench.claim_head(), ToHead::Unspill { task: task(1) });
+    bench.head_says(FromHead::Placed(vec![(task(1), 0, PEER)]));
+    let cancel = PeerMessage::Cancel { task: task(1), attempt: 0, mode };
+    let heard = |found| PeerMessage::CancelHeard { task: task(1), attempt: 0, mode, found };
+    // It may come there later than the word to end it.
+    for _ in 0..3 {
+        bench.claim_send(PEER, cancel.clone());
+        bench.peer_says(PEER, heard(false));
+        bench.pass_time();
+    }
+    bench.claim_send(PEER, cancel);
+    bench.peer_says(PEER, heard(true));
+    bench.pass_idle_time();
+}
+
+#[test]
+fn a_task_that_was_cancelled_in_the_head_and_never_comes_is_forgotten() {
+    let (mut bench, driver, _) = Bench::with_pool(2.0);
+    let mode = asked(false);
+    bench.submit(driver, TaskBuilder::new(1).cpus(9.0));
+    bench.claim_spilled();
+    bench.cancel(1, false);
+    assert_eq!(bench.claim_head(), ToHead::Unspill { task: task(1) });
+    bench.head_says(FromHead::Placed(vec![(task(1), 0, PEER)]));
+    let heard = PeerMessage::CancelHeard { task: task(1), attempt: 0, mode, found: false };
+    let mut times = 0;
+    while bench.pending() > 0 {
+        times += 1;
+        bench.claim_send(PEER, PeerMessage::Cancel { task: task(1), attempt: 0, mode });
+        bench.peer_says(PEER, heard.clone());
+        while bench.pending() == 0 && bench.pass_some_time() {}
+    }
+    assert!((8..20).contains(&times), "it was told {times} times");
+}
+
+#[test]
 fn a_call_is_never_ended_by_force() {
     let (mut bench, driver, pool) = Bench::with_pool(2.0);
     let actor = crate::id::ActorId(task(1));
