@@ -1,11 +1,14 @@
 //! The end of a job: everything of it goes, wherever it stands.
 
+use std::sync::Arc;
+
 use super::peers::What;
-use super::{LocalCore, Step};
+use super::{LocalAction, LocalCore, Step};
 use crate::actor::ActorState;
 use crate::group::Slot;
 use crate::id::{ActorId, ExecutorId, JobId, ObjectId};
 use crate::message::CancelMode;
+use crate::object::Waiter;
 use crate::outcome::{Cause, Death, TaskError};
 use crate::spec::TaskKind;
 use crate::task::{TaskEntry, TaskKey, TaskState};
@@ -173,6 +176,19 @@ impl LocalCore {
         });
     }
 
+    /// A call of the job may run in another job's actor, and keeps that from other calls for as
+    /// long as it waits.
+    fn fail_readers(&mut self, job: JobId, object: ObjectId, waiters: &[Waiter]) {
+        let error = Arc::new(TaskError { task: object.task, cause: Cause::ObjectLost });
+        for waiter in waiters {
+            let Waiter::Executor(executor) = *waiter else { continue };
+            if self.executors.get(&executor).is_some_and(|process| process.job != job) {
+                let error = Some(Arc::clone(&error));
+                self.act(LocalAction::Deliver { executor, object, error });
+            }
+        }
+    }
+
     /// Nothing is in a bundle of the job any longer.
     fn drop_job_groups(&mut self, job: JobId) {
         self.groups.retain(|(group, _), _| group.0.job() != job);
@@ -192,11 +208,11 @@ impl LocalCore {
             self.objects.keys().filter(|object| object.task.job() == job).copied().collect();
         objects.sort_unstable();
         for object in objects {
-            if let Some(entry) = self.objects.swap_remove(&object)
-                && entry.is_in_table(self.me)
-            {
+            let Some(entry) = self.objects.swap_remove(&object) else { continue };
+            if entry.is_in_table(self.me) {
                 self.free_value(object);
             }
+            self.fail_readers(job, object, &entry.waiters);
         }
         // Actors of other jobs may hold what this one called them with.
         for process in self.executors.values_mut() {

@@ -37,6 +37,26 @@ fn submit(bench: &mut Bench, by: ExecutorId, index: u64) {
 }
 
 #[test]
+fn a_call_of_a_job_that_ends_waits_no_longer_in_the_actor_of_another() {
+    let (mut bench, driver) = Bench::with_driver(4.0);
+    let (_, pool) = second_job(&mut bench);
+    // Never there; a call of the first job that runs in the second one's actor waits for it.
+    bench.submit(driver, TaskBuilder::new(1).cpus(8.0));
+    bench.claim_spilled();
+    bench.want(pool, mine(1));
+
+    bench.handle(LocalEvent::JobEnded { job: JOB });
+    let told = |action: &LocalAction| {
+        matches!(action, LocalAction::Deliver { executor, object: of, error: Some(_) }
+            if *executor == pool && *of == object(1))
+    };
+    let actions: Vec<LocalAction> = (0..bench.pending()).map(|_| bench.claim()).collect();
+    assert!(actions.iter().any(told), "{actions:?}");
+    bench.release(pool, 1);
+    bench.claim_nothing();
+}
+
+#[test]
 fn what_is_free_goes_to_the_job_that_has_the_least() {
     for (weight, expected) in [(1, "212121212"), (2, "212212212")] {
         let (mut bench, driver, pool) = Bench::with_pool(if weight == 1 { 1.0 } else { 1.5 });
