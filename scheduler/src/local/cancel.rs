@@ -196,9 +196,8 @@ impl LocalCore {
         let now = self.now;
         let due = |stray: &mut Stray| stray.due.take_if(|due| *due <= now).is_some();
         let strays = self.unanswered.strays.iter_mut();
-        let due = strays.filter_map(|(task, stray)| {
-            due(stray).then_some((*task, stray.attempt, stray.worker))
-        });
+        let due = strays
+            .filter_map(|(task, stray)| due(stray).then_some((*task, stray.attempt, stray.worker)));
         let mut due: Vec<(TaskId, u32, WorkerId)> = due.collect();
         due.sort_unstable();
         for (task, attempt, worker) in due {
@@ -219,6 +218,10 @@ impl LocalCore {
         while let Some((key, stamp)) = open.pop() {
             let Some(entry) = self.tasks.current(key, stamp) else { continue };
             let is_running = matches!(entry.state, TaskState::Running { .. });
+            if let Some(extra) = &mut self.tasks[key].extra {
+                extra.again = false;
+            }
+            let entry = &self.tasks[key];
             if mode.children && is_running && parents.insert(entry.spec.id) {
                 open.extend(self.children_of(entry.spec.id));
             }

@@ -14,8 +14,9 @@
 //! the producer, which asks when it has to wait, so that no answer can be lost with a try.
 //!
 //! A try that follows another begins where that ended, or at the first item that is lost: the
-//! producer makes the ones before again, and keeps them to itself. A lost item of a stream that
-//! has ended is made again by its task's record, as other lost values are.
+//! producer makes the ones before again, and keeps them to itself. A try that goes on, it may be
+//! for ever, while somebody waits for a lost item is asked to end for that. A lost item of a stream
+//! that has ended is made again by its task's record, as other lost values are.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -83,10 +84,7 @@ impl LocalCore {
             return self.begin(key);
         };
         match self.tasks[key].state {
-            TaskState::Running { .. } | TaskState::Placed { .. } => {
-                self.tasks[key].extra().again = true;
-                self.cancel(key, CancelMode { force: false, children: true });
-            }
+            TaskState::Running { .. } | TaskState::Placed { .. } => self.cancel_to_begin_anew(key),
             _ => {
                 self.detach(key);
                 self.begin(key);
@@ -94,7 +92,14 @@ impl LocalCore {
         }
     }
 
-    /// A cancelled try of a task whose submitter has come again has ended: it begins anew.
+    /// A try ends so that another one begins, unless somebody wants the task ended meanwhile.
+    fn cancel_to_begin_anew(&mut self, key: TaskKey) {
+        self.cancel(key, CancelMode { force: false, children: true });
+        self.tasks[key].extra().again = true;
+    }
+
+    /// A cancelled try of a task has ended whose submitter has come again, or that would have gone
+    /// on without what was lost: it begins anew.
     pub(super) fn begins_anew(&mut self, key: TaskKey) -> bool {
         let entry = &mut self.tasks[key];
         let Some(extra) = entry.extra.as_mut().filter(|extra| extra.again) else { return false };
@@ -142,22 +147,25 @@ impl LocalCore {
         }
         stream.awaited.insert(index);
         let is_lost = index < stream.produced;
+        let is_live = stream.is_open && stream.end.is_none();
         if is_lost && let Some((worker, _)) = stream.asks.take() {
             self.tell_credit(task, worker, u32::MAX);
         }
         let Some(key) = self.tasks.find(task, self.me) else { return !is_lost };
         let entry = &mut self.tasks[key];
-        let has_begun = matches!(
-            entry.state,
-            TaskState::Running { .. } | TaskState::Placed { .. } | TaskState::Starting { .. }
-        );
+        let has_begun = matches!(entry.state, TaskState::Running { .. } | TaskState::Placed { .. });
         if let Some(before) = entry.spec.stream().copied()
             && !has_begun
             && index < before.start
         {
             set_policy(&mut entry.spec, StreamPolicy { start: index, ..before });
         }
-        // One that runs already may have passed it: then its end brings another try.
+        // One that runs already may have passed it. Where its end is not near, or never comes, it
+        // makes room for a try that begins there; else its end brings that.
+        let waits_for_end = entry.extra.as_ref().is_some_and(|extra| extra.again);
+        if has_begun && is_lost && is_live && !waits_for_end && !entry.cancelled {
+            self.cancel_to_begin_anew(key);
+        }
         true
     }
 
@@ -311,8 +319,8 @@ impl LocalCore {
             return;
         }
         match self.streams.get_mut(&task) {
-            // While an item is awaited that was lost, the consumer takes none: the try goes on to
-            // its end, which brings another one that begins there.
+            // While an item is awaited that was lost, the consumer takes none: the try, if it does
+            // not listen, goes on to its end, which brings another one that begins there.
             Some(stream) if stream.is_open && stream.end.is_none() && !stream.awaits_lost() => {
                 if stream.consumed < wanted {
                     stream.asks = Some((worker, wanted));

@@ -225,6 +225,38 @@ fn an_item_that_was_lost_and_is_not_yielded_again_is_made_by_another_run() {
 }
 
 #[test]
+fn a_task_that_goes_on_is_tried_again_from_an_item_that_is_lost() {
+    for is_left in [false, true] {
+        let (mut bench, driver, _) = Bench::with_pool(2.0);
+        bench.submit(driver, yields(1).cpus(9.0));
+        bench.claim_spilled();
+        bench.head_says(FromHead::Placed(vec![(task(1), 0, PEER)]));
+        let (yielded, value) = (task(1), value(false));
+        let made = PeerMessage::Yielded { task: yielded, attempt: 0, index: 0, value };
+        bench.peer_says(PEER, made);
+        bench.want(driver, item(0));
+        let object = item(0).object;
+        bench.claim_exactly(LocalAction::Pull { object, size: 8, from: PEER });
+        // It may yield for ever, and comes to this one never again.
+        bench.handle(LocalEvent::PullFailed { object, from: PEER });
+        bench.claim_send(PEER, PeerMessage::Free { object });
+        let mode = CancelMode { force: false, children: true };
+        let cancel = PeerMessage::Cancel { task: task(1), attempt: 0, mode };
+        bench.claim_send(PEER, cancel.clone());
+        if is_left {
+            bench.release_object(driver, object);
+            bench.release_object(driver, task(1).stream());
+            bench.claim_send(PEER, cancel);
+        }
+        let outcome = Outcome::Failed(TaskError { task: task(1), cause: Cause::Cancelled });
+        bench.peer_says(PEER, PeerMessage::Finished { task: task(1), attempt: 0, outcome });
+        if !is_left {
+            assert_eq!(bench.claim_spilled(), [(task(1), 1)]);
+        }
+    }
+}
+
+#[test]
 fn a_program_that_comes_again_reads_from_the_first_item() {
     let (mut bench, driver, pool) = Bench::with_pool(2.0);
     bench.submit(driver, yields(1));
