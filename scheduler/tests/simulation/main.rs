@@ -38,13 +38,14 @@ mod checker;
 mod cluster;
 mod executor;
 mod network;
+mod seen;
 mod workload;
 
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 
 use cluster::{Faults, Options, Simulation};
-use executor::{Leases, Routes};
 use network::Rng;
+use seen::Seen;
 use workload::Mix;
 
 const MILLISECOND: u64 = 1_000_000;
@@ -62,11 +63,7 @@ fn run(test: &str, count: u64, options: impl Fn(&mut Rng) -> Options) {
             first..first + number("SIM_SEEDS").unwrap_or(count)
         }
     };
-    let (runs, mut queued_ahead) = (seeds.end - seeds.start, 0);
-    let (mut taken, mut found) = (0, 0);
-    let (mut detached, mut ended) = (0, 0);
-    let (mut scattered, mut moves) = (0, 0);
-    let (mut leases, mut routes) = (Leases::default(), Routes::default());
+    let mut seen = Seen::default();
     for seed in seeds {
         let options = options(&mut Rng(seed ^ 0x5157_4152_4d00_0000));
         let ran = catch_unwind(AssertUnwindSafe(|| {
@@ -76,16 +73,7 @@ fn run(test: &str, count: u64, options: impl Fn(&mut Rng) -> Options) {
         }));
         match ran {
             Ok(simulation) => {
-                queued_ahead += simulation.queued_ahead;
-                taken += simulation.names.taken;
-                found += simulation.names.found;
-                let (all, by_programs) = simulation.detached();
-                detached += all;
-                ended += by_programs;
-                scattered += u64::from(options.jobs.iter().any(|job| job.scatters));
-                moves += simulation.moves;
-                leases.add(&simulation.leases);
-                routes.add(&simulation.routed);
+                seen.add(&simulation, &options);
                 if number("SIM_SEED").is_some() {
                     let (now, events) = (simulation.now / MILLISECOND, simulation.events);
                     let (submitted, finished) = (simulation.submitted, simulation.finished);
@@ -102,21 +90,7 @@ fn run(test: &str, count: u64, options: impl Fn(&mut Rng) -> Options) {
             }
         }
     }
-    println!("{queued_ahead} tasks waited in executors for their turn");
-    assert!(runs < 100 || 2 * queued_ahead > runs, "tasks are given ahead of their turn");
-    println!("{taken} names were another actor's, and {found} actors were found by theirs");
-    assert!(runs < 100 || 2 * taken.min(found) > runs, "actors have names");
-    println!("{ended} of {detached} detached actors were ended by programs");
-    assert!(runs < 100 || 10 * ended > runs && detached > 2 * ended, "actors are detached");
-    println!("{moves} actors left workers that were to leave, in {scattered} runs");
-    assert!(scattered < 100 || 2 * moves > scattered, "actors move");
-    println!("{leases:?}");
-    let Leases { ran, left, returned, promised, .. } = leases;
-    let each = [ran, left, returned, promised, 4 * leases.cancelled];
-    assert!(runs < 100 || each.iter().all(|count| 2 * count > runs), "tasks go by leases");
-    println!("{routes:?}");
-    let each = [routes.answered, routes.made, routes.promised, routes.refused];
-    assert!(runs < 100 || each.iter().all(|count| 2 * count > runs), "calls go by routes");
+    seen.check();
 }
 
 fn jobs(rng: &mut Rng, workers: u64, faults: Faults) -> Vec<Mix> {

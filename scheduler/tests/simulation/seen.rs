@@ -1,0 +1,61 @@
+//! What happened over many seeds: what is simulated has to happen now and then.
+
+use super::cluster::{Options, Simulation};
+use super::executor::{Leases, Routes};
+
+/// Fewer runs than that may miss something.
+const ENOUGH: u64 = 100;
+
+/// Sums over the runs of a test.
+#[derive(Debug, Default)]
+pub struct Seen {
+    runs: u64,
+    queued_ahead: u64,
+    /// Names that were another actor's, and actors that were found by theirs.
+    taken: u64,
+    found: u64,
+    detached: u64,
+    ended: u64,
+    /// Runs with actors on any worker, and how many of those moved.
+    scattered: u64,
+    moves: u64,
+    leases: Leases,
+    routes: Routes,
+}
+
+impl Seen {
+    pub fn add(&mut self, run: &Simulation, options: &Options) {
+        self.runs += 1;
+        self.queued_ahead += run.queued_ahead;
+        self.taken += run.names.taken;
+        self.found += run.names.found;
+        let (all, by_programs) = run.detached();
+        self.detached += all;
+        self.ended += by_programs;
+        self.scattered += u64::from(options.jobs.iter().any(|job| job.scatters));
+        self.moves += run.moves;
+        self.leases.add(&run.leases);
+        self.routes.add(&run.routed);
+    }
+
+    /// Fails where something that is simulated hardly ever happened.
+    pub fn check(&self) {
+        println!("{self:?}");
+        let Self { runs, queued_ahead, taken, found, detached, ended, .. } = *self;
+        if self.scattered >= ENOUGH {
+            assert!(2 * self.moves > self.scattered, "actors move");
+        }
+        if runs < ENOUGH {
+            return;
+        }
+        assert!(2 * queued_ahead > runs, "tasks are given ahead of their turn");
+        assert!(2 * taken.min(found) > runs, "actors have names");
+        assert!(10 * ended > runs && detached > 2 * ended, "actors are detached");
+        let Leases { ran, left, returned, promised, cancelled, .. } = self.leases;
+        let each = [ran, left, returned, promised, 4 * cancelled];
+        assert!(each.iter().all(|count| 2 * count > runs), "tasks go by leases");
+        let Routes { answered, made, promised, refused, .. } = self.routes;
+        let each = [answered, made, promised, refused];
+        assert!(each.iter().all(|count| 2 * count > runs), "calls go by routes");
+    }
+}
