@@ -281,16 +281,23 @@ impl Usage {
 pub struct ActorLog {
     /// By actor, its supervisor, and life and count.
     counts: FastMap<(ActorId, WorkerId, u64), TaskId>,
-    last: FastMap<(ActorId, WorkerId, ExecutorId, u64), u64>,
+    last: FastMap<(ActorId, usize, WorkerId, ExecutorId, u64), u64>,
     /// Calls that ran, by try and by the run that called: a caller that runs again calls again.
     ran: FastSet<(TaskId, u32, u64)>,
     pub calls: u64,
 }
 
 impl ActorLog {
-    pub fn started(&mut self, actor: ActorId, life: u64, caller: (u64, u64), number: u64) {
+    /// A call starts, of a group of the actor's.
+    pub fn started(
+        &mut self,
+        (actor, group): (ActorId, usize),
+        life: u64,
+        caller: (u64, u64),
+        number: u64,
+    ) {
         let caller = (WorkerId(caller.0), ExecutorId(caller.1 as u32));
-        let last = self.last.entry((actor, caller.0, caller.1, life)).or_default();
+        let last = self.last.entry((actor, group, caller.0, caller.1, life)).or_default();
         assert!(*last < number, "calls of {actor} by {caller:?} start out of order");
         *last = number;
     }

@@ -23,7 +23,7 @@ use rdist_scheduler::resource::Resources;
 use rdist_scheduler::spec::TaskSpec;
 
 use super::checker::{ActorLog, ExactCalls, Harm, Names, Usage};
-use super::executor::{At, Command, Handle, Leases, Process, Rings, Routes, Stored};
+use super::executor::{At, Command, Crowds, Handle, Leases, Process, Rings, Routes, Stored};
 use super::network::{Agenda, Rng};
 use super::workload::{Mix, Oracle};
 use excuse::DriverTries;
@@ -219,6 +219,7 @@ pub struct Simulation {
     pub moves: u64,
     pub leases: Leases,
     pub routed: Routes,
+    pub crowds: Crowds,
     pub finished: u64,
     trace: bool,
 }
@@ -278,6 +279,7 @@ impl Simulation {
             moves: 0,
             leases: Leases::default(),
             routed: Routes::default(),
+            crowds: Crowds::default(),
             finished: 0,
             trace: std::env::var_os("SIM_TRACE").is_some(),
             options,

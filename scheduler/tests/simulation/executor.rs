@@ -1,5 +1,6 @@
 //! Simulated executors: processes that run programs and talk to their worker over rings.
 
+mod actor;
 mod direct;
 pub mod end;
 mod lane;
@@ -15,7 +16,6 @@ mod submit;
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
-use rdist_scheduler::checkpoint::EndedCall;
 use rdist_scheduler::hash::{FastMap, FastSet};
 use rdist_scheduler::id::{ActorId, ExecutorId, JobId, ObjectId, TaskId, WorkerId};
 use rdist_scheduler::local::{ExecutorRole, LeaseEnd, LocalEvent};
@@ -26,6 +26,8 @@ use super::cluster::{Event, Simulation, killed};
 use super::network::Address;
 use super::workload::Op;
 
+use actor::Actor;
+pub use actor::Crowds;
 use direct::Direct;
 use lane::Host;
 pub use lease::Leases;
@@ -114,20 +116,6 @@ struct Waiting {
     attempt: u32,
     after: u64,
     cancelled: bool,
-}
-
-#[derive(Debug, Default)]
-struct Actor {
-    life: u64,
-    count: u64,
-    /// Calls in order; the first one runs.
-    calls: VecDeque<u64>,
-    /// Calls that it never answers.
-    watches: Vec<u64>,
-    /// It has ended itself, and does nothing more.
-    ended: bool,
-    /// Of one that saves its state: calls whose ends are not told yet.
-    unsaved: Vec<EndedCall>,
 }
 
 impl Process {

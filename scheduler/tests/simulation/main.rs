@@ -31,7 +31,9 @@
 //!   has one finds its own actor by it; some are detached: jobs of their own that end when somebody
 //!   ends them, and are called and ended by whom finds them; some are asked to end themselves when
 //!   they have answered what the same process has called before;
-//! - tasks return several values and ask for labels, and processes run out of memory.
+//! - tasks return several values and ask for labels, and processes run out of memory;
+//! - actors run several calls at a time, in groups with limits of their own: calls of a group
+//!   start in order and end in any, and an actor that ends itself ends after all of them.
 #![allow(clippy::unwrap_used, missing_docs, unreachable_pub)]
 
 mod checker;
@@ -141,6 +143,11 @@ fn small(rng: &mut Rng, faults: Faults) -> Options {
     let mut dice = Rng(rng.0 ^ 0x4e41_4d45_5300);
     if dice.one_in(2) {
         jobs.iter_mut().for_each(|job| job.names = true);
+    }
+    // And calls beside each other.
+    let mut dice = Rng(rng.0 ^ 0x4352_4f57_4453);
+    if dice.one_in(2) {
+        jobs.iter_mut().for_each(|job| job.crowds = true);
     }
     // And moves.
     let mut dice = Rng(rng.0 ^ 0x4d4f_5645_5300);

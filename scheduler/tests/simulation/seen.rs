@@ -1,7 +1,7 @@
 //! What happened over many seeds: what is simulated has to happen now and then.
 
 use super::cluster::{Options, Simulation};
-use super::executor::{Leases, Routes};
+use super::executor::{Crowds, Leases, Routes};
 
 /// Fewer runs than that may miss something.
 const ENOUGH: u64 = 100;
@@ -21,6 +21,7 @@ pub struct Seen {
     moves: u64,
     leases: Leases,
     routes: Routes,
+    crowds: Crowds,
 }
 
 impl Seen {
@@ -36,6 +37,7 @@ impl Seen {
         self.moves += run.moves;
         self.leases.add(&run.leases);
         self.routes.add(&run.routed);
+        self.crowds.add(&run.crowds);
     }
 
     /// Fails where something that is simulated hardly ever happened.
@@ -57,5 +59,7 @@ impl Seen {
         let Routes { answered, made, promised, refused, .. } = self.routes;
         let each = [answered, made, promised, refused];
         assert!(each.iter().all(|count| 2 * count > runs), "calls go by routes");
+        let Crowds { together, overtook } = self.crowds;
+        assert!(2 * together.min(overtook) > runs, "calls run beside each other");
     }
 }

@@ -10,8 +10,9 @@ use rdist_scheduler::outcome::{Cause, Outcome, Returned, TaskError};
 use rdist_scheduler::spec::{Reference, TaskKind};
 
 use super::run::word;
-use super::submit::{Asks, is_unordered};
-use super::{Actor, At, Given, Stored, Waiting, stream::Reading};
+use super::submit::Asks;
+use super::actor::Actor;
+use super::{At, Given, Stored, Waiting, stream::Reading};
 use crate::cluster::Simulation;
 use crate::workload::{Op, nth};
 
@@ -34,7 +35,9 @@ impl Simulation {
                 let actor = ActorId(spec.id);
                 let count = process.restores.remove(&actor).map_or(0, |state| number(&state));
                 let life = u64::from(attempt);
-                process.actors.insert(actor, Actor { life, count, ..Actor::default() });
+                let limits = self.limits_of(actor);
+                let Some(process) = self.process(at.worker, at.executor) else { return };
+                process.actors.insert(actor, Actor::new(&limits, life, count));
                 self.end_well(at, value, contains);
             }
             TaskKind::ActorCall { rules, .. } if rules.exactly_once => self.finish_saved_call(at),
@@ -48,21 +51,16 @@ impl Simulation {
 
     /// A call of an actor that saves nothing.
     fn finish_call(&mut self, at: At) {
-        let Some(process) = self.process(at.worker, at.executor) else { return };
-        let Some(run) = process.runs.get(&at.run) else { return };
+        let Some(run) = self.running(at) else { return };
         let (spec, attempt, given) = (Arc::clone(&run.spec), run.attempt, run.given);
         let is_inline = run.is_inline();
         let TaskKind::ActorCall { actor: id, actor_owner, .. } = spec.kind else { return };
+        self.ends_beside_others(at, id);
+        let Some(process) = self.process(at.worker, at.executor) else { return };
         let Some(actor) = process.actors.get_mut(&id) else { return };
-        actor.calls.pop_front();
+        let next = actor.ends(at.run);
         actor.count += 1;
         let value = actor.life << 32 | actor.count;
-        let (next, life) = (actor.calls.front().copied(), actor.life);
-        // One that is tried again comes after what was called meanwhile.
-        if !is_unordered(id) && attempt == 0 {
-            let caller = (word(&spec, 18), word(&spec, 26));
-            self.actors.started(id, life, caller, word(&spec, 10));
-        }
         let call = (spec.id, attempt, word(&spec, 34));
         self.actors.counted((id, actor_owner), value, call);
         if !is_inline {
@@ -77,7 +75,7 @@ impl Simulation {
             _ => self.end_well(at, value, Vec::new()),
         }
         if let Some(run) = next {
-            self.step_soon(At { run, ..at }, 0);
+            self.call_starts(At { run, ..at });
         }
     }
 
@@ -86,7 +84,6 @@ impl Simulation {
         let (worker, executor) = (at.worker, at.executor);
         let Some(process) = self.process(worker, executor) else { return };
         let Some(actor) = process.actors.get_mut(&id) else { return };
-        actor.calls.pop_front();
         actor.ended = true;
         let calls = std::mem::take(&mut actor.unsaved);
         let state = actor.count.to_le_bytes().to_vec();
@@ -153,40 +150,35 @@ impl Simulation {
         let (call, attempt, spec) = (run.spec.id, run.attempt, Arc::clone(&run.spec));
         let TaskKind::ActorCall { actor: id, .. } = spec.kind else { return };
         let Some(actor) = process.actors.get_mut(&id) else { return };
-        actor.calls.pop_front();
+        let next = actor.ends(at.run);
         actor.count += 1;
-        let (life, count) = (actor.life, actor.count.to_le_bytes().to_vec());
+        let count = actor.count.to_le_bytes().to_vec();
         let returned = Returned { size: 8, inline: true, contains: Vec::new() };
         let outcome = Outcome::Returned(vec![returned]);
         let applied = Applied { call, outcome, value: Some(count.clone()) };
         actor.unsaved.push(EndedCall { attempt, applied });
-        let next = actor.calls.front().copied();
         let calls = match next.is_none() || early {
             true => std::mem::take(&mut actor.unsaved),
             false => Vec::new(),
         };
         self.finished += 1;
-        if attempt == 0 && !is_unordered(id) {
-            let caller = (word(&spec, 18), word(&spec, 26));
-            self.actors.started(id, life, caller, word(&spec, 10));
-        }
         if !calls.is_empty() {
             self.say_saved(at, id, count, calls);
         }
         self.forget_run(at);
         if let Some(run) = next {
-            self.step_soon(At { run, ..at }, 0);
+            self.call_starts(At { run, ..at });
         }
     }
 
     /// An actor ends: of each call that it has, or that has ended and was not told, it is said so.
     pub(super) fn drop_actor(&mut self, worker: WorkerId, executor: ExecutorId, actor: ActorId) {
         let Some(process) = self.process(worker, executor) else { return };
-        let Some(actor) = process.actors.remove(&actor) else { return };
-        for EndedCall { attempt, applied } in actor.unsaved {
+        let Some(mut actor) = process.actors.remove(&actor) else { return };
+        for EndedCall { attempt, applied } in std::mem::take(&mut actor.unsaved) {
             self.say_cancelled(worker, executor, applied.call, attempt);
         }
-        for run in actor.calls.into_iter().chain(actor.watches) {
+        for run in actor.into_calls() {
             self.cut_off(At { worker, executor, run });
         }
     }

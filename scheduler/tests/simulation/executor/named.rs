@@ -53,7 +53,7 @@ impl Simulation {
             max_restarts: 1_000,
             own_process: mix(9, id.job().0.into()).is_multiple_of(2),
             checkpoint: submit::saves_state(actor),
-            max_concurrency: 1,
+            max_concurrency: self.limits_of(actor)[0] as u32,
             name: Some(text),
         });
         let body = mix(1, id.job().0.into()).to_le_bytes().to_vec();

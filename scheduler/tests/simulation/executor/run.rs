@@ -138,24 +138,11 @@ impl Simulation {
             _ => None,
         };
         let actors = self.handles.get(&spec.id).copied().into_iter().collect();
-        let is_watch = actor.is_some() && spec.body[8] == 1;
         let process = self.process(worker, executor)?;
         process.runs.insert(at.run, Run::new(spec, attempt, given, program, actors, read));
         match actor {
             None => self.step_soon(at, 0),
-            Some(actor) => {
-                let Some(actor) = process.actors.get_mut(&actor) else {
-                    panic!("a call runs in {executor} of {worker}, where {actor} does not live");
-                };
-                if is_watch {
-                    actor.watches.push(at.run);
-                    return Some(at);
-                }
-                actor.calls.push_back(at.run);
-                if actor.calls.len() == 1 && !actor.ended {
-                    self.step_soon(at, 0);
-                }
-            }
+            Some(actor) => self.call_comes(at, actor),
         }
         Some(at)
     }

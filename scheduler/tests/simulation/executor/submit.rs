@@ -152,7 +152,7 @@ impl Simulation {
             max_restarts: 1_000,
             own_process,
             checkpoint: saves_state(ActorId(id)),
-            max_concurrency: 1,
+            max_concurrency: self.limits_of(ActorId(id))[0] as u32,
             name,
         });
         let body = mix(1, id.job().0.into()).to_le_bytes().to_vec();
@@ -357,7 +357,7 @@ pub(super) fn saves_state(actor: ActorId) -> bool {
     mix(4, hash_of(actor)).is_multiple_of(2)
 }
 
-fn hash_of(actor: ActorId) -> u64 {
+pub(super) fn hash_of(actor: ActorId) -> u64 {
     let mut hasher = FastHasher::default();
     actor.hash(&mut hasher);
     hasher.finish()

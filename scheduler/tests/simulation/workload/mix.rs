@@ -34,6 +34,8 @@ pub struct Mix {
     pub forces: bool,
     /// Actors live on any worker, from where they move when it is to leave.
     pub scatters: bool,
+    /// Actors run several calls at a time.
+    pub crowds: bool,
 }
 
 impl Mix {
@@ -53,5 +55,6 @@ impl Mix {
         detached: false,
         forces: false,
         scatters: false,
+        crowds: false,
     };
 }
