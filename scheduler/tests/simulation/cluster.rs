@@ -23,7 +23,7 @@ use rdist_scheduler::resource::Resources;
 use rdist_scheduler::spec::TaskSpec;
 
 use super::checker::{ActorLog, ExactCalls, Harm, Names, Usage};
-use super::executor::{At, Command, Crowds, Handle, Leases, Process, Rings, Routes, Stored};
+use super::executor::{At, Command, Crowds, Handle, Leases, Process, Rings, Routes, Stored, Streams};
 use super::network::{Agenda, Rng};
 use super::workload::{Mix, Oracle};
 use excuse::DriverTries;
@@ -46,7 +46,7 @@ pub struct Options {
     pub check_every: u64,
 }
 
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Faults {
     pub executors: bool,
     pub workers: bool,
@@ -204,6 +204,8 @@ pub struct Simulation {
     pub parents: FastMap<TaskId, TaskId>,
     /// Tasks that return only if nobody cancels them.
     pub endless: FastSet<TaskId>,
+    /// Tasks that yield, and end only when somebody has them end.
+    pub endless_streams: FastSet<TaskId>,
     harm: Harm,
     ended: BTreeMap<JobId, JobState>,
     stopped: BTreeSet<JobId>,
@@ -220,6 +222,7 @@ pub struct Simulation {
     pub leases: Leases,
     pub routed: Routes,
     pub crowds: Crowds,
+    pub streams: Streams,
     pub finished: u64,
     trace: bool,
 }
@@ -267,6 +270,7 @@ impl Simulation {
             made: FastMap::default(),
             parents: FastMap::default(),
             endless: FastSet::default(),
+            endless_streams: FastSet::default(),
             harm: Harm::default(),
             ended: BTreeMap::new(),
             stopped: BTreeSet::new(),
@@ -280,6 +284,7 @@ impl Simulation {
             leases: Leases::default(),
             routed: Routes::default(),
             crowds: Crowds::default(),
+            streams: Streams::default(),
             finished: 0,
             trace: std::env::var_os("SIM_TRACE").is_some(),
             options,

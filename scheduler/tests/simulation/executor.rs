@@ -37,6 +37,7 @@ use route::Route;
 pub use route::Routes;
 use run::Given;
 pub use run::{Handle, Run};
+pub use stream::Streams;
 
 /// A value in a worker's table.
 #[derive(Debug, Clone)]
@@ -250,7 +251,9 @@ impl Simulation {
                     let object = run.slots[slot].object;
                     self.let_go(at, object);
                 }
-                Op::Stream { child, take, keep } => self.open_stream(at, &child, take, keep),
+                Op::Stream { child, take, keep, ending } => {
+                    self.open_stream(at, &child, (take, keep), ending);
+                }
                 Op::Yield { seed, inline, contains } => {
                     if !self.yield_item(at, seed, inline, &contains) {
                         return;

@@ -33,7 +33,9 @@
 //!   they have answered what the same process has called before;
 //! - tasks return several values and ask for labels, and processes run out of memory;
 //! - actors run several calls at a time, in groups with limits of their own: calls of a group
-//!   start in order and end in any, and an actor that ends itself ends after all of them.
+//!   start in order and end in any, and an actor that ends itself ends after all of them;
+//! - consumers let go of streams that go on, having asked for one more item or not, or have them
+//!   cancelled and read on; such a stream ends, also one that would never end by itself.
 #![allow(clippy::unwrap_used, missing_docs, unreachable_pub)]
 
 mod checker;
@@ -148,6 +150,11 @@ fn small(rng: &mut Rng, faults: Faults) -> Options {
     let mut dice = Rng(rng.0 ^ 0x4352_4f57_4453);
     if dice.one_in(2) {
         jobs.iter_mut().for_each(|job| job.crowds = true);
+    }
+    // And streams that are left.
+    let mut dice = Rng(rng.0 ^ 0x5354_5245_414d);
+    if dice.one_in(2) {
+        jobs.iter_mut().for_each(|job| job.lets_go = true);
     }
     // And moves.
     let mut dice = Rng(rng.0 ^ 0x4d4f_5645_5300);

@@ -1,7 +1,7 @@
 //! What happened over many seeds: what is simulated has to happen now and then.
 
 use super::cluster::{Options, Simulation};
-use super::executor::{Crowds, Leases, Routes};
+use super::executor::{Crowds, Leases, Routes, Streams};
 
 /// Fewer runs than that may miss something.
 const ENOUGH: u64 = 100;
@@ -22,6 +22,7 @@ pub struct Seen {
     leases: Leases,
     routes: Routes,
     crowds: Crowds,
+    streams: Streams,
 }
 
 impl Seen {
@@ -38,6 +39,7 @@ impl Seen {
         self.leases.add(&run.leases);
         self.routes.add(&run.routed);
         self.crowds.add(&run.crowds);
+        self.streams.add(&run.streams);
     }
 
     /// Fails where something that is simulated hardly ever happened.
@@ -61,5 +63,8 @@ impl Seen {
         assert!(each.iter().all(|count| 2 * count > runs), "calls go by routes");
         let Crowds { together, overtook } = self.crowds;
         assert!(2 * together.min(overtook) > runs, "calls run beside each other");
+        let Streams { left, asked, cancelled, stopped, .. } = self.streams;
+        let each = [left, asked, cancelled, stopped];
+        assert!(each.iter().all(|count| 2 * count > runs), "streams are left, and cancelled");
     }
 }

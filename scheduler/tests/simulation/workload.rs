@@ -12,6 +12,7 @@ mod named;
 mod one_by_one;
 mod oracle;
 mod several;
+mod streams;
 mod trouble;
 
 use rdist_scheduler::id::{ObjectId, TaskId};
@@ -24,8 +25,9 @@ use actors::call_actor;
 pub use mix::Mix;
 pub use named::Name;
 pub use oracle::{Oracle, nth};
-use trouble::stream;
-pub use trouble::{ENDLESS, Trouble, stream_program};
+use streams::stream;
+pub use streams::{Ending, FOR_EVER, stream_program};
+pub use trouble::{ENDLESS, Trouble};
 
 /// Where a program keeps its references: those in its arguments first, then its own in order.
 pub type Slot = usize;
@@ -50,6 +52,7 @@ pub enum Op {
         child: Child,
         take: u32,
         keep: bool,
+        ending: Ending,
     },
     /// Yields a value with these references inside.
     Yield {
@@ -278,6 +281,7 @@ pub fn driver_program(seed: u64, what: Mix) -> Program {
     more.resize(more.len() + if what.cancels { 4 } else { 0 }, Writer::cancels);
     more.resize(more.len() + if what.several { 4 } else { 0 }, Writer::several);
     more.resize(more.len() + if what.names { 4 } else { 0 }, Writer::named);
+    more.resize(more.len() + if what.lets_go { 4 } else { 0 }, Writer::cut_short);
     let mut left = what.tasks;
     while left > 0 {
         let count = (1 + driver.rng.below(20)).min(left);
@@ -395,16 +399,6 @@ impl Writer {
         let depth = 1 + self.rng.below(2) as u8;
         for _ in 0..1 + count / 4 {
             self.child(depth, Vec::new(), Vec::new());
-        }
-    }
-
-    fn streams(&mut self, count: u64) {
-        for _ in 0..1 + count / 6 {
-            let mut trouble = Trouble::some(&mut self.rng, self.what, false);
-            trouble.fails = trouble.fails.min(2);
-            let (op, kept) = stream(&mut self.rng, trouble);
-            self.ops.push(op);
-            self.slots += kept;
         }
     }
 

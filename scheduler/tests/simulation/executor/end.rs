@@ -45,6 +45,10 @@ impl Simulation {
                 self.end_actor(at, *actor, *actor_owner);
             }
             TaskKind::ActorCall { .. } => self.finish_call(at),
+            TaskKind::Driver => {
+                self.check_streams();
+                self.end_well(at, value, contains);
+            }
             _ => self.end_well(at, value, contains),
         }
     }
@@ -216,6 +220,8 @@ impl Simulation {
         let Some(run) = self.running(at) else { return };
         let (task, attempt) = (run.spec.id, run.told_as());
         let is_turn = run.takes_turns() && !run.blocked;
+        let yields = run.spec.stream().is_some();
+        self.streams.stopped += u64::from(yields);
         self.say_cancelled(at.worker, at.executor, task, attempt);
         self.forget_run(at);
         if is_turn {

@@ -11,7 +11,9 @@ use super::named::{Claim, Named};
 use super::stream::Reading;
 use crate::cluster::Simulation;
 use crate::network::mix;
-use crate::workload::{Op, Program, driver_program, stream_program, task_program};
+use crate::workload::{
+    ENDLESS, FOR_EVER, Op, Program, driver_program, stream_program, task_program,
+};
 
 #[derive(Debug)]
 pub struct Run {
@@ -151,11 +153,14 @@ impl Simulation {
     fn program_of(&self, spec: &TaskSpec, attempt: u32) -> Program {
         match &spec.kind {
             TaskKind::Driver => driver_program(word(spec, 0), self.mix_of(spec.id.job())),
+            TaskKind::Plain if spec.stream().is_some() && spec.body[12] == ENDLESS => {
+                stream_program(word(spec, 0), spec.body[10].into(), true)
+            }
             TaskKind::Plain if attempt < u32::from(spec.body[12]) => {
-                Program { ops: vec![Op::Compute(100_000_000_000)], returns: Vec::new() }
+                Program { ops: vec![Op::Compute(FOR_EVER)], returns: Vec::new() }
             }
             TaskKind::Plain if spec.stream().is_some() => {
-                stream_program(word(spec, 0), spec.body[10].into())
+                stream_program(word(spec, 0), spec.body[10].into(), false)
             }
             TaskKind::Plain => {
                 let more = (spec.body[14], spec.body[15] == 1);

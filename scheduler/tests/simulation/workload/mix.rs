@@ -36,6 +36,8 @@ pub struct Mix {
     pub scatters: bool,
     /// Actors run several calls at a time.
     pub crowds: bool,
+    /// Streams are left, or cancelled, before they end.
+    pub lets_go: bool,
 }
 
 impl Mix {
@@ -56,5 +58,6 @@ impl Mix {
         forces: false,
         scatters: false,
         crowds: false,
+        lets_go: false,
     };
 }

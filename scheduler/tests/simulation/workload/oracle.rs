@@ -43,7 +43,7 @@ impl Oracle {
     /// Enters what a task will yield.
     pub fn stream(&mut self, task: TaskId, child: &Child) {
         let (mut puts, mut own, mut index) = (0, Vec::new(), 0);
-        for op in stream_program(child.seed, child.items).ops {
+        for op in stream_program(child.seed, child.items, false).ops {
             match op {
                 Op::Put { seed, inline, .. } => {
                     let id = put_id(task, puts, seed, inline);
@@ -92,7 +92,7 @@ impl Oracle {
                     own.push(id);
                 }
                 Op::Get(slot) => read = self.read(read, own[*slot]),
-                Op::Stream { child, take, keep } => {
+                Op::Stream { child, take, keep, .. } => {
                     let id = task.child(children);
                     children += 1;
                     self.stream(id, child);

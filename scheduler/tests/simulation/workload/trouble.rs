@@ -1,6 +1,6 @@
-//! Tasks that yield, and tasks that end badly before they end well.
+//! Tasks that end badly before they end well.
 
-use super::{Child, Mix, Op, Placing, Program};
+use super::Mix;
 use crate::network::Rng;
 
 /// Every try of a task goes on until somebody ends it, and there is no limit to its time.
@@ -33,50 +33,4 @@ impl Trouble {
             _ => Self::default(),
         }
     }
-}
-
-/// What a task does that yields.
-pub fn stream_program(seed: u64, items: u32) -> Program {
-    let mut rng = Rng(seed);
-    let mut program = Program::default();
-    let mut slots = 0;
-    for _ in 0..items {
-        program.ops.push(Op::Compute(rng.below(500_000)));
-        let mut contains = Vec::new();
-        if rng.one_in(5) {
-            let seed = rng.next();
-            program.ops.push(Op::Put { seed, inline: rng.one_in(2), contains: Vec::new() });
-            contains.push(slots);
-            slots += 1;
-        }
-        program.ops.push(Op::Yield { seed: rng.next(), inline: rng.one_in(2), contains });
-    }
-    program
-}
-
-/// A stream that is read in part, to its last value, or to its end; and the slots that it takes.
-pub(super) fn stream(rng: &mut Rng, trouble: Trouble) -> (Op, usize) {
-    let items = rng.below(12) as u32;
-    let take = match rng.below(3) {
-        0 => items + 1,
-        1 => items,
-        _ => rng.below(u64::from(items) + 1) as u32,
-    };
-    let keep = take <= items && rng.one_in(2);
-    let child = Child {
-        seed: rng.next(),
-        depth: 0,
-        dependencies: Vec::new(),
-        borrowed: Vec::new(),
-        cpus: 0.5,
-        place: if rng.one_in(3) { Placing::Spread } else { Placing::Default },
-        inline: false,
-        priority: 0,
-        items,
-        trouble,
-        calls: None,
-        cancels: false,
-        returns: 1,
-    };
-    (Op::Stream { child, take, keep }, if keep { take as usize } else { 0 })
 }
