@@ -23,7 +23,7 @@ use rdist_scheduler::resource::Resources;
 use rdist_scheduler::spec::TaskSpec;
 
 use super::checker::{ActorLog, ExactCalls, Harm, Names, Usage};
-use super::executor::{At, Command, Crowds, Handle, Leases, Process, Rings, Routes, Stored, Streams};
+use super::executor::{At, Command, Crowds, Handle, Leases, Process, Rings, Routes, Stored, Streams, Waits};
 use super::network::{Agenda, Rng};
 use super::workload::{Mix, Oracle};
 use excuse::DriverTries;
@@ -222,6 +222,7 @@ pub struct Simulation {
     pub leases: Leases,
     pub routed: Routes,
     pub crowds: Crowds,
+    pub waits: Waits,
     pub streams: Streams,
     pub finished: u64,
     trace: bool,
@@ -284,6 +285,7 @@ impl Simulation {
             leases: Leases::default(),
             routed: Routes::default(),
             crowds: Crowds::default(),
+            waits: Waits::default(),
             streams: Streams::default(),
             finished: 0,
             trace: std::env::var_os("SIM_TRACE").is_some(),

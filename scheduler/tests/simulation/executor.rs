@@ -27,7 +27,7 @@ use super::network::Address;
 use super::workload::Op;
 
 use actor::Actor;
-pub use actor::Crowds;
+pub use actor::{Crowds, Waits};
 use direct::Direct;
 use lane::Host;
 pub use lease::Leases;
@@ -274,7 +274,9 @@ impl Simulation {
                 Op::Find(n) => self.find(at, n),
                 Op::Call { .. } | Op::CallNamed(_) | Op::Watch(_) | Op::Terminate(_) => {
                     let is_called = match op {
-                        Op::Call { actor, dependencies } => self.call(at, actor, &dependencies),
+                        Op::Call { actor, dependencies, borrowed } => {
+                            self.call(at, actor, &dependencies, &borrowed)
+                        }
                         Op::CallNamed(n) => self.call_named(at, n),
                         Op::Watch(n) => self.watch(at, n),
                         Op::Terminate(n) => self.terminate(at, n),
@@ -325,9 +327,7 @@ impl Simulation {
     fn goes_on(&mut self, at: At) {
         let Some(run) = self.running(at) else { return };
         run.blocked = false;
-        let (executor, task, attempt) = (at.executor, run.spec.id, run.told_as());
-        let unblocked = LocalEvent::Unblocked { executor, task, attempt };
-        self.say(at.worker, executor, unblocked, Vec::new());
+        self.say_blocked(at, false);
         self.step_soon(at, 0);
     }
 

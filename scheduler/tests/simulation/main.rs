@@ -35,7 +35,9 @@
 //! - actors run several calls at a time, in groups with limits of their own: calls of a group
 //!   start in order and end in any, and an actor that ends itself ends after all of them;
 //! - consumers let go of streams that go on, having asked for one more item or not, or have them
-//!   cancelled and read on; such a stream ends, also one that would never end by itself.
+//!   cancelled and read on; such a stream ends, also one that would never end by itself;
+//! - actors are called with what is still to come, which keeps back those calls of the same caller
+//!   alone that may not pass; and their calls wait for values while they run.
 #![allow(clippy::unwrap_used, missing_docs, unreachable_pub)]
 
 mod checker;
@@ -155,6 +157,11 @@ fn small(rng: &mut Rng, faults: Faults) -> Options {
     let mut dice = Rng(rng.0 ^ 0x5354_5245_414d);
     if dice.one_in(2) {
         jobs.iter_mut().for_each(|job| job.lets_go = true);
+    }
+    // And calls that wait.
+    let mut dice = Rng(rng.0 ^ 0x5741_4954_5300);
+    if dice.one_in(2) {
+        jobs.iter_mut().for_each(|job| job.waits = true);
     }
     // And moves.
     let mut dice = Rng(rng.0 ^ 0x4d4f_5645_5300);

@@ -1,7 +1,7 @@
 //! What happened over many seeds: what is simulated has to happen now and then.
 
 use super::cluster::{Options, Simulation};
-use super::executor::{Crowds, Leases, Routes, Streams};
+use super::executor::{Crowds, Leases, Routes, Streams, Waits};
 
 /// Fewer runs than that may miss something.
 const ENOUGH: u64 = 100;
@@ -23,6 +23,7 @@ pub struct Seen {
     routes: Routes,
     crowds: Crowds,
     streams: Streams,
+    waits: Waits,
 }
 
 impl Seen {
@@ -40,6 +41,7 @@ impl Seen {
         self.routes.add(&run.routed);
         self.crowds.add(&run.crowds);
         self.streams.add(&run.streams);
+        self.waits.add(&run.waits);
     }
 
     /// Fails where something that is simulated hardly ever happened.
@@ -66,5 +68,8 @@ impl Seen {
         let Streams { left, asked, cancelled, stopped, .. } = self.streams;
         let each = [left, asked, cancelled, stopped];
         assert!(each.iter().all(|count| 2 * count > runs), "streams are left, and cancelled");
+        let Waits { late, behind, passed, blocked, .. } = self.waits;
+        let each = [late, behind, passed, blocked];
+        assert!(each.iter().all(|count| 2 * count > runs), "calls wait");
     }
 }

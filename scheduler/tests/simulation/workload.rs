@@ -78,10 +78,11 @@ pub enum Op {
     Cancel(Slot, CancelMode),
     /// Ends the n-th actor of this program.
     Kill(usize),
-    /// Calls the n-th actor of this program.
+    /// Calls the n-th actor of this program. What is borrowed the call waits for while it runs.
     Call {
         actor: usize,
         dependencies: Vec<Slot>,
+        borrowed: Vec<Slot>,
     },
     /// Makes an actor with that name, or finds out who has it.
     Claim {
@@ -282,6 +283,7 @@ pub fn driver_program(seed: u64, what: Mix) -> Program {
     more.resize(more.len() + if what.several { 4 } else { 0 }, Writer::several);
     more.resize(more.len() + if what.names { 4 } else { 0 }, Writer::named);
     more.resize(more.len() + if what.lets_go { 4 } else { 0 }, Writer::cut_short);
+    more.resize(more.len() + if what.waits { 4 } else { 0 }, Writer::waiting);
     let mut left = what.tasks;
     while left > 0 {
         let count = (1 + driver.rng.below(20)).min(left);

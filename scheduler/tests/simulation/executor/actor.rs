@@ -6,12 +6,14 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use rdist_scheduler::checkpoint::EndedCall;
-use rdist_scheduler::id::{ActorId, TaskId};
+use rdist_scheduler::hash::FastMap;
+use rdist_scheduler::id::{ActorId, ExecutorId, TaskId, WorkerId};
+use rdist_scheduler::local::LocalEvent;
 use rdist_scheduler::spec::TaskKind;
 
 use super::At;
 use super::run::word;
-use super::submit::{Asks, hash_of, is_unordered, saves_state};
+use super::submit::{Arguments, Asks, hash_of, is_unordered, saves_state};
 use crate::cluster::Simulation;
 use crate::network::mix;
 
@@ -53,6 +55,29 @@ impl Crowds {
     pub fn add(&mut self, more: &Self) {
         self.together += more.together;
         self.overtook += more.overtook;
+    }
+}
+
+/// Calls that had to wait for something, but for their turn.
+#[derive(Debug, Default)]
+pub struct Waits {
+    /// An argument was not there yet when they were made.
+    pub late: u64,
+    /// They were made behind such a one, and kept their place; or could pass it, and did.
+    pub behind: u64,
+    pub passed: u64,
+    /// They waited while they ran.
+    pub blocked: u64,
+    /// The last late ones of those who made them that have not started.
+    open: FastMap<(ActorId, WorkerId, ExecutorId), TaskId>,
+}
+
+impl Waits {
+    pub fn add(&mut self, more: &Self) {
+        self.late += more.late;
+        self.behind += more.behind;
+        self.passed += more.passed;
+        self.blocked += more.blocked;
     }
 }
 
@@ -123,7 +148,7 @@ impl Actor {
 impl Simulation {
     /// How many calls an actor runs at a time, of each of its groups; follows from its id, as for
     /// a type in a program.
-    pub(super) fn limits_of(&self, actor: ActorId) -> Vec<usize> {
+    pub fn limits_of(&self, actor: ActorId) -> Vec<usize> {
         let draw = mix(10, hash_of(actor));
         if !self.mix_of(actor.0.job()).crowds || saves_state(actor) {
             return vec![1];
@@ -174,7 +199,56 @@ impl Simulation {
             self.actors.started((id, group), life, caller, word(&spec, 10));
         }
         self.crowds.together += u64::from(in_flight > 1);
+        let caller = (id, WorkerId(word(&spec, 18)), ExecutorId(word(&spec, 26) as u32));
+        match self.waits.open.get(&caller) {
+            Some(late) if *late == spec.id => drop(self.waits.open.remove(&caller)),
+            Some(_) if is_unordered(id) => self.waits.passed += 1,
+            _ => {}
+        }
         self.step_soon(at, 0);
+    }
+
+    /// A call is made, whose arguments may still have to come.
+    pub(super) fn note_wait(&mut self, at: At, actor: ActorId, call: TaskId, with: &Arguments) {
+        let caller = (actor, at.worker, at.executor);
+        let table = &self.workers[&at.worker].table;
+        let is_late = with.dependencies.iter().any(|of| !table.contains_key(&of.object));
+        self.waits.late += u64::from(is_late);
+        if self.waits.open.contains_key(&caller) {
+            self.waits.behind += u64::from(!is_unordered(actor));
+        }
+        if is_late {
+            self.waits.open.insert(caller, call);
+        }
+    }
+
+    /// A call that runs has to wait: what it waits for may wait for the ends of those before it.
+    pub(super) fn call_waits(&mut self, at: At) {
+        let Some(run) = self.running(at) else { return };
+        let TaskKind::ActorCall { actor: id, .. } = run.spec.kind else { return };
+        self.waits.blocked += 1;
+        let Some(process) = self.process(at.worker, at.executor) else { return };
+        let Some(actor) = process.actors.get_mut(&id) else { return };
+        let (state, calls) = (actor.count.to_le_bytes(), std::mem::take(&mut actor.unsaved));
+        if !calls.is_empty() {
+            self.say_saved(at, id, state.to_vec(), calls);
+        }
+    }
+
+    /// The worker hears that a run waits, or goes on. Of some actors' calls it is not told.
+    pub(super) fn say_blocked(&mut self, at: At, waits: bool) {
+        let Some(run) = self.running(at) else { return };
+        let (executor, task, attempt) = (at.executor, run.spec.id, run.told_as());
+        if let TaskKind::ActorCall { actor, .. } = run.spec.kind
+            && mix(12, hash_of(actor)).is_multiple_of(3)
+        {
+            return;
+        }
+        let event = match waits {
+            true => LocalEvent::Blocked { executor, task, attempt },
+            false => LocalEvent::Unblocked { executor, task, attempt },
+        };
+        self.say(at.worker, executor, event, Vec::new());
     }
 
     /// Counts a call that ends beside others.

@@ -99,7 +99,7 @@ impl Simulation {
         self.say(worker, executor, event, Vec::new());
     }
 
-    fn say_saved(&mut self, at: At, actor: ActorId, state: Vec<u8>, calls: Vec<EndedCall>) {
+    pub(super) fn say_saved(&mut self, at: At, actor: ActorId, state: Vec<u8>, calls: Vec<EndedCall>) {
         let values = calls.iter().map(|ended| {
             let value = ended.applied.value.as_deref().map_or(0, number);
             (ended.applied.call.object(0), Stored { value, contains: Vec::new() })

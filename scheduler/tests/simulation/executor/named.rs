@@ -6,7 +6,7 @@ use rdist_scheduler::outcome::{Cause, TaskError};
 use rdist_scheduler::resource::Resources;
 use rdist_scheduler::spec::{ActorOptions, Reference, TaskKind, TaskSpec};
 
-use super::submit::{self, Asks};
+use super::submit::{self, Arguments, Asks};
 use super::{At, Handle};
 use crate::cluster::Simulation;
 use crate::network::mix;
@@ -156,14 +156,14 @@ impl Simulation {
         if of != call.job() {
             self.foreign.insert(call, of);
         }
-        self.call_by(at, handle, Vec::new(), Asks::Answer)
+        self.call_by(at, handle, Arguments::default(), Asks::Answer)
     }
 
     /// Calls what a detached actor never answers.
     pub(super) fn watch(&mut self, at: At, n: usize) -> bool {
         let Some(run) = self.running(at) else { return false };
         let handle = run.named[n].handle;
-        self.call_by(at, handle, Vec::new(), Asks::Nothing)
+        self.call_by(at, handle, Arguments::default(), Asks::Nothing)
     }
 
     /// The n-th of those that the run knows by name ends itself, after what it was called for here.
@@ -175,7 +175,7 @@ impl Simulation {
         if of != call.job() {
             self.foreign.insert(call, of);
         }
-        if !self.call_by(at, handle, Vec::new(), Asks::End) {
+        if !self.call_by(at, handle, Arguments::default(), Asks::End) {
             return false;
         }
         if let Some(run) = self.running(at) {

@@ -30,13 +30,18 @@ impl Simulation {
             Known::Nothing
                 if self.workers[&at.worker].processes[&at.executor].views.contains(&object) =>
             {
-                if self.workers[&at.worker].processes[&at.executor].leaving
-                    && !self.workers[&at.worker].table.contains_key(&object)
-                {
-                    return false; // its job has ended, and it will not read on
+                let worker = &self.workers[&at.worker];
+                match worker.table.get(&object) {
+                    Some(stored) => {
+                        let contains = stored.contains.clone();
+                        (self.checked_value(at.worker, object), contains)
+                    }
+                    // Its job has ended, and it will not read on.
+                    None if worker.processes[&at.executor].leaving => return false,
+                    // It reads in place what the worker has freed with another job.
+                    None if worker.ended.contains(&object.task.job()) => (0, Vec::new()),
+                    None => panic!("{object:?} is read on {}, where it is not", at.worker),
                 }
-                let value = self.checked_value(at.worker, object);
-                (value, self.workers[&at.worker].table[&object].contains.clone())
             }
             Known::Nothing | Known::Coming => {
                 self.wait_for(at, reference);
@@ -78,9 +83,9 @@ impl Simulation {
         }
         let Some(run) = process.runs.get_mut(&at.run) else { return };
         run.blocked = true;
-        let (task, attempt, takes_turns) = (run.spec.id, run.told_as(), run.takes_turns());
-        let blocked = LocalEvent::Blocked { executor, task, attempt };
-        self.say(at.worker, executor, blocked, Vec::new());
+        let takes_turns = run.takes_turns();
+        self.call_waits(at);
+        self.say_blocked(at, true);
         if takes_turns {
             self.turn(at.worker, executor);
         }

@@ -166,10 +166,11 @@ impl Simulation {
                 let more = (spec.body[14], spec.body[15] == 1);
                 task_program(word(spec, 0), spec.body[8], spec.borrowed.len(), more)
             }
-            TaskKind::ActorCreate(_) | TaskKind::ActorCall { .. } => Program {
-                ops: vec![Op::Compute(mix(word(spec, 0), 5) % 200_000)],
-                returns: Vec::new(),
-            },
+            TaskKind::ActorCreate(_) | TaskKind::ActorCall { .. } => {
+                let mut ops = vec![Op::Compute(mix(word(spec, 0), 5) % 200_000)];
+                ops.extend((0..spec.borrowed.len()).map(Op::Get));
+                Program { ops, returns: Vec::new() }
+            }
             TaskKind::GroupCreate(_) | TaskKind::Bundle { .. } => {
                 panic!("{:?} runs, and has no code", spec.id)
             }

@@ -19,7 +19,7 @@ use super::route::Goes;
 use super::{At, Handle, Stored};
 use crate::cluster::{Simulation, labels_of};
 use crate::network::mix;
-use crate::workload::{Child, ENDLESS, Placing, Trouble, function_of, put_id};
+use crate::workload::{Child, ENDLESS, Mix, Placing, Trouble, function_of, put_id};
 
 impl Simulation {
     pub(super) fn submit_task(&mut self, at: At, child: &Child) {
@@ -163,21 +163,30 @@ impl Simulation {
     }
 
     /// Calls an actor, by the way that there is; false: not yet.
-    pub(super) fn call(&mut self, at: At, actor: usize, dependencies: &[usize]) -> bool {
+    pub(super) fn call(
+        &mut self,
+        at: At,
+        actor: usize,
+        dependencies: &[usize],
+        borrowed: &[usize],
+    ) -> bool {
         let Some(run) = self.running(at) else { return false };
         let (id, handle) = (run.root().child(run.children), run.actors[actor]);
-        let dependencies: Vec<_> = dependencies.iter().map(|slot| run.slots[*slot]).collect();
+        let of = |slots: &[usize]| slots.iter().map(|slot| run.slots[*slot]).collect();
+        let arguments = Arguments { dependencies: of(dependencies), borrowed: of(borrowed) };
         // Who has a group waits for nobody, and what another job's actor returns is not passed on.
-        let is_mine = handle.is_grouped || self.mix_of(id.job()).routes && dependencies.is_empty();
+        let Mix { routes, waits, .. } = self.mix_of(id.job());
+        let is_mine = handle.is_grouped || (routes || waits) && arguments.are_none();
+        let is_mine = is_mine || arguments.all().any(|of| self.called.contains_key(&of.object.task));
         let handle = if is_mine { handle } else { self.callee(id, handle) };
-        self.call_by(at, handle, dependencies, Asks::Answer)
+        self.call_by(at, handle, arguments, Asks::Answer)
     }
 
     pub(super) fn call_by(
         &mut self,
         at: At,
         Handle { actor, owner, .. }: Handle,
-        dependencies: Vec<Reference>,
+        arguments: Arguments,
         asks: Asks,
     ) -> bool {
         let Some(run) = self.running(at) else { return false };
@@ -187,7 +196,7 @@ impl Simulation {
             out_of_order: is_unordered(actor) && !is_end,
             exactly_once: saves_state(actor) && !is_end,
         };
-        let fits = dependencies.is_empty() && asks == Asks::Answer;
+        let fits = arguments.are_none() && asks == Asks::Answer;
         let goes = self.way(at, (actor, rules), id.object(0), fits);
         if matches!(goes, Goes::NotYet) {
             return false;
@@ -218,7 +227,10 @@ impl Simulation {
         if rules.exactly_once {
             self.calls.submitted((id, at.run), (actor, owner));
         }
-        let spec = TaskSpec { dependencies, max_retries, ..self.spec(id, at, kind, body) };
+        self.note_wait(at, actor, id, &arguments);
+        let Arguments { dependencies, borrowed } = arguments;
+        let call = self.spec(id, at, kind, body);
+        let spec = TaskSpec { dependencies, borrowed, max_retries, ..call };
         match goes {
             Goes::Directly(host) => self.give(at, host, Via::Route(actor), spec),
             Goes::ByWorker | Goes::NotYet => {
@@ -334,6 +346,24 @@ impl Simulation {
         let copies = if object.is_replicated() { 2 + (seed >> 9 & 1) as u32 } else { 1 };
         let event = LocalEvent::Put { by: at.executor, object, size, inline, copies, contains };
         self.say(at.worker, at.executor, event, vec![(object, value)]);
+    }
+}
+
+/// What a call gets.
+#[derive(Debug, Default)]
+pub(super) struct Arguments {
+    pub(super) dependencies: Vec<Reference>,
+    /// It waits for them while it runs.
+    pub(super) borrowed: Vec<Reference>,
+}
+
+impl Arguments {
+    fn are_none(&self) -> bool {
+        self.all().next().is_none()
+    }
+
+    fn all(&self) -> impl Iterator<Item = &Reference> {
+        self.dependencies.iter().chain(&self.borrowed)
     }
 }
 

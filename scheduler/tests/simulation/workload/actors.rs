@@ -33,9 +33,44 @@ impl Writer {
     }
 
     pub(super) fn call(&mut self, actor: usize, dependencies: Vec<Slot>) -> Slot {
-        self.ops.push(Op::Call { actor, dependencies });
+        self.call_with(actor, dependencies, Vec::new())
+    }
+
+    fn call_with(&mut self, actor: usize, dependencies: Vec<Slot>, borrowed: Vec<Slot>) -> Slot {
+        self.ops.push(Op::Call { actor, dependencies, borrowed });
         self.slots += 1;
         self.slots - 1
+    }
+
+    /// Calls whose arguments are still to come between others, and calls that wait while they run:
+    /// for tasks, and for what has been called before, so that no two wait for each other.
+    pub(super) fn waiting(&mut self, count: u64) {
+        self.actor();
+        if self.rng.one_in(2) {
+            self.actor();
+        }
+        let first = self.slots;
+        for _ in 0..1 + count / 2 {
+            let actor = self.some_actor();
+            let argument = match self.rng.below(5) {
+                0 | 1 => self.child(0, Vec::new(), Vec::new()),
+                2 => self.child(1, Vec::new(), Vec::new()),
+                3 => {
+                    let other = self.some_actor();
+                    self.call(other, Vec::new())
+                }
+                _ => self.put(Vec::new()),
+            };
+            match self.rng.below(4) {
+                0 => self.call_with(actor, Vec::new(), vec![argument]),
+                1 => self.call_with(actor, vec![argument], vec![argument]),
+                _ => self.call(actor, vec![argument]),
+            };
+            for _ in 0..self.rng.below(4) {
+                self.call(actor, Vec::new());
+            }
+        }
+        self.ops.extend((first..self.slots).map(Op::Get));
     }
 
     /// Bursts of calls of an actor that lives, from here and from tasks: what routes are for.
@@ -112,7 +147,10 @@ impl Writer {
 
 /// Calls the only actor that a task knows; what that returns is passed on, or read, or neither.
 pub(super) fn call_actor(rng: &mut Rng, program: &mut Program, first: Slot, calls: usize) {
-    program.ops.extend((0..calls).map(|_| Op::Call { actor: 0, dependencies: Vec::new() }));
+    program.ops.extend((0..calls).map(|_| {
+        let (dependencies, borrowed) = (Vec::new(), Vec::new());
+        Op::Call { actor: 0, dependencies, borrowed }
+    }));
     let last = first + calls - 1;
     if rng.one_in(4) {
         program.ops.push(Op::Submit(Child {

@@ -50,10 +50,10 @@ impl Writer {
             let own_process = self.rng.one_in(2);
             let cpus = [0.0, 0.5][self.rng.below(2) as usize];
             self.ops.push(Op::Spawn { own_process, cpus, named: false, place });
-            self.ops.push(Op::Call { actor: self.actors, dependencies: vec![input] });
+            let result = self.call(self.actors, vec![input]);
             self.ended.push(self.actors);
-            self.ops.push(Op::Get(self.slots));
-            (self.actors, self.slots) = (self.actors + 1, self.slots + 1);
+            self.ops.push(Op::Get(result));
+            self.actors += 1;
         }
         if self.rng.one_in(4) {
             let early = self.rng.below(3_000_000);

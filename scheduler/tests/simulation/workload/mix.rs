@@ -38,6 +38,8 @@ pub struct Mix {
     pub crowds: bool,
     /// Streams are left, or cancelled, before they end.
     pub lets_go: bool,
+    /// Calls of actors wait for their arguments, or while they run.
+    pub waits: bool,
 }
 
 impl Mix {
@@ -59,5 +61,6 @@ impl Mix {
         scatters: false,
         crowds: false,
         lets_go: false,
+        waits: false,
     };
 }
