@@ -23,6 +23,8 @@ pub struct Harm {
     pub drained: bool,
     /// A worker stalled, or lost a connection: it may not hear the last words of one that leaves.
     pub unheard: bool,
+    /// Values were damaged on disk.
+    pub damaged: bool,
 }
 
 impl Harm {
@@ -30,7 +32,9 @@ impl Harm {
     pub fn excuse(self, error: &TaskError) {
         let excused = match &error.cause {
             // Ours: a program that read a failed value.
-            Cause::Returned { .. } => self.executors_died || self.workers_died || self.drained,
+            Cause::Returned { .. } => {
+                self.executors_died || self.workers_died || self.drained || self.damaged
+            }
             // An actor's memory is gone with its process; retries of calls are its user's choice.
             Cause::ActorDied(_) => self.executors_died || self.workers_died || self.drained,
             // It names a worker that has left, and may run nowhere else.
@@ -38,7 +42,8 @@ impl Harm {
                 self.workers_died || self.drained
             }
             Cause::WorkerDied { .. } => self.workers_died || (self.drained && self.unheard),
-            Cause::OwnerDied | Cause::ObjectLost => self.workers_died,
+            Cause::OwnerDied => self.workers_died,
+            Cause::ObjectLost => self.workers_died || self.damaged,
             Cause::Cancelled | Cause::TimedOut { .. } => self.workers_died,
             Cause::NameTaken { .. }
             | Cause::EndOfStream

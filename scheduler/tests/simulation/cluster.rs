@@ -2,6 +2,7 @@
 //! goes wrong between them.
 
 mod detached;
+mod disk;
 mod excuse;
 mod fault;
 mod happen;
@@ -23,9 +24,13 @@ use rdist_scheduler::resource::Resources;
 use rdist_scheduler::spec::TaskSpec;
 
 use super::checker::{ActorLog, ExactCalls, Harm, Names, Usage};
-use super::executor::{At, Command, Crowds, Handle, Leases, Process, Rings, Routes, Stored, Streams, Waits};
+use super::executor::{
+    At, Command, Crowds, Handle, Leases, Process, Rings, Routes, Stored, Streams, Waits,
+};
 use super::network::{Agenda, Rng};
 use super::workload::{Mix, Oracle};
+use disk::Disk;
+pub use disk::Disks;
 use excuse::DriverTries;
 use lease::Links;
 use table::Workers;
@@ -56,6 +61,8 @@ pub struct Faults {
     pub breaks: bool,
     pub drains: bool,
     pub stops: bool,
+    /// Values go to disk, and some are damaged there.
+    pub damages: bool,
     /// What goes between workers, and between a worker and the head, comes twice now and then.
     pub repeats: bool,
 }
@@ -120,6 +127,11 @@ pub enum Event {
     Drain(WorkerId, u64),
     Leave(WorkerId),
     Fault,
+    /// A value is read from disk.
+    Restored {
+        worker: WorkerId,
+        object: ObjectId,
+    },
     ForgetLost(WorkerId),
     /// Keeps a link busy.
     Nothing,
@@ -132,6 +144,7 @@ pub struct Worker {
     pub processes: BTreeMap<ExecutorId, Process>,
     pub rings: Rings,
     links: Links,
+    disk: Disk,
     usage: Usage,
     timer: Option<u64>,
     /// Known to be lost: their links are closed.
@@ -162,6 +175,8 @@ pub struct Simulation {
     pub rng: Rng,
     /// Decides what comes twice: a seed is otherwise what it is without that.
     repeats: Rng,
+    /// What goes to disk, and what is damaged there.
+    disk_dice: Rng,
     pub now: u64,
     pub agenda: Agenda<Event>,
     pub workers: Workers,
@@ -223,6 +238,7 @@ pub struct Simulation {
     pub routed: Routes,
     pub crowds: Crowds,
     pub waits: Waits,
+    pub disks: Disks,
     pub streams: Streams,
     pub finished: u64,
     trace: bool,
@@ -243,6 +259,7 @@ impl Simulation {
             seed,
             rng: Rng(seed),
             repeats: Rng(seed ^ 0x5457_4943_4500_0000),
+            disk_dice: Rng(seed ^ 0x4449_534b_0000),
             now: 0,
             agenda: Agenda::new(),
             workers: Workers::default(),
@@ -286,6 +303,7 @@ impl Simulation {
             routed: Routes::default(),
             crowds: Crowds::default(),
             waits: Waits::default(),
+            disks: Disks::default(),
             streams: Streams::default(),
             finished: 0,
             trace: std::env::var_os("SIM_TRACE").is_some(),
@@ -363,6 +381,7 @@ impl Simulation {
             assert!(worker.processes.is_empty(), "{id} keeps {:?}", worker.processes.keys());
             assert!(worker.core.is_idle(), "{id} is not idle");
             worker.usage.check_nothing(id);
+            worker.disk.check_nothing(id);
         }
         let Some(head) = &self.head else { panic!("the head is down in the end") };
         head.check_invariants();

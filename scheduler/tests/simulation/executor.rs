@@ -43,6 +43,8 @@ pub use stream::Streams;
 #[derive(Debug, Clone)]
 pub struct Stored {
     pub value: u64,
+    /// It fits into a message, and never goes to disk.
+    pub inline: bool,
     pub contains: Vec<Reference>,
 }
 

@@ -20,6 +20,9 @@
 //! only when something died that explains them; when faults stop, every job ends; and then no
 //! worker has a task, object, value, actor, process or lease left, and the head has all room back.
 //!
+//! Where faults are drawn by seed, values go to disk and are damaged there, in about half of them:
+//! who reads such a value gets another copy, or one that is made again, or an error.
+//!
 //! In about half of the seeds each, drawn independently:
 //! - processes ask for leases and give short tasks to their job's pool themselves, over rings that
 //!   outlive who wrote them, as the runtime's processes do;
@@ -55,6 +58,8 @@ use seen::Seen;
 use workload::Mix;
 
 const MILLISECOND: u64 = 1_000_000;
+/// For dice of their own.
+const DISK: u64 = 0x4449_534b;
 
 fn number(name: &str) -> Option<u64> {
     std::env::var(name).ok().map(|text| text.parse().expect("a number"))
@@ -197,8 +202,10 @@ fn heads_restart() {
 
 #[test]
 fn workers_die() {
-    let faults = Faults { workers: true, joins: true, ..Faults::default() };
-    run("workers_die", 300, |rng| small(rng, faults));
+    run("workers_die", 300, |rng| {
+        let damages = Rng(rng.0 ^ DISK).one_in(3);
+        small(rng, Faults { workers: true, joins: true, damages, ..Faults::default() })
+    });
 }
 
 #[test]
@@ -213,6 +220,7 @@ fn swarm() {
             breaks: rng.one_in(2),
             drains: rng.one_in(2),
             stops: rng.one_in(4),
+            damages: Rng(rng.0 ^ DISK).one_in(2),
             repeats: false,
         };
         small(rng, faults)
@@ -231,6 +239,7 @@ fn messages_come_twice() {
             breaks: rng.one_in(3),
             drains: rng.one_in(3),
             stops: rng.one_in(4),
+            damages: Rng(rng.0 ^ DISK).one_in(3),
             repeats: true,
         };
         small(rng, faults)
@@ -253,6 +262,7 @@ fn a_thousand_workers() {
             breaks: true,
             drains: true,
             stops: false,
+            damages: false,
             repeats: false,
         },
         fault_time: 2_000 * MILLISECOND,

@@ -1,6 +1,6 @@
 //! What happened over many seeds: what is simulated has to happen now and then.
 
-use super::cluster::{Options, Simulation};
+use super::cluster::{Disks, Options, Simulation};
 use super::executor::{Crowds, Leases, Routes, Streams, Waits};
 
 /// Fewer runs than that may miss something.
@@ -24,6 +24,9 @@ pub struct Seen {
     crowds: Crowds,
     streams: Streams,
     waits: Waits,
+    /// Runs in which values are damaged, and what became of those.
+    damaged: u64,
+    disks: Disks,
 }
 
 impl Seen {
@@ -42,6 +45,8 @@ impl Seen {
         self.crowds.add(&run.crowds);
         self.streams.add(&run.streams);
         self.waits.add(&run.waits);
+        self.damaged += u64::from(options.faults.damages);
+        self.disks.add(&run.disks);
     }
 
     /// Fails where something that is simulated hardly ever happened.
@@ -50,6 +55,12 @@ impl Seen {
         let Self { runs, queued_ahead, taken, found, detached, ended, .. } = *self;
         if self.scattered >= ENOUGH {
             assert!(2 * self.moves > self.scattered, "actors move");
+        }
+        if self.damaged >= ENOUGH {
+            let Disks { delayed, damaged, not_started, failed, .. } = self.disks;
+            let each = [delayed, damaged, not_started, 30 * failed];
+            let happen = each.iter().all(|count| 2 * count > self.damaged);
+            assert!(happen, "values are damaged on disk");
         }
         if runs < ENOUGH {
             return;
@@ -66,7 +77,7 @@ impl Seen {
         let Crowds { together, overtook } = self.crowds;
         assert!(2 * together.min(overtook) > runs, "calls run beside each other");
         let Streams { left, asked, cancelled, stopped, .. } = self.streams;
-        let each = [left, asked, cancelled, stopped];
+        let each = [left, 4 * asked, 2 * cancelled, stopped];
         assert!(each.iter().all(|count| 2 * count > runs), "streams are left, and cancelled");
         let Waits { late, behind, passed, blocked, .. } = self.waits;
         let each = [late, behind, passed, blocked];

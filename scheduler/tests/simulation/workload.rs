@@ -277,13 +277,13 @@ pub fn driver_program(seed: u64, what: Mix) -> Program {
         what,
     };
     let mut more: Vec<Shape> = Vec::new();
-    more.resize(if what.leases { 4 } else { 0 }, Writer::one_by_one);
+    more.resize(if what.leases { 6 } else { 0 }, Writer::one_by_one);
     more.resize(more.len() + if what.routes { 4 } else { 0 }, Writer::bursts);
     more.resize(more.len() + if what.cancels { 4 } else { 0 }, Writer::cancels);
     more.resize(more.len() + if what.several { 4 } else { 0 }, Writer::several);
     more.resize(more.len() + if what.names { 4 } else { 0 }, Writer::named);
-    more.resize(more.len() + if what.lets_go { 4 } else { 0 }, Writer::cut_short);
-    more.resize(more.len() + if what.waits { 4 } else { 0 }, Writer::waiting);
+    more.resize(more.len() + if what.lets_go { 2 } else { 0 }, Writer::cut_short);
+    more.resize(more.len() + if what.waits { 2 } else { 0 }, Writer::waiting);
     let mut left = what.tasks;
     while left > 0 {
         let count = (1 + driver.rng.below(20)).min(left);

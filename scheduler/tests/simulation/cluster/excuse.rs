@@ -64,7 +64,7 @@ impl Simulation {
             self.harm.excuse(error);
             // Not for want of an argument, whose error it has.
             let is_exact = self.calls.contains(task) && error.task == task;
-            let is_exact = is_exact && !self.harm.workers_died;
+            let is_exact = is_exact && !self.harm.workers_died && !self.harm.damaged;
             assert!(!is_exact, "a call of an actor that saves its state fails: {error}");
         }
     }
@@ -93,7 +93,10 @@ impl Simulation {
         let made = self.made.get(&call);
         let is_gone = made.is_some_and(|at| at.iter().any(|at| !self.workers.contains_key(at)));
         let is_left = self.ended_with_its_driver(call, error);
-        assert!(is_gone || is_left, "it is gone from where it was made: {error}");
+        assert!(
+            is_gone || is_left || self.harm.damaged,
+            "it is gone from where it was made: {error}"
+        );
     }
 
     /// An actor is made: its name is its own, unless it is about to end.

@@ -30,6 +30,7 @@ impl Simulation {
             Event::FromExecutor { worker, .. }
             | Event::ProcessUp(worker, _)
             | Event::Pulled { worker, .. }
+            | Event::Restored { worker, .. }
             | Event::Peer { to: worker, .. }
             | Event::HeadFound(worker, _)
             | Event::FromHead(worker, ..)
@@ -50,6 +51,11 @@ impl Simulation {
         let faults = self.options.faults;
         let living = Arc::clone(&self.living);
         let Some(worker) = self.rng.pick(&living) else { return };
+        if faults.damages
+            && let Some(worker) = self.disk_dice.pick(&living)
+        {
+            self.spill(worker);
+        }
         match self.rng.below(10) {
             0..=2 if faults.executors => self.kill_executor(worker),
             3 if faults.workers => {

@@ -66,6 +66,7 @@ impl Simulation {
             Event::Drain(worker, session) => self.drains(worker, session),
             Event::Leave(worker) => self.leave(worker),
             Event::Fault => self.fault(),
+            Event::Restored { worker, object } => self.restored(worker, object),
             Event::Nothing => {}
         }
     }
@@ -84,7 +85,9 @@ impl Simulation {
 
     /// A copy has come, or there was none to come.
     fn pulled(&mut self, worker: WorkerId, (object, size): (ObjectId, u64), from: WorkerId) {
+        let is_served = self.serves(from, object);
         let value = self.workers.get(&from).and_then(|w| w.table.get(&object)).cloned();
+        let value = value.filter(|_| is_served);
         let Some(at) = self.workers.get_mut(&worker) else { return };
         let event = match value {
             Some(value) => {

@@ -66,7 +66,9 @@ impl Simulation {
         callee: Option<ExecutorId>,
     ) {
         let fails = self.rng.one_in(30);
-        let callee = callee.filter(|_| !fails);
+        // What waits for an argument from disk comes before what the process gives itself.
+        let delays = self.workers.get(&worker).is_some_and(|at| at.disk.delays(actor));
+        let callee = callee.filter(|_| !fails && !delays);
         let granted =
             callee.and_then(|callee| Some((callee, self.set_fence(worker, (caller, callee))?)));
         self.order(worker, caller, Command::Route(actor, granted));

@@ -11,6 +11,7 @@ use rdist_scheduler::resource::{Amount, Resources};
 use rdist_scheduler::spec::{Strategy, TaskKind, TaskSpec};
 use rdist_scheduler::time::Timestamp;
 
+use super::disk::Disk;
 use super::lease::Links;
 use super::{Event, MILLISECOND, Simulation, Worker, labels_of};
 use crate::checker::{Pool, Usage};
@@ -23,6 +24,7 @@ impl Worker {
     pub fn keep(&mut self, object: ObjectId, value: Stored) {
         if !self.core.reads(object) {
             self.table.insert(object, value);
+            self.disk.forget(object);
         }
     }
 
@@ -100,6 +102,7 @@ impl Simulation {
             processes: BTreeMap::new(),
             rings: Rings::default(),
             links: Links::default(),
+            disk: Disk::default(),
             usage: Usage::new(total),
             timer: None,
             closed: FastSet::default(),
@@ -173,7 +176,7 @@ impl Simulation {
             }
             LocalAction::Run { executor, spec, attempt } => {
                 self.check_start(worker, executor, &spec, attempt);
-                self.order(worker, executor, Command::Run(spec, attempt));
+                self.run_or_wait(worker, executor, spec, attempt);
             }
             LocalAction::RunAhead { executor, spec, attempt, after } => {
                 assert!(at.processes.get(&executor).is_none_or(|p| p.up), "runs before it is up");
@@ -182,19 +185,17 @@ impl Simulation {
             }
             LocalAction::Recall { executor } => self.order(worker, executor, Command::Recall),
             LocalAction::Deliver { executor, object, error } => {
-                let there = error.is_some() || at.table.contains_key(&object);
-                assert!(there, "{object:?} is delivered on {worker}, where it is not");
-                self.order(worker, executor, Command::Deliver(object, error));
+                self.deliver(worker, executor, object, error);
             }
             LocalAction::Restore { executor, actor, state } => {
                 self.order(worker, executor, Command::Restore(actor, state));
             }
             LocalAction::Keep { object, value } => {
-                let stored = Stored { value: number(&value), contains: Vec::new() };
+                let stored = Stored { value: number(&value), inline: true, contains: Vec::new() };
                 at.table.entry(object).or_insert(stored);
             }
             LocalAction::Cancel { executor, task } => {
-                self.order(worker, executor, Command::Cancel(task));
+                self.cancel_delayed(worker, executor, task);
             }
             LocalAction::Credit { executor, task, consumed } => {
                 self.order(worker, executor, Command::Credit(task, consumed));
@@ -222,7 +223,8 @@ impl Simulation {
                 self.agenda.at(when & !1, Event::Pulled { worker, object, size, from });
             }
             LocalAction::PutNothing { object } => {
-                at.table.insert(object, Stored { value: 0, contains: Vec::new() });
+                let nothing = Stored { value: 0, inline: true, contains: Vec::new() };
+                at.table.insert(object, nothing);
             }
             LocalAction::Free { object } => self.freed(worker, object),
             LocalAction::Send { to, message } => self.send_peer(worker, to, message),
@@ -268,7 +270,8 @@ impl Simulation {
         let Some(at) = self.workers.get_mut(&worker) else { return };
         assert!(at.processes.get(&executor).is_none_or(|p| p.up), "runs before it is up");
         for dependency in &spec.dependencies {
-            let there = at.table.contains_key(&dependency.object);
+            let object = dependency.object;
+            let there = at.table.contains_key(&object) || at.disk.was_damaged(object);
             assert!(there, "{:?} runs on {worker} without {dependency:?}", spec.id);
         }
         if matches!(spec.kind, TaskKind::ActorCall { .. }) {
@@ -299,6 +302,7 @@ impl Simulation {
     pub(super) fn freed(&mut self, worker: WorkerId, object: ObjectId) {
         let Some(at) = self.workers.get_mut(&worker) else { return };
         at.table.remove(&object);
+        at.disk.forget(object);
         if at.ended.contains(&object.task.job()) {
             return;
         }
@@ -346,6 +350,7 @@ impl Simulation {
         }
         match &message {
             LocalEvent::Finished { task, outcome, .. } => {
+                at.disk.ended(executor, *task);
                 let returned = matches!(outcome, Outcome::Returned(_));
                 let lives = returned && at.usage.is_actor((executor, *task));
                 if !lives {
@@ -360,6 +365,11 @@ impl Simulation {
                 let actor = ActorId(spec.id);
                 self.served.push(Handle { actor, owner: worker, is_grouped: false });
             }
+            LocalEvent::NotStarted { task, .. } => at.usage.end((executor, *task)),
+            LocalEvent::Saved { calls, .. } => {
+                calls.iter().for_each(|call| at.disk.ended(executor, call.applied.call));
+            }
+            LocalEvent::Released { by, object } => at.disk.released(*by, *object),
             LocalEvent::Recalled { .. } => at.usage.recalled(executor),
             LocalEvent::Blocked { task, .. } => at.usage.block((executor, *task), true),
             LocalEvent::Unblocked { task, .. } => at.usage.block((executor, *task), false),
@@ -371,6 +381,7 @@ impl Simulation {
         }
         self.tell(worker, message);
         if let Some(death) = death {
+            self.end_reader(worker, executor);
             self.end_links(worker, executor, &death);
         }
     }

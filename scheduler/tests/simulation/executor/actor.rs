@@ -173,8 +173,13 @@ impl Simulation {
         let (call, asks_for_end) = (run.spec.id, run.spec.body[8] == Asks::End as u8);
         let is_watch = run.spec.body[8] == Asks::Nothing as u8;
         let group = self.group_of(id, call);
+        let damages = self.options.faults.damages;
         let Some(process) = self.process(at.worker, at.executor) else { return };
         let Some(actor) = process.actors.get_mut(&id) else {
+            if damages {
+                // It waited for an argument until the actor was gone.
+                return self.cut_off(at);
+            }
             panic!("{call:?} runs in {} of {}, where {id} does not live", at.executor, at.worker);
         };
         if is_watch {

@@ -148,7 +148,7 @@ impl Simulation {
             Some(Ok(value)) => {
                 let (size, inline, copies, contains) = (100, true, 1, Vec::new());
                 let event = LocalEvent::Put { by, object, size, inline, copies, contains };
-                let stored = Stored { value, contains: Vec::new() };
+                let stored = Stored { value, inline: true, contains: Vec::new() };
                 self.say(at.worker, by, event, vec![(object, stored)]);
             }
             Some(Err(error)) => {
@@ -229,7 +229,7 @@ impl Simulation {
             let (outcome, values) = match reply {
                 Ok(value) => {
                     let returned = Returned { size: 100, inline: true, contains: Vec::new() };
-                    let stored = Stored { value, contains: Vec::new() };
+                    let stored = Stored { value, inline: true, contains: Vec::new() };
                     (Outcome::Returned(vec![returned]), vec![(object, stored)])
                 }
                 Err(error) => (Outcome::Failed(error), Vec::new()),

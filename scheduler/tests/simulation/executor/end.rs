@@ -9,9 +9,9 @@ use rdist_scheduler::local::LocalEvent;
 use rdist_scheduler::outcome::{Cause, Outcome, Returned, TaskError};
 use rdist_scheduler::spec::{Reference, TaskKind};
 
+use super::actor::Actor;
 use super::run::word;
 use super::submit::Asks;
-use super::actor::Actor;
 use super::{At, Given, Stored, Waiting, stream::Reading};
 use crate::cluster::Simulation;
 use crate::workload::{Op, nth};
@@ -99,10 +99,16 @@ impl Simulation {
         self.say(worker, executor, event, Vec::new());
     }
 
-    pub(super) fn say_saved(&mut self, at: At, actor: ActorId, state: Vec<u8>, calls: Vec<EndedCall>) {
+    pub(super) fn say_saved(
+        &mut self,
+        at: At,
+        actor: ActorId,
+        state: Vec<u8>,
+        calls: Vec<EndedCall>,
+    ) {
         let values = calls.iter().map(|ended| {
             let value = ended.applied.value.as_deref().map_or(0, number);
-            (ended.applied.call.object(0), Stored { value, contains: Vec::new() })
+            (ended.applied.call.object(0), Stored { value, inline: true, contains: Vec::new() })
         });
         let values = values.collect();
         let event = LocalEvent::Saved { executor: at.executor, actor, state, calls };
@@ -131,7 +137,8 @@ impl Simulation {
             let size = if inline { 100 } else { 1 << 20 };
             let of = |_| Returned { size, inline, contains: contains.clone() };
             values.extend((0..spec.returns).map(|n| {
-                (task.object(n), Stored { value: nth(value, n), contains: contains.clone() })
+                let contains = contains.clone();
+                (task.object(n), Stored { value: nth(value, n), inline, contains })
             }));
             Outcome::Returned((0..spec.returns).map(of).collect())
         };

@@ -208,7 +208,7 @@ impl Simulation {
         let executor = at.executor;
         let made = Returned { size: 1 << 20, inline: false, contains: Vec::new() };
         let event = LocalEvent::Made { executor, caller, object, value: made };
-        let stored = Stored { value, contains: Vec::new() };
+        let stored = Stored { value, inline: false, contains: Vec::new() };
         self.say(at.worker, executor, event, vec![(object, stored)]);
     }
 

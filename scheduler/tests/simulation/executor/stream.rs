@@ -236,7 +236,7 @@ impl Simulation {
         contains.iter().for_each(|inner| self.pass_on(at, inner.object));
         let size = if inline { 100 } else { 1 << 20 };
         let value = Returned { size, inline, contains: contains.clone() };
-        let stored = Stored { value: mix(seed, 2), contains };
+        let stored = Stored { value: mix(seed, 2), inline, contains };
         let executor = at.executor;
         let event = LocalEvent::Yielded { executor, task, attempt, index, value };
         self.say(at.worker, executor, event, vec![(task.object(index), stored)]);

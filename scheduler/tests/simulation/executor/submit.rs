@@ -177,7 +177,8 @@ impl Simulation {
         // Who has a group waits for nobody, and what another job's actor returns is not passed on.
         let Mix { routes, waits, .. } = self.mix_of(id.job());
         let is_mine = handle.is_grouped || (routes || waits) && arguments.are_none();
-        let is_mine = is_mine || arguments.all().any(|of| self.called.contains_key(&of.object.task));
+        let is_mine =
+            is_mine || arguments.all().any(|of| self.called.contains_key(&of.object.task));
         let handle = if is_mine { handle } else { self.callee(id, handle) };
         self.call_by(at, handle, arguments, Asks::Answer)
     }
@@ -341,7 +342,7 @@ impl Simulation {
         contains.iter().for_each(|inner| self.pass_on(at, inner.object));
         self.oracle.put(object, seed, contains.iter().map(|inner| inner.object).collect());
         self.hold(at, reference, false);
-        let value = Stored { value: mix(seed, 1), contains: contains.clone() };
+        let value = Stored { value: mix(seed, 1), inline, contains: contains.clone() };
         let size = if inline { 100 } else { 1 << 20 };
         let copies = if object.is_replicated() { 2 + (seed >> 9 & 1) as u32 } else { 1 };
         let event = LocalEvent::Put { by: at.executor, object, size, inline, copies, contains };

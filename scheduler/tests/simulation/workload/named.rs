@@ -50,7 +50,7 @@ impl Writer {
                 let of_name = known.iter().filter(|(other, _)| *other == name);
                 self.ops.extend(of_name.map(|(_, n)| Op::KillNamed(*n)));
             }
-            if self.rng.one_in(6) {
+            if self.rng.one_in(4) {
                 self.ops.push(Op::Detach);
             } else if self.rng.one_in(3) {
                 self.find();
