@@ -3,7 +3,8 @@
 //! one has ended.
 //!
 //! A granted route is told to the callee first, by a fence, and then to the caller: so whatever the
-//! callee was told before is in its ring before any direct call of that route can be.
+//! callee was told before is in its ring before any direct call of that route can be. While a call
+//! of the actor still waits for an argument from disk (`readers`), there is no route to it.
 
 use std::collections::HashSet;
 use std::os::fd::AsFd;
@@ -31,6 +32,7 @@ pub(super) struct Links {
 impl Dispatch {
     /// Answers an executor that wants to call an actor directly.
     pub(super) fn route(&mut self, to: ExecutorId, actor: ActorId, callee: Option<ExecutorId>) {
+        let callee = callee.filter(|_| !self.readers.delays(actor));
         let granted = callee.and_then(|callee| Some((callee, self.fence(to, callee)?)));
         self.send(to, &ToExecutor::Route { actor, granted });
     }

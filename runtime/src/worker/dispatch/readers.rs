@@ -54,7 +54,7 @@ struct Waiting {
 impl Dispatch {
     /// Runs a task, as soon as all of its arguments are in memory.
     pub(super) fn run_task(&mut self, executor: ExecutorId, spec: Arc<TaskSpec>, attempt: u32) {
-        let has_to_wait = !self.readers.runs.is_empty() && self.readers.waits_before(&spec);
+        let has_to_wait = actor_of(&spec).is_some_and(|actor| self.readers.delays(actor));
         if has_to_wait || !self.try_run(executor, &spec, attempt) {
             let run = DelayedRun { executor, spec, attempt, cancelled: false };
             self.readers.runs.push_back(run);
@@ -343,9 +343,8 @@ impl Dispatch {
 }
 
 impl Readers {
-    /// Whether a call of the same actor waits, which has to come first.
-    fn waits_before(&self, spec: &TaskSpec) -> bool {
-        let Some(actor) = actor_of(spec) else { return false };
+    /// Whether a call of that actor waits, which has to come before later ones.
+    pub(super) fn delays(&self, actor: ActorId) -> bool {
         self.runs.iter().any(|run| actor_of(&run.spec) == Some(actor))
     }
 }
