@@ -5,7 +5,8 @@
 //!  deliver ──► group: waiting ──1──► in flight ──2──► ended
 //! ```
 //! 1. in the order of arrival in its group, when the group has room; one that wants the actor for
-//!    itself (`alone`) starts when nothing is in flight, and until then nothing else starts;
+//!    itself (`alone`) starts when nothing is in flight, and until then nothing else starts; what
+//!    ends the actor (`last`) starts when all that came before it has ended, in every group;
 //! 2. its thread returns, or the future of an async call is ready.
 //!
 //! **CO-1** Where a call could start, the mailbox is in the queue of work (`is_queued`), or a
@@ -41,6 +42,10 @@ struct Calls {
     in_flight: u32,
     /// The call in flight wants no other beside it.
     alone: bool,
+    /// Ends the actor.
+    last: Option<Box<Job>>,
+    /// What came after that one.
+    too_late: Vec<Job>,
     /// The mailbox is in the queue for a thread.
     is_queued: bool,
     is_ended: bool,
@@ -79,6 +84,8 @@ impl Concurrent {
             groups: limits.map(group).collect(),
             in_flight: 0,
             alone: false,
+            last: None,
+            too_late: Vec::new(),
             is_queued: false,
             is_ended: false,
             futures: IdMap::default(),
@@ -102,6 +109,14 @@ impl Concurrent {
             drop(calls);
             run::cut_off(process, &job);
             return false;
+        }
+        if calls.last.is_some() {
+            calls.too_late.push(*job);
+            return false;
+        }
+        if job.spec.function == TERMINATE {
+            calls.last = Some(job);
+            return calls.wants_thread();
         }
         // Another build of the program may have had more groups.
         let group = group.min(calls.groups.len() - 1);
@@ -228,15 +243,18 @@ impl Concurrent {
 
     /// Cuts off calls that wait, and drops the state after those that run.
     pub(super) fn end(&self, process: &'static Process) {
-        let (futures, waiting) = {
+        let (futures, waiting, too_late) = {
             let mut calls = self.lock_calls();
             calls.is_ended = true;
             let take = |group: &mut Group| std::mem::take(&mut group.waiting);
             let waiting: Vec<_> = calls.groups.iter_mut().flat_map(take).collect();
-            (std::mem::take(&mut calls.futures), waiting)
+            let last = calls.last.take().map(|job| *job).into_iter();
+            let too_late: Vec<_> = last.chain(std::mem::take(&mut calls.too_late)).collect();
+            (std::mem::take(&mut calls.futures), waiting, too_late)
         };
         futures.into_values().for_each(|call| call.cut_off());
         waiting.iter().for_each(|call| run::cut_off(process, &call.job));
+        too_late.iter().for_each(|job| run::cut_off(process, job));
         drop(self.lock_state().take());
     }
 
@@ -271,12 +289,25 @@ impl Calls {
 
     /// Takes the call that is to start next.
     fn start(&mut self) -> Option<Waiting> {
-        let group = self.open_group()?;
-        let call = self.groups[group].waiting.pop_front()?;
+        let (group, call) = match self.open_group() {
+            Some(group) => (group, self.groups[group].waiting.pop_front()?),
+            None if self.may_end() => {
+                let job = self.last.take()?;
+                (0, Waiting { job, how: How::Alone, group: 0 })
+            }
+            None => return None,
+        };
         self.groups[group].in_flight += 1;
         self.in_flight += 1;
         self.alone = call.how == How::Alone;
         Some(call)
+    }
+
+    /// Whether the call that ends the actor may start, if there is one.
+    fn may_end(&self) -> bool {
+        self.last.is_some()
+            && self.in_flight == 0
+            && self.groups.iter().all(|group| group.waiting.is_empty())
     }
 
     fn ended(&mut self, group: usize) {
@@ -287,6 +318,7 @@ impl Calls {
 
     /// Whether a call could start and no thread is on its way for it; then it counts as queued.
     fn wants_thread(&mut self) -> bool {
-        self.open_group().is_some() && !std::mem::replace(&mut self.is_queued, true)
+        let could_start = self.open_group().is_some() || self.may_end();
+        could_start && !std::mem::replace(&mut self.is_queued, true)
     }
 }

@@ -82,6 +82,11 @@ pub(crate) fn threaded(cx: &Context) -> Result<()> {
     cx.get_all(&all)?;
     assert_eq!(actor.most().call().get()?, (3, 2), "as many as allowed, and no more");
 
+    let ends = Threaded::spawn(cx).get()?;
+    let writes: Vec<_> = (0..20_u64).map(|x| ends.write(x).submit()).collect();
+    ends.terminate().get()?;
+    assert_eq!(cx.get_all(&writes)?.len(), 20, "what was called before has ended, in each group");
+
     let five = Threaded::with().max_concurrency(5).spawn(cx).get()?;
     let meetings: Vec<_> = (0..15).map(|_| five.meet().submit()).collect();
     cx.get_all(&meetings)?;
