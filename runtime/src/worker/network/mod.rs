@@ -270,7 +270,9 @@ fn carry_out(shared: &Rc<Shared>, command: Command) {
         Command::ToHead(frame) => shared.uplink.send(frame),
         Command::Say(said) => shared.uplink.say(said),
         Command::Register { meeting, frame } => shared.uplink.begin(meeting, frame),
-        Command::ToPeer { to, frame } => shared.peers.borrow_mut().send(to, frame),
+        Command::ToPeer { to, frame } => {
+            shared.peers.borrow_mut().send(&shared.endpoint, to, frame)
+        }
         Command::Member { worker, address } => {
             if worker != shared.worker {
                 shared.peers.borrow_mut().add(&shared.endpoint, worker, address);
@@ -281,7 +283,7 @@ fn carry_out(shared: &Rc<Shared>, command: Command) {
             shared.callers.borrow_mut().forget(Peer::Worker(worker));
         }
         Command::Pull { object, from, block } => {
-            let connection = shared.peers.borrow_mut().connection(from);
+            let connection = shared.peers.borrow_mut().connection(&shared.endpoint, from);
             let tell = (shared.inbox.clone(), shared.arrivals.clone());
             tokio::task::spawn_local(peers::pull(connection, object, from, block, tell));
         }

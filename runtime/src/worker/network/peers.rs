@@ -1,6 +1,10 @@
 //! Links to other workers, and pulls from them.
+//!
+//! A worker is dialled when there is something to say to it, or to fetch from it: among hundreds
+//! that all knew each other, signs of life alone would keep all of them busy.
 
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -23,66 +27,66 @@ type Watch = watch::Receiver<Option<Connection>>;
 /// See the module's text.
 #[derive(Default)]
 pub(super) struct Peers {
-    known: HashMap<WorkerId, Known>,
+    /// Where the head says that workers are.
+    places: HashMap<WorkerId, Place>,
+    links: HashMap<WorkerId, Link>,
     /// Frames for workers of which the head has not told yet.
     early: HashMap<WorkerId, Vec<Vec<u8>>>,
     /// Pulls wait for connections with these, of which it has not told either.
     awaited: HashMap<WorkerId, watch::Sender<Option<Connection>>>,
 }
 
-struct Known {
-    place: Place,
-    link: LinkHandle,
+struct Link {
+    handle: LinkHandle,
     connection: Watch,
     /// Whether the worker has acknowledged everything, when the link is closed.
     told: oneshot::Receiver<bool>,
 }
 
 impl Peers {
-    /// A worker can be reached at `address`: dials it when the worker is new. A connection to where
-    /// a known one was before breaks by itself, and the next one goes there.
+    /// A worker can be reached at `address`. A connection to where a known one was before breaks by
+    /// itself, and the next one goes there.
     pub(super) fn add(&mut self, endpoint: &Endpoint, worker: WorkerId, address: String) {
-        if let Some(known) = self.known.get(&worker) {
-            return known.place.set(address);
+        if let Some(place) = self.places.get(&worker) {
+            return place.set(address);
         }
-        let current = self.awaited.remove(&worker).unwrap_or_else(|| watch::Sender::new(None));
-        let connection = current.subscribe();
-        let (closed, told) = oneshot::channel();
-        let mut closed = Some(closed);
-        let place = Place::new(address);
-        let target = Target::Moving(place.clone());
-        let sink = move |event| match event {
-            LinkEvent::Connected { connection, .. } => drop(current.send_replace(Some(connection))),
-            LinkEvent::Disconnected { reason, .. } => {
-                tracing::debug!(%worker, reason, "a worker is out of reach");
-                current.send_replace(None);
-            }
-            LinkEvent::Unreachable(error) => tracing::debug!(%worker, %error, "cannot reach"),
-            LinkEvent::Closed { told } => {
-                // Nobody waits for it, as a rule.
-                let _ = closed.take().map(|closed| closed.send(told));
-            }
-            LinkEvent::Frame(_) | LinkEvent::Forgotten => {}
-        };
-        let link = dial(endpoint, target, Peer::Worker(worker), Opening::Plain, sink);
-        for frame in self.early.remove(&worker).unwrap_or_default() {
-            send(worker, &link, frame);
+        self.places.insert(worker, Place::new(address));
+        if self.early.contains_key(&worker) || self.awaited.contains_key(&worker) {
+            self.link(endpoint, worker);
         }
-        self.known.insert(worker, Known { place, link, connection, told });
+    }
+
+    /// The link to a worker, which is dialled with its first use; `None`: the head has not told of
+    /// it yet.
+    fn link(&mut self, endpoint: &Endpoint, worker: WorkerId) -> Option<&Link> {
+        match self.links.entry(worker) {
+            Entry::Occupied(link) => Some(link.into_mut()),
+            Entry::Vacant(slot) => {
+                let place = self.places.get(&worker)?.clone();
+                let current = self.awaited.remove(&worker);
+                let current = current.unwrap_or_else(|| watch::Sender::new(None));
+                let link = open(endpoint, worker, place, current);
+                for frame in self.early.remove(&worker).unwrap_or_default() {
+                    send(worker, &link.handle, frame);
+                }
+                Some(slot.insert(link))
+            }
+        }
     }
 
     /// A worker is gone for good.
     pub(super) fn remove(&mut self, worker: WorkerId) {
         self.early.remove(&worker);
         self.awaited.remove(&worker);
-        if let Some(known) = self.known.remove(&worker) {
-            known.link.close();
+        self.places.remove(&worker);
+        if let Some(link) = self.links.remove(&worker) {
+            link.handle.close();
         }
     }
 
-    pub(super) fn send(&mut self, to: WorkerId, frame: Vec<u8>) {
-        match self.known.get(&to) {
-            Some(known) => send(to, &known.link, frame),
+    pub(super) fn send(&mut self, endpoint: &Endpoint, to: WorkerId, frame: Vec<u8>) {
+        match self.link(endpoint, to) {
+            Some(link) => send(to, &link.handle, frame),
             None => self.early.entry(to).or_default().push(frame),
         }
     }
@@ -90,21 +94,49 @@ impl Peers {
     /// Closes all links; whether every worker has acknowledged all that was said to it. Takes as
     /// long as a link takes to close.
     pub(super) async fn close(self) -> bool {
-        self.known.values().for_each(|known| known.link.close());
+        self.links.values().for_each(|link| link.handle.close());
         let mut all = self.early.is_empty();
-        for known in self.known.into_values() {
-            all &= known.told.await.unwrap_or(false);
+        for link in self.links.into_values() {
+            all &= link.told.await.unwrap_or(false);
         }
         all
     }
 
     /// The connection with a worker, as it comes and goes.
-    pub(super) fn connection(&mut self, worker: WorkerId) -> Watch {
-        if let Some(known) = self.known.get(&worker) {
-            return known.connection.clone();
+    pub(super) fn connection(&mut self, endpoint: &Endpoint, worker: WorkerId) -> Watch {
+        if let Some(link) = self.link(endpoint, worker) {
+            return link.connection.clone();
         }
         self.awaited.entry(worker).or_insert_with(|| watch::Sender::new(None)).subscribe()
     }
+}
+
+/// Dials a worker, now and whenever the connection breaks. `current` is told of each connection.
+fn open(
+    endpoint: &Endpoint,
+    worker: WorkerId,
+    place: Place,
+    current: watch::Sender<Option<Connection>>,
+) -> Link {
+    let connection = current.subscribe();
+    let (closed, told) = oneshot::channel();
+    let mut closed = Some(closed);
+    let sink = move |event| match event {
+        LinkEvent::Connected { connection, .. } => drop(current.send_replace(Some(connection))),
+        LinkEvent::Disconnected { reason, .. } => {
+            tracing::debug!(%worker, reason, "a worker is out of reach");
+            current.send_replace(None);
+        }
+        LinkEvent::Unreachable(error) => tracing::debug!(%worker, %error, "cannot reach"),
+        LinkEvent::Closed { told } => {
+            // Nobody waits for it, as a rule.
+            let _ = closed.take().map(|closed| closed.send(told));
+        }
+        LinkEvent::Frame(_) | LinkEvent::Forgotten => {}
+    };
+    let peer = Peer::Worker(worker);
+    let handle = dial(endpoint, Target::Moving(place), peer, Opening::Plain, sink);
+    Link { handle, connection, told }
 }
 
 fn send(to: WorkerId, link: &LinkHandle, frame: Vec<u8>) {
@@ -217,13 +249,26 @@ mod tests {
         tokio::spawn(serve(there.clone()));
         let mut peers = Peers::default();
         // Who has an object is known before the head has told where that is.
-        let mut watch = peers.connection(THERE);
+        let mut watch = peers.connection(&here, THERE);
         peers.add(&here, THERE, address());
         becomes(&mut watch, true).await;
         there.rebind(SocketAddr::from(([127, 0, 0, 2], 0))).unwrap();
         becomes(&mut watch, false).await;
         peers.add(&here, THERE, address());
         becomes(&mut watch, true).await;
+    }
+
+    #[tokio::test]
+    async fn a_worker_is_dialled_when_there_is_something_to_say_to_it() {
+        let (here, there) = endpoints();
+        let mut peers = Peers::default();
+        peers.add(&here, THERE, there.local_address().unwrap().to_string());
+        assert!(peers.links.is_empty());
+        peers.send(&here, THERE, b"a word".to_vec());
+        let accepted = tokio::time::timeout(Duration::from_secs(20), there.accept()).await;
+        assert!(accepted.expect("it calls").is_some());
+        peers.remove(THERE);
+        assert!(peers.links.is_empty() && peers.places.is_empty());
     }
 
     const LEN: usize = 1 << 20;
