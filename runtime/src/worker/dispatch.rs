@@ -46,6 +46,8 @@ use usage::Reported;
 
 /// Most frames read from one executor before the others have their turn.
 const FRAMES_PER_TURN: usize = 256;
+/// Frames between two looks at the clock: they take less than a tenth of a millisecond.
+const FRAMES_PER_LOOK: usize = 8;
 
 /// Everything that the dispatch thread owns.
 pub(super) struct Dispatch {
@@ -71,6 +73,8 @@ pub(super) struct Dispatch {
     bell: Arc<Bell>,
     processes: Processes,
     clock: Instant,
+    /// When the clock was looked at last.
+    present: Timestamp,
     head_epoch: Option<u64>,
     /// Messages of the core so far, to the head and to other workers.
     said: u64,
@@ -151,6 +155,7 @@ impl Dispatch {
             bell,
             processes,
             clock: Instant::now(),
+            present: Timestamp::default(),
             head_epoch: None,
             said: 0,
             registered: Some(registered),
@@ -186,6 +191,7 @@ impl Dispatch {
     fn turn(&mut self) -> bool {
         let mut busy = self.read_rings();
         while let Ok(note) = self.notes.try_recv() {
+            self.present = self.now();
             self.note(note);
             busy = true;
         }
@@ -215,7 +221,10 @@ impl Dispatch {
         let mut busy = false;
         let ids: smallvec::SmallVec<[ExecutorId; 16]> = self.executors.keys().copied().collect();
         for id in ids {
-            for _ in 0..FRAMES_PER_TURN {
+            for index in 0..FRAMES_PER_TURN {
+                if index % FRAMES_PER_LOOK == 0 {
+                    self.present = self.now();
+                }
                 if !self.read_frame(id) {
                     break;
                 }
@@ -228,10 +237,9 @@ impl Dispatch {
         busy
     }
 
-    /// Feeds the core, with the present time.
+    /// Feeds the core, with about the present time.
     fn tell(&mut self, event: LocalEvent) {
-        let now = self.now();
-        self.core.handle(now, event);
+        self.core.handle(self.present, event);
     }
 
     fn now(&self) -> Timestamp {
@@ -241,6 +249,7 @@ impl Dispatch {
     /// Lets the core's timeout pass. Returns whether it did.
     fn expire(&mut self) -> bool {
         let now = self.now();
+        self.present = now;
         let due = self.core.poll_timeout().is_some_and(|due| due <= now);
         if due {
             self.core.handle_timeout(now);
