@@ -28,14 +28,23 @@ const TOLERANCE: u64 = 3;
 /// congestion, whatever the reason. In millionths.
 const MOST: u64 = 150_000;
 
+/// What is sent before anything has come back (RFC 9002, section 7.2), in packets of any size:
+/// those within a machine are larger than networks have. After two of them a message would stand
+/// still until its peer, which holds back what it has to say of one packet alone, says it for
+/// being late.
+const INITIAL_PACKETS: u64 = 10;
+const INITIAL_BYTES: u64 = 14_720;
+
 /// Cubic that tolerates the loss that a path has of itself.
 #[derive(Debug, Clone, Default)]
 pub(super) struct TolerantConfig;
 
 impl ControllerFactory for TolerantConfig {
     fn build(self: Arc<Self>, now: Instant, current_mtu: u16) -> Box<dyn Controller> {
-        let cubic = Arc::new(CubicConfig::default()).build(now, current_mtu);
-        let mtu = current_mtu.into();
+        let mtu: u64 = current_mtu.into();
+        let mut config = CubicConfig::default();
+        config.initial_window(INITIAL_BYTES.max(INITIAL_PACKETS * mtu));
+        let cubic = Arc::new(config).build(now, current_mtu);
         let losses = Losses::new(now, stretch(mtu, cubic.window()));
         Box::new(Tolerant { cubic, losses, mtu, outage: None })
     }
@@ -215,6 +224,14 @@ mod tests {
         let usual = send(&mut losses, now, &[50_000; 20]);
         assert_eq!(usual[..5], [false; 5]);
         assert_eq!(usual[14..], [true; 6]);
+    }
+
+    #[test]
+    fn ten_packets_of_any_size_begin() {
+        for (mtu, window) in [(1_200, 14_720), (1_472, 14_720), (6_500, 65_000)] {
+            let controller = Arc::new(TolerantConfig).build(Instant::now(), mtu);
+            assert_eq!((controller.window(), controller.initial_window()), (window, window));
+        }
     }
 
     #[test]
