@@ -4,9 +4,10 @@
 //! never started by the worker that owns it, but is spilled; the head places it when that leaves
 //! the job within its quota, and counts it until the worker says that it has ended. So the quota
 //! holds without the head too: nothing new of the job starts then. A task that waits for objects
-//! gives back its CPUs, of the quota as of its worker, for it may wait for tasks of its own job; so
-//! does one that was placed and waits for long for what it needs to start (`local::assigned`). What
-//! was started meanwhile overlaps with it when it goes on.
+//! gives back its CPUs, of the quota as of its worker, for it may wait for tasks of its own job. So
+//! does an actor all of whose running calls wait, and what was placed and waits for long for what
+//! it needs to start (`local::assigned`). What was started meanwhile overlaps with it when it goes
+//! on.
 
 use crate::hash::FastMap;
 use crate::id::JobId;

@@ -68,7 +68,8 @@ pub(super) fn accept(
                 Some(Body::Actor(class)) => Some(class),
                 _ => None,
             };
-            let mailbox = Arc::new(Mailbox::new(actor, class, options.max_concurrency));
+            let mailbox = Mailbox::new((&job.spec, attempt), class, options.max_concurrency);
+            let mailbox = Arc::new(mailbox);
             process.actors.insert(actor, mailbox.clone());
             mailbox::deliver(process, &mailbox, job);
         }
@@ -76,9 +77,7 @@ pub(super) fn accept(
             let mailbox = process.actors.get(actor).map(|mailbox| mailbox.clone());
             match mailbox {
                 Some(mailbox) => {
-                    if mailbox.saves() {
-                        let _ = job.running.saves.set(mailbox.clone());
-                    }
+                    job.running.calls(&mailbox);
                     mailbox::deliver(process, &mailbox, job);
                 }
                 None => {
@@ -290,6 +289,7 @@ pub(super) fn end_of(
 impl Process {
     /// The job runs here no longer, or never did.
     pub(super) fn forget(&self, job: &Job) {
+        job.running.call_is_over();
         self.running.remove_if(&job.spec.id, |_, running| Arc::ptr_eq(running, &job.running));
     }
 }

@@ -184,11 +184,12 @@ pub enum LocalEvent {
         /// The object.
         object: ObjectId,
     },
-    /// The task waits for objects: its CPUs are free meanwhile.
+    /// The task waits for objects: its CPUs are free meanwhile. Or an actor does: all its calls
+    /// that run.
     Blocked {
         /// The process.
         executor: ExecutorId,
-        /// The task.
+        /// The task; that which made the actor.
         task: TaskId,
         /// Which try, as given by `Run`.
         attempt: u32,

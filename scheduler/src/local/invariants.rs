@@ -3,7 +3,6 @@
 //! `resource::ledger`).
 
 use super::LocalCore;
-use super::dispatch::frees_while_blocked;
 use crate::actor::Out;
 use crate::group::Slot;
 use crate::hash::IdMap;
@@ -126,8 +125,7 @@ impl LocalCore {
             sum.add(&Self::held_by(&entry.spec, blocked));
         }
         for hosted in self.hosted.values().filter(|hosted| hosted.bundle == slot) {
-            let blocked = hosted.blocked > 0 && frees_while_blocked(&hosted.spec);
-            sum.add(&Self::held_by(&hosted.spec, blocked));
+            sum.add(&Self::held_by(&hosted.spec, hosted.blocked));
         }
         sum
     }

@@ -1,8 +1,6 @@
 //! Jobs with a quota ([`crate::quota`]): the head hears what of theirs has given back its CPUs.
 
 use super::LocalCore;
-use super::dispatch::frees_while_blocked;
-use crate::actor::Hosted;
 use crate::id::ActorId;
 use crate::message::ToHead;
 use crate::task::{TaskKey, TaskState};
@@ -17,7 +15,7 @@ impl LocalCore {
         }
     }
 
-    /// A call of an actor that lives here does.
+    /// All calls that run of an actor that lives here do.
     pub(super) fn report_blocked_actor(&mut self, actor: ActorId, blocked: bool) {
         let Some(hosted) = self.hosted.get(&actor) else { return };
         let (task, attempt) = (actor.0, hosted.life);
@@ -35,8 +33,7 @@ impl LocalCore {
 
     /// The head has assigned an actor that lives here already.
     pub(super) fn report_if_blocked_actor(&mut self, actor: ActorId) {
-        let is_blocked = |hosted: &Hosted| hosted.blocked > 0 && frees_while_blocked(&hosted.spec);
-        if self.hosted.get(&actor).is_some_and(is_blocked) {
+        if self.hosted.get(&actor).is_some_and(|hosted| hosted.blocked) {
             self.report_blocked_actor(actor, true);
         }
     }

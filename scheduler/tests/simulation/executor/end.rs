@@ -78,8 +78,9 @@ impl Simulation {
             }
             _ => self.end_well(at, value, Vec::new()),
         }
-        if let Some(run) = next {
-            self.call_starts(At { run, ..at });
+        match next {
+            Some(run) => self.call_starts(At { run, ..at }),
+            None => self.say_actor_waits(at.worker, at.executor, id),
         }
     }
 
@@ -177,8 +178,9 @@ impl Simulation {
             self.say_saved(at, id, count, calls);
         }
         self.forget_run(at);
-        if let Some(run) = next {
-            self.call_starts(At { run, ..at });
+        match next {
+            Some(run) => self.call_starts(At { run, ..at }),
+            None => self.say_actor_waits(at.worker, at.executor, id),
         }
     }
 
