@@ -195,7 +195,6 @@ impl Client {
         let small_files = request.driver_files.as_ref().and_then(Files::small);
         let driver = request.driver_files.filter(|_| small_files.is_none());
         let files = JobFiles { working: seal(request.files)?, driver: seal(driver)? };
-        self.send_lacking(blobs).await?;
         let submission = Submission {
             id,
             name: request.name,
@@ -209,7 +208,14 @@ impl Client {
             quota: request.quota,
             eager_pool: request.eager_pool,
         };
-        match self.ask(ClientRequest::Submit(submission)).await? {
+        let request = ClientRequest::Submit(submission);
+        // The head has most programs already: to ask first would take a round trip more.
+        let mut reply = self.ask(&request).await?;
+        if let ClientReply::Refused(ClientRefusal::BlobMissing { .. }) = reply {
+            self.send_lacking(blobs).await?;
+            reply = self.ask(&request).await?;
+        }
+        match reply {
             ClientReply::Submitted(job) => Ok(job),
             other => Err(self.unexpected(other)),
         }
@@ -251,7 +257,7 @@ impl Client {
 
     /// All jobs, by id.
     pub async fn jobs(&self) -> Result<Vec<JobStatus>, ClientError> {
-        match self.ask(ClientRequest::Jobs).await? {
+        match self.ask(&ClientRequest::Jobs).await? {
             ClientReply::Jobs(jobs) => Ok(jobs),
             other => Err(self.unexpected(other)),
         }
@@ -265,7 +271,7 @@ impl Client {
 
     /// The cluster.
     pub async fn status(&self) -> Result<ClusterStatus, ClientError> {
-        match self.ask(ClientRequest::Status).await? {
+        match self.ask(&ClientRequest::Status).await? {
             ClientReply::Status(status) => Ok(status),
             other => Err(self.unexpected(other)),
         }
@@ -311,7 +317,7 @@ impl Client {
         ttl_seconds: Option<u64>,
         uses: Option<u32>,
     ) -> Result<String, ClientError> {
-        match self.ask(ClientRequest::TokenCreate { role, ttl_seconds, uses }).await? {
+        match self.ask(&ClientRequest::TokenCreate { role, ttl_seconds, uses }).await? {
             ClientReply::Token(token) => Ok(token),
             other => Err(self.unexpected(other)),
         }
@@ -319,7 +325,7 @@ impl Client {
 
     /// All tokens, without their secrets.
     pub async fn token_list(&self) -> Result<Vec<TokenStatus>, ClientError> {
-        match self.ask(ClientRequest::TokenList).await? {
+        match self.ask(&ClientRequest::TokenList).await? {
             ClientReply::Tokens(tokens) => Ok(tokens),
             other => Err(self.unexpected(other)),
         }
@@ -342,22 +348,22 @@ impl Client {
     }
 
     async fn done(&self, request: ClientRequest) -> Result<(), ClientError> {
-        match self.ask(request).await? {
+        match self.ask(&request).await? {
             ClientReply::Done => Ok(()),
             other => Err(self.unexpected(other)),
         }
     }
 
     async fn json(&self, request: ClientRequest) -> Result<serde_json::Value, ClientError> {
-        match self.ask(request).await? {
+        match self.ask(&request).await? {
             ClientReply::Json(text) => serde_json::from_str(&text)
                 .map_err(|_| ClientError::Answer { address: self.address.clone() }),
             other => Err(self.unexpected(other)),
         }
     }
 
-    async fn ask(&self, request: ClientRequest) -> Result<ClientReply, ClientError> {
-        let (mut send, receive) = self.open(&request).await?;
+    async fn ask(&self, request: &ClientRequest) -> Result<ClientReply, ClientError> {
+        let (mut send, receive) = self.open(request).await?;
         // A head that refuses may have stopped reading; its reply says why.
         let _ = send.finish();
         self.reply(receive).await

@@ -48,7 +48,8 @@ impl Client {
     pub(super) async fn send_lacking(&self, blobs: Vec<Blob>) -> Result<(), ClientError> {
         for blobs in blobs.chunks(BLOBS_PER_REQUEST) {
             let hashes = blobs.iter().map(|blob| blob.hash).collect();
-            let lacking: HashSet<BlobHash> = match self.ask(ClientRequest::Lacking(hashes)).await? {
+            let request = ClientRequest::Lacking(hashes);
+            let lacking: HashSet<BlobHash> = match self.ask(&request).await? {
                 ClientReply::Lacking(lacking) => lacking.into_iter().collect(),
                 other => return Err(self.unexpected(other)),
             };
