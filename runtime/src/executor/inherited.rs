@@ -13,6 +13,8 @@ use std::os::fd::{AsRawFd as _, BorrowedFd, FromRawFd as _, OwnedFd};
 use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
 use std::sync::Arc;
 
+use dashmap::DashMap;
+
 use super::registry::RegistryError;
 use crate::ring::RingError;
 use crate::store::local_socket::Received;
@@ -75,6 +77,8 @@ pub(super) fn socket(text: &str) -> Result<OwnedFd, ConnectError> {
 /// that it is given with what makes it an executor.
 pub(super) fn first_message(fd: OwnedFd) -> Result<(Arc<LocalSocket>, Received), ConnectError> {
     let socket = Arc::new(LocalSocket::from_fd(fd));
+    // The first of these maps counts the CPUs, by a dozen files: a spare has the time for it now.
+    drop(DashMap::<(), ()>::new());
     let (message, fds) = socket.recv()?;
     let SocketMessage::Begin { environment, folder, data_limit } = message else {
         return Ok((socket, (message, fds)));
