@@ -88,7 +88,7 @@ pub(super) struct Dispatch {
 struct Launches {
     /// Those that wait for what the head knows of their job.
     waiting: Vec<launch::Launch>,
-    /// What the head is told when a driver's process has ended.
+    /// What the head is told when a driver's last line was read.
     farewells: HashMap<ExecutorId, ToHead>,
     /// Detached actors that the head has not answered for: who asked, and for what.
     detaching: BTreeMap<TaskId, (ExecutorId, TaskSpec)>,

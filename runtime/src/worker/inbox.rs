@@ -16,6 +16,8 @@ use crate::wire::cluster::{HeadToWorker, PeerFrame, Place};
 pub(super) enum Note {
     /// An executor's process ended, or never started.
     ExecutorEnded { executor: ExecutorId, death: Death },
+    /// A driver will print nothing more. Its process may still live.
+    DriverSilent(ExecutorId),
     /// The link to the head is up; `fresh`: the head has no memory of this worker's link.
     HeadFound { fresh: bool, meeting: u64 },
     /// The link to the head is down.

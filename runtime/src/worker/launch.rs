@@ -80,14 +80,14 @@ pub(super) struct Host {
     pub spares: Spares,
 }
 
-/// Starts `launch` from the file `program`, forwards its output, and returns how it ended, and what
-/// has limited it, if it has started.
+/// Starts `launch` from the file `program`, forwards its output and says when there is no more, and
+/// returns how it ended, and what has limited it, if it has started.
 pub(super) async fn run(
     launch: Launch,
     info: &JobInfo,
     prepared: &Prepared,
     host: &Host,
-    output: impl Fn(Output) + Clone + 'static,
+    (output, silent): (impl Fn(Output) + Clone + 'static, impl FnOnce() + 'static),
 ) -> (Death, Option<Lease>) {
     let (executor, job) = (launch.executor, launch.job);
     let reader = OutputReader::new(job, launch.worker, launch.source, output);
@@ -110,6 +110,7 @@ pub(super) async fn run(
     let error = reader.forward(pipes.error, true, Some(tail.clone()));
     let reading = tokio::task::spawn_local(async move {
         tokio::join!(output, error);
+        silent();
     });
     let (status, mut verdict) = tokio::select! {
         status = child.wait() => (status, None),

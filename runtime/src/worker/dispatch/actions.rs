@@ -133,8 +133,8 @@ impl Dispatch {
         self.network.to_peer(to, &PeerFrame { number: self.said, message, values });
     }
 
-    /// The end of a job is told after the last line that its driver printed: when the process has
-    /// ended and its pipes are dry.
+    /// The end of a job is told after the last line that its driver printed: when its pipes are
+    /// dry, or its process has ended and what holds them is another.
     fn send_head(&mut self, message: ToHead) {
         if let ToHead::DriverFinished { job, .. } = &message {
             let driver = |executor: &&Executor| executor.is_driver && executor.job == *job;

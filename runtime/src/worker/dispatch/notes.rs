@@ -17,6 +17,7 @@ impl Dispatch {
     pub(super) fn note(&mut self, note: Note) {
         match note {
             Note::ExecutorEnded { executor, death } => self.executor_ended(executor, death),
+            Note::DriverSilent(executor) => self.farewell(executor),
             Note::HeadFound { fresh: true, meeting } => self.register(meeting),
             Note::HeadFound { fresh: false, .. } => {
                 self.tell(LocalEvent::HeadFound { fresh: false })
@@ -49,7 +50,12 @@ impl Dispatch {
             self.arena.executor_died(id);
         }
         self.launches.detaching.retain(|_, (by, _)| *by != id);
-        if let Some(farewell) = self.launches.farewells.remove(&id) {
+        self.farewell(id);
+    }
+
+    /// All that the driver printed is on its way to the head: the end of its job may follow.
+    fn farewell(&mut self, driver: ExecutorId) {
+        if let Some(farewell) = self.launches.farewells.remove(&driver) {
             self.tell_head(farewell);
         }
     }

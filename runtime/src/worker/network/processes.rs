@@ -59,10 +59,16 @@ impl Launcher {
                     // The receiver lives as long as this thread's loop.
                     let _ = commands.send(Command::Say(Said::Output(output)));
                 };
+                let (inbox, is_driver) = (self.inbox.clone(), launch.is_driver());
+                let silent = move || {
+                    if is_driver {
+                        inbox.tell(Note::DriverSilent(executor));
+                    }
+                };
                 if job.eager_pool {
                     self.host.spares.expect(job.job, &prepared.program, &job.arguments);
                 }
-                launch::run(launch, job, &prepared, &self.host, output).await
+                launch::run(launch, job, &prepared, &self.host, (output, silent)).await
             }
             Err(reason) => (Death::NotStarted { reason }, None),
         };
