@@ -43,7 +43,10 @@ impl ClusterCore {
         if !self.quotas.has(job) {
             return None;
         }
-        self.quotas.refuses(job, self.shares.used(job), request)
+        let refused = self.quotas.refuses(job, self.shares.used(job), request);
+        // What it holds is known when all workers are back.
+        let unknown = || self.is_recovering(job) && self.quotas.counts(job, request);
+        refused.or_else(|| unknown().then_some(Reason::Recovering))
     }
 
     /// Something that the head placed waits for objects, or goes on.

@@ -2,8 +2,9 @@
 //!
 //! Until every worker that was a member is back, or the grace is over, nothing that an old head
 //! may have placed is placed again: drivers of restored jobs wait to be claimed, and tasks of
-//! those jobs that owners spill again are parked. New jobs go on at once: no old worker can hold
-//! anything of theirs.
+//! those jobs that owners spill again are parked. What else these jobs come to ask for until then,
+//! placement groups among it, is placed, but for what counts in a quota, of which the missing
+//! workers may hold some. New jobs go on at once: no old worker can hold anything of theirs.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -123,6 +124,11 @@ impl ClusterCore {
         None
     }
 
+    /// Whether workers that are not back yet may hold something of that job's.
+    pub(super) fn is_recovering(&self, job: JobId) -> bool {
+        self.recovery.as_ref().is_some_and(|recovery| recovery.jobs.contains(&job))
+    }
+
     pub(super) fn recovery_timeout(&mut self) {
         let Some(recovery) = &self.recovery else { return };
         if recovery.deadline > self.now {
@@ -142,6 +148,9 @@ impl ClusterCore {
         }
         let Some(recovery) = self.recovery.take() else { return };
         for job in recovery.jobs {
+            if self.quotas.has(job) {
+                self.relieved.insert(job);
+            }
             let waits = |job: &Job| matches!(job.state, JobState::Waiting { .. });
             // One that was claimed and lost again since is in line already.
             let in_line = self.queue.get(&(TaskId::driver(job), WorkerId::HEAD)).is_some();

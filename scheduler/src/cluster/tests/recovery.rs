@@ -1,4 +1,8 @@
 use super::*;
+use crate::id::GroupId;
+use crate::message::GroupRequest;
+use crate::placement::Reason;
+use crate::spec::GroupStrategy;
 
 fn restarted(workers: &[u64], attempt: u32, max_retries: u32) -> Bench {
     let mut bench = Bench::new();
@@ -150,4 +154,36 @@ fn a_returning_worker_hears_of_losses_and_keeps_its_names() {
     assert!(bench.take(&ClusterAction::NameChanged { name: "other".into(), actor: granted }));
     bench.nothing_more();
     assert_eq!(bench.core.poll_timeout(), None);
+}
+
+/// What an old head has placed of a job's quota is not known before every worker is back.
+#[test]
+fn nothing_is_given_of_a_quota_before_all_workers_are_back() {
+    let mut bench = Bench::new();
+    let quota = Resources::cpus(4.0);
+    bench.event(ClusterEvent::JobLimited { job: JOB, quota });
+    bench.event(ClusterEvent::Restored {
+        jobs: vec![(JOB, driver(0), 0)],
+        workers: vec![WorkerId(1), WorkerId(2)],
+        names: Vec::new(),
+    });
+    bench.join_holding(1, 8.0, holding(&[(TaskId::driver(JOB), 0, 0), (id(0), 0, 1)]));
+    bench.load(1, 7.0, 0, &[]);
+    // It ends, and is to run anew; and a group is asked for, which is never parked.
+    bench.spill(1, vec![task(1, 0, 1.0)]);
+    bench.say(1, ToHead::Ended(vec![(id(0), 0)]));
+    let group = GroupId(id(9));
+    let (strategy, bundles) = (GroupStrategy::Pack, vec![(0, Resources::cpus(1.0))]);
+    let request = GroupRequest { group, round: 1, strategy, bundles, beside: Vec::new() };
+    bench.say(1, ToHead::GroupWanted(request));
+    assert_eq!(bench.assigned(), []);
+    let reason = Reason::Recovering.to_string();
+    assert!(bench.take_sent(1, waiting(id(0), &reason)));
+    assert!(bench.take_sent(1, FromHead::GroupWaiting { group, reason }));
+    // What the other worker holds leaves room for one of the two.
+    bench.join_holding(2, 8.0, holding(&[(id(1), 0, 1), (id(2), 0, 1), (id(3), 0, 1)]));
+    assert_eq!(bench.assigned(), [(group.bundle(0), 1, 2)]);
+    bench.say(2, ToHead::Ended(vec![(id(1), 0)]));
+    assert_eq!(bench.assigned().len(), 1);
+    bench.actions.clear();
 }
