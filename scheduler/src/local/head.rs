@@ -8,6 +8,7 @@
 //! A head tells its members who is lost. A worker that joins later can still come by references to
 //! objects of that one, so the head is asked about every worker when it is met.
 
+use core::cmp::Reverse;
 use std::collections::BTreeMap;
 
 use super::assigned::Unstarted;
@@ -404,8 +405,9 @@ impl LocalCore {
             });
         let held = of_tasks.chain(of_actors).chain(of_drivers).chain(of_bundles);
         let mut assigned: Vec<HeldTask> = held.collect();
-        assigned.sort_unstable_by_key(|held| held.task);
-        assigned.dedup_by_key(|held| held.task);
+        // Of two owners, or of two tries, it is there twice. The newest try of a driver counts.
+        assigned.sort_unstable_by_key(|held| (held.task, held.owner, Reverse(held.attempt)));
+        assigned.dedup_by_key(|held| (held.task, held.owner, held.attempt));
         let mut names: Vec<(String, ActorId)> = self
             .actors
             .iter()

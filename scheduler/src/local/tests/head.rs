@@ -270,3 +270,17 @@ fn an_assigned_task_that_waits_for_long_gives_back_what_it_is_counted_for() {
     assert_eq!(bench.claim_head(), goes_on);
     assert_eq!(bench.claim_run(pool), (task(1), 0));
 }
+
+#[test]
+fn a_head_hears_of_each_try_that_the_one_before_has_counted() {
+    let (mut bench, _, pool) = Bench::with_pool(4.0);
+    let comes = |owner| TaskBuilder::new(1).assignment(0, owner);
+    bench.head_says(FromHead::Assigned(vec![comes(PEER)]));
+    assert_eq!(bench.claim_run(pool), (task(1), 0));
+    // Its submitter ran again on another worker, and submitted it there.
+    bench.head_says(FromHead::Assigned(vec![comes(OTHER)]));
+    let held = bench.core.held().assigned;
+    let owners: Vec<_> = held.iter().filter(|held| held.task == task(1)).map(|h| h.owner).collect();
+    assert_eq!(owners, [PEER, OTHER]);
+    bench.claim_nothing();
+}
