@@ -105,8 +105,8 @@ pub(crate) struct Hosted {
     pub(crate) assigned: bool,
     /// The bundle of a placement group here that pays for it.
     pub(crate) bundle: Slot,
-    /// All its calls that run wait for objects: its CPUs are free.
-    pub(crate) blocked: bool,
+    /// Calls of it that are blocked: while there are some, its CPUs are free.
+    pub(crate) blocked: u32,
     /// Calls that wait, for each calling worker.
     pub(crate) mailboxes: FastMap<WorkerId, VecDeque<Call>>,
     /// Ends of calls that are told when the state that they are in is kept elsewhere.

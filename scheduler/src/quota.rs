@@ -4,11 +4,11 @@
 //! never started by the worker that owns it, but is spilled; the head places it when that leaves
 //! the job within its quota, and counts it until the worker says that it has ended. So the quota
 //! holds without the head too: nothing new of the job starts then. A task that waits for objects
-//! gives back its CPUs, of the quota as of its worker, for it may wait for tasks of its own job. So
-//! does an actor all of whose running calls wait, and what was placed and waits for long for what
-//! it needs to start (`local::assigned`). What was started meanwhile overlaps with it when it goes
-//! on. A head that has restarted gives nothing of a quota before it knows what every worker holds
-//! of it. What a worker that was given up still runs, until it hears that, is not counted.
+//! gives back its CPUs, of the quota as of its worker, for it may wait for tasks of its own job; so
+//! does one that was placed and waits for long for what it needs to start (`local::assigned`). What
+//! was started meanwhile overlaps with it when it goes on. A head that has restarted gives nothing
+//! of a quota before it knows what every worker holds of it. What a worker that was given up still
+//! runs, until it hears that, is not counted.
 
 use crate::hash::FastMap;
 use crate::id::JobId;

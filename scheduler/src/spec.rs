@@ -278,7 +278,7 @@ pub struct ActorOptions {
     pub max_restarts: u32,
     /// A process of its own, instead of a place in the job's pooled executor.
     pub own_process: bool,
-    /// Calls that may run at the same time; 0: as many as its type says.
+    /// Calls that may run at the same time; 0 counts as 1.
     pub max_concurrency: u32,
     /// A cluster-wide name.
     pub name: Option<String>,

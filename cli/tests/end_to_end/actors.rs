@@ -108,12 +108,6 @@ fn a_pool_of_actors_works_off_calls() {
 }
 
 #[test]
-fn an_actor_with_the_only_cpu_lends_it_while_it_waits_for_a_task() {
-    let cluster = Cluster::with_workers(&[1]);
-    runs(&cluster, &["hold"], "held and lent");
-}
-
-#[test]
 fn what_a_lost_driver_has_made_makes_room_for_its_next_try() {
     let cluster = Cluster::with_workers(&[2]);
     let go = cluster.home().join("go");

@@ -374,54 +374,6 @@ async fn pool(cx: &Driver) -> Result<()> {
     Ok(())
 }
 
-/// Waits for tasks that need the CPU that it has itself, from its beginning.
-struct Holder;
-
-#[rdist::actor]
-impl Holder {
-    fn new(cx: &Context) -> Result<Self> {
-        same.submit(cx, 0).get().map(|_| Self)
-    }
-
-    fn asks(&mut self, cx: &Context, x: u64) -> Result<u64> {
-        same.submit(cx, x).get()
-    }
-}
-
-/// The same, in several calls at a time.
-struct Holders;
-
-#[rdist::actor(max_concurrency = 2)]
-impl Holders {
-    fn new() -> Self {
-        Self
-    }
-
-    fn asks(&self, cx: &Context, x: u64) -> Result<u64> {
-        same.submit(cx, x).get()
-    }
-
-    async fn awaits(&self, x: u64) -> Result<u64> {
-        same.submit(&Context::current()?, x).await
-    }
-}
-
-async fn hold(cx: &Driver) -> Result<()> {
-    let holder = Holder::with().cpus(1.0).spawn(cx).await?;
-    // The first calls go by the worker, and the others directly.
-    for x in 0..20 {
-        assert_eq!(holder.asks(x).call().await?, x);
-    }
-    holder.kill()?;
-    let holders = Holders::with().cpus(1.0).spawn(cx).await?;
-    for x in 0..20 {
-        let both = [holders.asks(x).submit(), holders.awaits(x).submit()];
-        assert_eq!(cx.get_all(&both)?, [x, x]);
-    }
-    println!("held and lent");
-    Ok(())
-}
-
 /// The GPUs that this process sees.
 fn visible() -> String {
     std::env::var("CUDA_VISIBLE_DEVICES").unwrap_or_else(|_| "unset".to_owned())
@@ -481,7 +433,6 @@ async fn main(cx: Driver) -> Result<()> {
         ["leave"] => leave(&cx).await,
         ["come-back"] => come_back(&cx).await,
         ["make-an-end"] => make_an_end().await,
-        ["hold"] => hold(&cx).await,
         ["pool"] => pool(&cx).await,
         ["gpus"] => gpus(&cx).await,
         other => Err(Error::Refused(format!("unknown arguments {other:?}"))),

@@ -9,7 +9,7 @@
 //! 4 it is ready, or cancelled; 5 it is woken while it is polled; 6 it waits its turn once more.
 
 use std::fmt;
-use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
+use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::task::{Context as PollContext, Poll, Wake, Waker};
 
@@ -39,8 +39,6 @@ pub(crate) struct CallTask {
     /// `None` once it is ready.
     future: Mutex<Option<CallFuture>>,
     state: AtomicU8,
-    /// Its actor knows that it waits; who polls it changes that.
-    waits: AtomicBool,
 }
 
 impl fmt::Debug for CallTask {
@@ -58,8 +56,7 @@ impl CallTask {
         future: CallFuture,
     ) -> Arc<Self> {
         let (future, state) = (Mutex::new(Some(future)), AtomicU8::new(QUEUED));
-        let waits = AtomicBool::new(false);
-        let task = Arc::new(Self { process, mailbox, job, group, future, state, waits });
+        let task = Arc::new(Self { process, mailbox, job, group, future, state });
         // Set once: each try of a call is a job of its own.
         let _ = task.job.running.call_task.set(Arc::downgrade(&task));
         task
@@ -72,14 +69,7 @@ impl CallTask {
     /// Polls it; at its end says how it ended, and lets the next call start.
     pub(super) fn poll(self: Arc<Self>, process: &'static Process) {
         self.state.store(POLLED, Ordering::SeqCst);
-        if self.waits.swap(false, Ordering::Relaxed) {
-            self.job.running.unblocked();
-        }
         let Some(result) = self.poll_future() else {
-            if self.job.running.frees_cpus() && self.state.load(Ordering::SeqCst) == POLLED {
-                self.waits.store(true, Ordering::Relaxed);
-                self.job.running.blocked();
-            }
             let waits =
                 self.state.compare_exchange(POLLED, IDLE, Ordering::SeqCst, Ordering::SeqCst);
             if waits.is_err() {
@@ -92,7 +82,7 @@ impl CallTask {
         process.calls_are_taken();
         run::finish_call(process, &self.job, result);
         if let Some(concurrent) = self.mailbox.concurrent()
-            && concurrent.future_ended(process, &self.mailbox, (self.id(), self.group))
+            && concurrent.future_ended(self.id(), self.group)
         {
             // This thread looks for work next.
             process.slots.push(Work::Actor(self.mailbox.clone()));

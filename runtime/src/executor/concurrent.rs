@@ -21,7 +21,6 @@ use rdist_scheduler::id::{ActorId, TaskId};
 use smallvec::SmallVec;
 
 use super::call_task::CallTask;
-use super::lending::Lender;
 use super::mailbox::{CALLS_PER_TURN, Mailbox};
 use super::process::Process;
 use super::registry::{Body, Class, MethodBody, SharedState, State, TERMINATE};
@@ -41,9 +40,6 @@ struct Calls {
     /// The first one is of methods without a group.
     groups: SmallVec<[Group; 1]>,
     in_flight: u32,
-    /// Of these, those that wait; and whether the worker knows that all do.
-    waiting: u32,
-    waits: bool,
     /// The call in flight wants no other beside it.
     alone: bool,
     /// Ends the actor.
@@ -87,8 +83,6 @@ impl Concurrent {
         let calls = Calls {
             groups: limits.map(group).collect(),
             in_flight: 0,
-            waiting: 0,
-            waits: false,
             alone: false,
             last: None,
             too_late: Vec::new(),
@@ -137,7 +131,6 @@ impl Concurrent {
             let (call, help) = {
                 let mut calls = self.lock_calls();
                 let Some(call) = calls.start() else { return false };
-                calls.tell_waiting(process, mailbox.lender);
                 let help = call.how == How::OnThread && calls.wants_thread();
                 (call, help)
             };
@@ -157,13 +150,7 @@ impl Concurrent {
             How::OnThread => self.run_on_thread(process, mailbox, &job),
             How::AsFuture => return self.run_as_future(process, mailbox, job, group),
         }
-        self.call_ended(process, mailbox, group);
-    }
-
-    fn call_ended(&self, process: &Process, mailbox: &Mailbox, group: usize) {
-        let mut calls = self.lock_calls();
-        calls.ended(group);
-        calls.tell_waiting(process, mailbox.lender);
+        self.lock_calls().ended(group);
     }
 
     fn run_alone(&self, process: &'static Process, mailbox: &Mailbox, job: &Job) {
@@ -241,33 +228,17 @@ impl Concurrent {
             }
             Err(ended) => {
                 run::finish_call(process, &job, Err(ended));
-                self.call_ended(process, mailbox, group);
+                self.lock_calls().ended(group);
             }
         }
     }
 
     /// The future of a call is ready; whether the mailbox is to be queued for a thread.
-    pub(super) fn future_ended(
-        &self,
-        process: &Process,
-        mailbox: &Mailbox,
-        (task, group): (TaskId, usize),
-    ) -> bool {
+    pub(super) fn future_ended(&self, task: TaskId, group: usize) -> bool {
         let mut calls = self.lock_calls();
         calls.futures.remove(&task);
         calls.ended(group);
-        calls.tell_waiting(process, mailbox.lender);
         calls.wants_thread()
-    }
-
-    /// A call in flight waits, or goes on.
-    pub(super) fn waiting_changes(&self, (process, lender): (&Process, Lender), waits: bool) {
-        let mut calls = self.lock_calls();
-        match waits {
-            true => calls.waiting += 1,
-            false => calls.waiting -= 1,
-        }
-        calls.tell_waiting(process, Some(lender));
     }
 
     /// Cuts off calls that wait, and drops the state after those that run.
@@ -343,15 +314,6 @@ impl Calls {
         self.groups[group].in_flight -= 1;
         self.in_flight -= 1;
         self.alone = false;
-    }
-
-    /// Tells the worker where now all calls in flight wait, or not all any more.
-    fn tell_waiting(&mut self, process: &Process, lender: Option<Lender>) {
-        let Some(lender) = lender else { return };
-        let waits = self.in_flight > 0 && self.waiting == self.in_flight;
-        if std::mem::replace(&mut self.waits, waits) != waits {
-            lender.say(process, waits);
-        }
     }
 
     /// Whether a call could start and no thread is on its way for it; then it counts as queued.

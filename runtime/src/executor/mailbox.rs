@@ -9,11 +9,10 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
 use rdist_scheduler::id::ActorId;
-use rdist_scheduler::spec::{TaskKind, TaskSpec};
+use rdist_scheduler::spec::TaskKind;
 
 use super::concurrent::Concurrent;
 use super::detached::{READY, WATCH};
-use super::lending::Lender;
 use super::panic::guarded;
 use super::process::Process;
 use super::registry::{Body, Class, MethodBody, State, TERMINATE};
@@ -31,8 +30,6 @@ pub(super) const CALLS_PER_TURN: usize = 64;
 pub(crate) struct Mailbox {
     pub(super) id: ActorId,
     kind: Kind,
-    /// If it holds CPUs.
-    pub(super) lender: Option<Lender>,
     /// Calls that are never answered, but by its end.
     watches: Mutex<Vec<Job>>,
 }
@@ -61,13 +58,8 @@ struct Calls {
 }
 
 impl Mailbox {
-    /// For an actor of `class`, in the life that this try of `spec` makes; `limit`: calls in
-    /// flight, 0 for as many as the class says.
-    pub(super) fn new(
-        (spec, life): (&TaskSpec, u32),
-        class: Option<&'static Class>,
-        limit: u32,
-    ) -> Self {
+    /// For an actor of `class`; `limit`: calls in flight, 0 for as many as the class says.
+    pub(super) fn new(id: ActorId, class: Option<&'static Class>, limit: u32) -> Self {
         let kind = match class.filter(|class| class.is_concurrent) {
             Some(class) => Kind::Concurrent(Concurrent::new(class, limit)),
             None => {
@@ -75,8 +67,7 @@ impl Mailbox {
                 Kind::Serial(Serial { saving: how.map(Saving::new), ..Serial::default() })
             }
         };
-        let lender = Lender::new(spec, life);
-        Self { id: ActorId(spec.id), kind, lender, watches: Mutex::default() }
+        Self { id, kind, watches: Mutex::default() }
     }
 
     /// Drops the state, after the call that runs. Of calls that wait it is said that they have
@@ -110,30 +101,6 @@ impl Mailbox {
     /// Whether the actor saves its state.
     pub(super) fn saves(&self) -> bool {
         self.saving().is_some()
-    }
-
-    /// Whether it matters to the worker that it waits.
-    pub(super) fn has_cpus(&self) -> bool {
-        self.lender.is_some()
-    }
-
-    /// A call that runs begins to wait.
-    pub(super) fn call_waits(&self, process: &Process) {
-        self.waiting_changes(process, true);
-    }
-
-    /// It waits no longer.
-    pub(super) fn call_goes_on(&self, process: &Process) {
-        self.waiting_changes(process, false);
-    }
-
-    fn waiting_changes(&self, process: &Process, waits: bool) {
-        let Some(lender) = self.lender else { return };
-        match &self.kind {
-            // There is no other.
-            Kind::Serial(_) => lender.say(process, waits),
-            Kind::Concurrent(concurrent) => concurrent.waiting_changes((process, lender), waits),
-        }
     }
 
     /// Tells the ends of calls that wait for that.

@@ -14,7 +14,6 @@
 //! mailbox     one actor: its state and its calls, in order
 //! concurrent  one actor whose calls run beside each other
 //! call_task   a call that waits without a thread
-//! lending     the CPUs of an actor whose calls wait
 //! saving      one actor that saves its state, and tells the ends of calls with it
 //! yielding    what a task that yields has to know of its consumer
 //! registry    the program's functions
@@ -33,7 +32,6 @@ pub(crate) mod direct;
 pub(crate) mod inbound;
 pub(crate) mod inherited;
 pub(crate) mod launch;
-pub(crate) mod lending;
 pub(crate) mod mailbox;
 pub(crate) mod objects;
 pub(crate) mod outbox;

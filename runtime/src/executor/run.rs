@@ -68,8 +68,7 @@ pub(super) fn accept(
                 Some(Body::Actor(class)) => Some(class),
                 _ => None,
             };
-            let mailbox = Mailbox::new((&job.spec, attempt), class, options.max_concurrency);
-            let mailbox = Arc::new(mailbox);
+            let mailbox = Arc::new(Mailbox::new(actor, class, options.max_concurrency));
             process.actors.insert(actor, mailbox.clone());
             mailbox::deliver(process, &mailbox, job);
         }
@@ -77,7 +76,9 @@ pub(super) fn accept(
             let mailbox = process.actors.get(actor).map(|mailbox| mailbox.clone());
             match mailbox {
                 Some(mailbox) => {
-                    job.running.calls(&mailbox);
+                    if mailbox.saves() {
+                        let _ = job.running.saves.set(mailbox.clone());
+                    }
                     mailbox::deliver(process, &mailbox, job);
                 }
                 None => {
@@ -289,7 +290,6 @@ pub(super) fn end_of(
 impl Process {
     /// The job runs here no longer, or never did.
     pub(super) fn forget(&self, job: &Job) {
-        job.running.call_is_over();
         self.running.remove_if(&job.spec.id, |_, running| Arc::ptr_eq(running, &job.running));
     }
 }

@@ -33,7 +33,7 @@ pub(crate) struct Running {
     pub(crate) returns: u32,
     /// Whether errors may be worth another try, and by which predicate.
     pub(crate) error_predicate: Option<u64>,
-    /// Whether it lets go of its CPUs while it waits. A call has none; see `mailbox`.
+    /// Whether it lets go of its CPUs while it waits. Actors keep theirs.
     blocks: bool,
     /// Whether its end, or its wait, is the turn of another task.
     takes_turns: bool,
@@ -47,8 +47,8 @@ pub(crate) struct Running {
     sleepers: Mutex<Vec<Arc<Parker>>>,
     /// The rest of a call that waits without a thread.
     pub(super) call_task: OnceLock<Weak<CallTask>>,
-    /// The actor that it is a call of, if that saves its state or has CPUs to lend.
-    pub(super) mailbox: OnceLock<Arc<Mailbox>>,
+    /// The actor that it is a call of, if that saves its state.
+    pub(super) saves: OnceLock<Arc<Mailbox>>,
     /// The lane that it came by, if that was a lease.
     lane: Option<Arc<Lane>>,
 }
@@ -63,7 +63,7 @@ struct Waits {
 
 impl Running {
     pub(super) fn new(process: &'static Process, spec: &TaskSpec, attempt: u32) -> Self {
-        let has_cpus = !matches!(spec.kind, TaskKind::ActorCall { .. });
+        let frees_cpus = matches!(spec.kind, TaskKind::Plain | TaskKind::Driver);
         Self {
             process,
             id: spec.id,
@@ -75,7 +75,7 @@ impl Running {
                 .policy
                 .as_ref()
                 .and_then(|policy| (policy.error_retries > 0).then_some(policy.error_predicate)),
-            blocks: has_cpus && !spec.request.is_none(),
+            blocks: frees_cpus && !spec.request.is_none(),
             takes_turns: spec.takes_turns(),
             waits: Mutex::default(),
             stream: spec.stream().map(Yielding::new),
@@ -84,15 +84,8 @@ impl Running {
             is_cancelled: AtomicBool::new(false),
             sleepers: Mutex::default(),
             call_task: OnceLock::new(),
-            mailbox: OnceLock::new(),
+            saves: OnceLock::new(),
             lane: None,
-        }
-    }
-
-    /// It is a call of that actor.
-    pub(super) fn calls(&self, mailbox: &Arc<Mailbox>) {
-        if mailbox.saves() || mailbox.has_cpus() {
-            let _ = self.mailbox.set(mailbox.clone());
         }
     }
 
@@ -163,11 +156,11 @@ impl Running {
                 is_answered || self.is_cancelled.load(Ordering::SeqCst)
             },
             || {
-                if let Some(mailbox) = self.mailbox.get() {
+                if let Some(mailbox) = self.saves.get() {
                     // What it waits for may wait for calls before this one.
                     mailbox.flush(self.process);
                 }
-                if self.frees_cpus() {
+                if self.blocks {
                     is_blocked = true;
                     self.blocked();
                 }
@@ -185,20 +178,12 @@ impl Running {
 }
 
 impl Running {
-    /// Whether it matters to the worker that it waits.
-    pub(super) fn frees_cpus(&self) -> bool {
-        self.blocks || self.mailbox.get().is_some_and(|mailbox| mailbox.has_cpus())
-    }
-
     /// The first thread that waits lets go of the task's CPUs.
-    pub(super) fn blocked(&self) {
+    fn blocked(&self) {
         let mut waits = self.lock_waits();
         waits.blocked += 1;
         if waits.blocked > 1 || waits.has_ended {
             return;
-        }
-        if let Some(mailbox) = self.mailbox.get() {
-            return mailbox.call_waits(self.process);
         }
         self.leave_lease();
         let message = FromExecutor::Blocked(self.id, self.told_as());
@@ -210,27 +195,12 @@ impl Running {
     }
 
     /// The last one takes them back.
-    pub(super) fn unblocked(&self) {
+    fn unblocked(&self) {
         let mut waits = self.lock_waits();
         waits.blocked -= 1;
-        if waits.blocked > 0 || waits.has_ended {
-            return;
-        }
-        match self.mailbox.get() {
-            Some(mailbox) => mailbox.call_goes_on(self.process),
-            None => {
-                let attempt = self.told_as();
-                self.process.outbox.send(&FromExecutor::Unblocked(self.id, attempt));
-            }
-        }
-    }
-
-    /// The user code of a call has ended. Threads of it that still wait are no longer its actor's.
-    pub(super) fn call_is_over(&self) {
-        let Some(mailbox) = self.mailbox.get() else { return };
-        let mut waits = self.lock_waits();
-        if !std::mem::replace(&mut waits.has_ended, true) && waits.blocked > 0 {
-            mailbox.call_goes_on(self.process);
+        if waits.blocked == 0 && !waits.has_ended {
+            let attempt = self.told_as();
+            self.process.outbox.send(&FromExecutor::Unblocked(self.id, attempt));
         }
     }
 

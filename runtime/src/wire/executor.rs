@@ -222,7 +222,7 @@ pub enum FromExecutor {
     Retained(Reference),
     /// Dropped its last reference and its last view.
     Released(ObjectId),
-    /// That try of a task waits for objects; or an actor that it made does, in all its calls.
+    /// That try of a task waits for objects.
     Blocked(TaskId, u32),
     /// It goes on.
     Unblocked(TaskId, u32),

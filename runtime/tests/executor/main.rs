@@ -4,7 +4,6 @@
 #![allow(clippy::unwrap_used, missing_docs)]
 
 mod concurrency;
-mod lending;
 mod program;
 mod worker;
 
@@ -73,14 +72,6 @@ fn nested_tasks_wait_without_a_deadlock_and_say_so() {
     let report = passes("nested_tasks");
     assert!(report.blocked > 0, "a wait of milliseconds tells the worker");
     assert_eq!(report.blocked, report.unblocked);
-}
-
-#[test]
-fn an_actor_that_has_cpus_says_when_all_of_its_calls_wait() {
-    let report = passes("all_wait");
-    assert!(report.lent >= 2, "threads and futures that wait tell the worker");
-    assert_eq!(report.lent, report.given_back);
-    assert_eq!(passes("some_wait").lent, 0, "what would be lent is in use, or nothing");
 }
 
 #[test]

@@ -7,7 +7,7 @@ use rdist::__private::{Failure, drive};
 use rdist::prelude::*;
 use rdist::scheduler::outcome::{Cause, TaskError};
 
-use crate::{concurrency, lending};
+use crate::concurrency;
 
 pub(crate) const SCENARIO: &str = "RDIST_TEST_SCENARIO";
 
@@ -21,8 +21,6 @@ pub(crate) fn main_of_scenario(cx: Driver) -> std::result::Result<(), Failure> {
         "actors" => drive(&cx, actors(&cx))??,
         "threaded" => concurrency::threaded(&cx)?,
         "futures" => drive(&cx, concurrency::futures(&cx))??,
-        "all_wait" => lending::all_wait(&cx)?,
-        "some_wait" => lending::some_wait(&cx)?,
         "nested_tasks" => assert_eq!(fib.submit(&cx, 9_u32).get()?, 34),
         "async_driver" => drive(&cx, async_driver(&cx))??,
         "cancel" => cancel(&cx),

@@ -32,9 +32,6 @@ pub(crate) struct Report {
     pub(crate) events: Vec<String>,
     pub(crate) blocked: u32,
     pub(crate) unblocked: u32,
-    /// The same of actors.
-    pub(crate) lent: u32,
-    pub(crate) given_back: u32,
     /// References of which a process said that it has them.
     pub(crate) retained: usize,
     /// Puts and returns that are still held at the end.
@@ -109,8 +106,6 @@ struct FakeWorker {
     waiting: Vec<TaskSpec>,
     running: HashMap<TaskId, TaskSpec>,
     names: HashMap<String, ActorId>,
-    /// By the tasks that made them.
-    actors: BTreeSet<TaskId>,
     outcome: Option<Outcome>,
     greeted: u32,
     /// Since the last look for what can be freed.
@@ -118,8 +113,6 @@ struct FakeWorker {
     events: Vec<String>,
     blocked: u32,
     unblocked: u32,
-    lent: u32,
-    given_back: u32,
     retained: usize,
 }
 
@@ -138,15 +131,12 @@ impl FakeWorker {
             waiting: Vec::new(),
             running: HashMap::new(),
             names: HashMap::new(),
-            actors: BTreeSet::new(),
             outcome: None,
             greeted: 0,
             released: 0,
             events: Vec::new(),
             blocked: 0,
             unblocked: 0,
-            lent: 0,
-            given_back: 0,
             retained: 0,
         }
     }
@@ -202,8 +192,6 @@ impl FakeWorker {
             events: std::mem::take(&mut self.events),
             blocked: self.blocked,
             unblocked: self.unblocked,
-            lent: self.lent,
-            given_back: self.given_back,
             retained: self.retained,
             leaked: self.held.iter().map(|(_, object)| *object).collect(),
         }
@@ -287,10 +275,6 @@ impl FakeWorker {
                     self.collect();
                 }
             }
-            FromExecutor::Blocked(task, _) if self.actors.contains(&task) => self.lent += 1,
-            FromExecutor::Unblocked(task, _) if self.actors.contains(&task) => {
-                self.given_back += 1;
-            }
             FromExecutor::Blocked(task, _) => {
                 assert!(self.running.contains_key(&task));
                 self.blocked += 1;
@@ -345,11 +329,10 @@ impl FakeWorker {
         assert!(self.running.contains_key(&spec.parent), "{} has no parent", spec.id);
         self.check_alive(by, &spec.dependencies);
         self.check_alive(by, &spec.borrowed);
-        if let TaskKind::ActorCreate(options) = &spec.kind {
-            self.actors.insert(spec.id);
-            if let Some(name) = &options.name {
-                self.names.insert(name.clone(), ActorId(spec.id));
-            }
+        if let TaskKind::ActorCreate(options) = &spec.kind
+            && let Some(name) = &options.name
+        {
+            self.names.insert(name.clone(), ActorId(spec.id));
         }
         self.waiting.push(spec);
         self.start_tasks();

@@ -196,9 +196,15 @@ impl LocalCore {
                     self.idle_alone(executor);
                 }
             }
+            if let TaskKind::ActorCall { actor, .. } = self.tasks[key].spec.kind {
+                if blocked {
+                    self.call_goes_on(actor);
+                }
+                return;
+            }
             let entry = &self.tasks[key];
-            if entry.is_call() || entry.is_promised() {
-                return; // what holds its CPU is the actor, or the lease
+            if entry.is_promised() {
+                return; // what holds its CPU is the lease
             }
             if entry.takes_turns() {
                 let (task, function) = (entry.spec.id, entry.spec.function);
@@ -215,85 +221,99 @@ impl LocalCore {
     }
 
     pub(super) fn blocked(&mut self, executor: ExecutorId, of: (TaskId, u32)) {
-        let Some(key) = self.set_blocked(executor, of, true) else {
-            return self.actor_waits(executor, of, true);
-        };
-        self.report_blocked(key, true);
-        let (spec, slot) = (Arc::clone(&self.tasks[key].spec), self.tasks[key].bundle);
-        if self.tasks[key].takes_turns() && self.turn(executor) {
-            return;
+        let Some((key, actor)) = self.set_blocked(executor, of, true) else { return };
+        match actor {
+            Some(actor) => self.call_blocks(actor),
+            None => {
+                self.report_blocked(key, true);
+                let (spec, slot) = (Arc::clone(&self.tasks[key].spec), self.tasks[key].bundle);
+                if self.tasks[key].takes_turns() && self.turn(executor) {
+                    return;
+                }
+                if matches!(spec.kind, TaskKind::Plain) {
+                    self.ledger_of(slot).unpass(&spec.request);
+                }
+                self.give_to(slot, spec.id.job(), &cpus_of(&spec.request));
+            }
         }
-        if matches!(spec.kind, TaskKind::Plain) {
-            self.ledger_of(slot).unpass(&spec.request);
-        }
-        self.give_to(slot, spec.id.job(), &cpus_of(&spec.request));
     }
 
     pub(super) fn unblocked(&mut self, executor: ExecutorId, of: (TaskId, u32)) {
-        let Some(key) = self.set_blocked(executor, of, false) else {
-            return self.actor_waits(executor, of, false);
-        };
-        self.report_blocked(key, false);
-        let (spec, slot) = (Arc::clone(&self.tasks[key].spec), self.tasks[key].bundle);
-        self.take_from(slot, spec.id.job(), &cpus_of(&spec.request));
-        if matches!(spec.kind, TaskKind::Plain) {
-            self.ledger_of(slot).pass(&spec.request);
+        let Some((key, actor)) = self.set_blocked(executor, of, false) else { return };
+        match actor {
+            Some(actor) => self.call_goes_on(actor),
+            None => {
+                self.report_blocked(key, false);
+                let (spec, slot) = (Arc::clone(&self.tasks[key].spec), self.tasks[key].bundle);
+                self.take_from(slot, spec.id.job(), &cpus_of(&spec.request));
+                if matches!(spec.kind, TaskKind::Plain) {
+                    self.ledger_of(slot).pass(&spec.request);
+                }
+                if self.tasks[key].takes_turns() {
+                    self.opens_lane(executor);
+                }
+                self.head.load_changed = true;
+            }
         }
-        if self.tasks[key].takes_turns() {
-            self.opens_lane(executor);
-        }
-        self.head.load_changed = true;
     }
 
-    /// Marks a try that runs in `executor`, if that is news. A leased try may run there of which
-    /// this worker knows nothing, beside one that it knows.
+    /// Marks a try that runs in `executor`, if that is news; names the actor that it is a call of.
+    /// A leased try may run there of which this worker knows nothing, beside one that it knows.
     fn set_blocked(
         &mut self,
         executor: ExecutorId,
         (task, attempt): (TaskId, u32),
         to: bool,
-    ) -> Option<TaskKey> {
+    ) -> Option<(TaskKey, Option<ActorId>)> {
         let key = self.tasks.find_running(task, executor)?;
         let entry = &mut self.tasks[key];
-        if entry.is_promised() || entry.is_call() {
-            return None; // it has yet to leave its lease; or its actor waits, and not the call
+        if entry.is_promised() && !entry.is_call() {
+            return None; // it has yet to leave its lease
         }
         match &mut entry.state {
             TaskState::Running { executor: at, attempt: of, blocked, .. }
                 if (*at, *of) == (executor, attempt) && *blocked != to =>
             {
                 *blocked = to;
-                Some(key)
             }
-            _ => None,
+            _ => return None,
+        }
+        match entry.spec.kind {
+            TaskKind::ActorCall { actor, .. } => Some((key, Some(actor))),
+            _ => Some((key, None)),
         }
     }
 
-    /// An actor, by the try of the task that made it: all its calls that run wait, or one goes on.
-    /// Meanwhile its CPUs are free. Its process knows best: of direct calls nothing is known here.
-    fn actor_waits(&mut self, executor: ExecutorId, (task, life): (TaskId, u32), waits: bool) {
-        let actor = ActorId(task);
+    /// While a call of an actor that runs one call at a time is blocked, its CPUs are free.
+    fn call_blocks(&mut self, actor: ActorId) {
         let Some(hosted) = self.hosted.get_mut(&actor) else { return };
-        if (hosted.executor, hosted.life) != (executor, life) || hosted.blocked == waits {
-            return;
+        hosted.blocked += 1;
+        let is_first = hosted.blocked == 1;
+        if is_first && self.draining {
+            self.advance_mailboxes(actor);
         }
-        hosted.blocked = waits;
-        let (cpus, slot) = (cpus_of(&hosted.spec.request), hosted.bundle);
-        if waits {
-            if self.draining {
-                self.advance_mailboxes(actor);
-            }
-            self.give_to(slot, task.job(), &cpus);
-        } else {
-            self.take_from(slot, task.job(), &cpus);
+        let Some(hosted) = self.hosted.get(&actor) else { return };
+        if is_first && frees_while_blocked(&hosted.spec) {
+            let (cpus, slot) = (cpus_of(&hosted.spec.request), hosted.bundle);
+            self.give_to(slot, actor.0.job(), &cpus);
+            self.report_blocked_actor(actor, true);
+        }
+    }
+
+    fn call_goes_on(&mut self, actor: ActorId) {
+        let Some(hosted) = self.hosted.get_mut(&actor) else { return };
+        hosted.blocked = hosted.blocked.saturating_sub(1);
+        if hosted.blocked == 0 && frees_while_blocked(&hosted.spec) {
+            let (cpus, slot) = (cpus_of(&hosted.spec.request), hosted.bundle);
+            self.take_from(slot, actor.0.job(), &cpus);
             self.head.load_changed = true;
+            self.report_blocked_actor(actor, false);
         }
-        self.report_blocked_actor(actor, waits);
     }
 
     /// Gives back what an actor held for its life.
     pub(super) fn give_back_life(&mut self, hosted: &Hosted) {
-        if hosted.blocked {
+        if hosted.blocked > 0 && frees_while_blocked(&hosted.spec) {
             let cpus = cpus_of(&hosted.spec.request);
             self.take_from(hosted.bundle, hosted.spec.id.job(), &cpus);
         }
@@ -309,4 +329,8 @@ impl LocalCore {
         }
         held
     }
+}
+
+pub(super) fn frees_while_blocked(spec: &TaskSpec) -> bool {
+    matches!(&spec.kind, TaskKind::ActorCreate(options) if options.max_concurrency <= 1)
 }

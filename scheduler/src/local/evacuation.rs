@@ -54,9 +54,12 @@ impl Moves {
     }
 
     /// Whether calls of the actor that have not begun wait. Not where processes call it directly,
-    /// and not while those that run wait for something: they may wait for them.
+    /// and not while one that runs waits for something: it may wait for them.
     pub(super) fn hold_back(&self, actor: ActorId, hosted: &Hosted) -> bool {
-        self.holds && !hosted.blocked && hosted.routes.is_empty() && self.actors.contains(&actor)
+        self.holds
+            && hosted.blocked == 0
+            && hosted.routes.is_empty()
+            && self.actors.contains(&actor)
     }
 }
 

@@ -184,12 +184,11 @@ pub enum LocalEvent {
         /// The object.
         object: ObjectId,
     },
-    /// The task waits for objects: its CPUs are free meanwhile. Or an actor does: all its calls
-    /// that run.
+    /// The task waits for objects: its CPUs are free meanwhile.
     Blocked {
         /// The process.
         executor: ExecutorId,
-        /// The task; that which made the actor.
+        /// The task.
         task: TaskId,
         /// Which try, as given by `Run`.
         attempt: u32,

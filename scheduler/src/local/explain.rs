@@ -107,16 +107,6 @@ impl LocalCore {
         Some(parts.join(", ") + &first.unwrap_or_default())
     }
 
-    /// Whether what runs is known to wait; a call by its actor.
-    pub(super) fn waits_while_running(&self, entry: &TaskEntry) -> bool {
-        match (&entry.state, &entry.spec.kind) {
-            (TaskState::Running { .. }, TaskKind::ActorCall { actor, .. }) => {
-                self.hosted.get(actor).is_some_and(|hosted| hosted.blocked)
-            }
-            (state, _) => matches!(state, TaskState::Running { blocked: true, .. }),
-        }
-    }
-
     fn explain_task(&self, entry: &TaskEntry) -> String {
         let request = &entry.spec.request;
         match &entry.state {
@@ -138,7 +128,7 @@ impl LocalCore {
                 }
             }
             TaskState::Starting { executor } => format!("waits for {executor} to start"),
-            TaskState::Running { executor, .. } if self.waits_while_running(entry) => {
+            TaskState::Running { executor, blocked: true, .. } => {
                 format!("runs in {executor}, where it waits for objects")
             }
             TaskState::Running { executor, .. } => format!("runs in {executor}"),

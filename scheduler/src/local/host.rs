@@ -28,7 +28,7 @@ impl LocalCore {
             shared,
             assigned: entry.assigned,
             bundle: entry.bundle,
-            blocked: false,
+            blocked: 0,
             mailboxes: FastMap::default(),
             unkept: Unkept::default(),
             routes: Vec::new(),

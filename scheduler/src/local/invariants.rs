@@ -3,6 +3,7 @@
 //! `resource::ledger`).
 
 use super::LocalCore;
+use super::dispatch::frees_while_blocked;
 use crate::actor::Out;
 use crate::group::Slot;
 use crate::hash::IdMap;
@@ -125,7 +126,8 @@ impl LocalCore {
             sum.add(&Self::held_by(&entry.spec, blocked));
         }
         for hosted in self.hosted.values().filter(|hosted| hosted.bundle == slot) {
-            sum.add(&Self::held_by(&hosted.spec, hosted.blocked));
+            let blocked = hosted.blocked > 0 && frees_while_blocked(&hosted.spec);
+            sum.add(&Self::held_by(&hosted.spec, blocked));
         }
         sum
     }

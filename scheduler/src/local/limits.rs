@@ -1,6 +1,8 @@
 //! Jobs with a quota ([`crate::quota`]): the head hears what of theirs has given back its CPUs.
 
 use super::LocalCore;
+use super::dispatch::frees_while_blocked;
+use crate::actor::Hosted;
 use crate::id::ActorId;
 use crate::message::ToHead;
 use crate::task::{TaskKey, TaskState};
@@ -15,7 +17,7 @@ impl LocalCore {
         }
     }
 
-    /// All calls that run of an actor that lives here do.
+    /// A call of an actor that lives here does.
     pub(super) fn report_blocked_actor(&mut self, actor: ActorId, blocked: bool) {
         let Some(hosted) = self.hosted.get(&actor) else { return };
         let (task, attempt) = (actor.0, hosted.life);
@@ -33,7 +35,8 @@ impl LocalCore {
 
     /// The head has assigned an actor that lives here already.
     pub(super) fn report_if_blocked_actor(&mut self, actor: ActorId) {
-        if self.hosted.get(&actor).is_some_and(|hosted| hosted.blocked) {
+        let is_blocked = |hosted: &Hosted| hosted.blocked > 0 && frees_while_blocked(&hosted.spec);
+        if self.hosted.get(&actor).is_some_and(is_blocked) {
             self.report_blocked_actor(actor, true);
         }
     }

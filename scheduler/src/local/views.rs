@@ -198,9 +198,7 @@ impl LocalCore {
             TaskState::Grouping => ("placing", None),
             TaskState::Ready { .. } => ("queued", Some(self.me)),
             TaskState::Starting { .. } => ("starting", Some(self.me)),
-            TaskState::Running { .. } if self.waits_while_running(entry) => {
-                ("blocked", Some(self.me))
-            }
+            TaskState::Running { blocked: true, .. } => ("blocked", Some(self.me)),
             TaskState::Running { .. } => ("running", Some(self.me)),
             TaskState::Ahead { .. } => ("queued", Some(self.me)),
             TaskState::Spilled { .. } => ("spilled", None),

@@ -25,7 +25,6 @@ pub(in crate::executor) fn accept(
 ) {
     let Some(mailbox) = process.actors.get(&actor).map(|mailbox| mailbox.clone()) else { return };
     let running = Arc::new(Running::new(process, &spec, 0));
-    running.calls(&mailbox);
     process.running.insert(spec.id, running.clone());
     let job = Job { spec, dependencies: Vec::new(), running, reply: Some(reply) };
     mailbox::deliver(process, &mailbox, Box::new(job));

@@ -106,9 +106,9 @@ fn a_call_that_needs_another_ones_end_holds_nobody_up_for_ever() {
     bench.drain();
     bench.call_comes(call(3));
     // It says that it waits,
-    bench.handle(LocalEvent::Blocked { executor: pool, task: task(1), attempt: 0 });
+    bench.handle(LocalEvent::Blocked { executor: pool, task: task(2), attempt: 0 });
     assert_eq!(bench.claim_run(pool), (task(3), 0));
-    bench.handle(LocalEvent::Unblocked { executor: pool, task: task(1), attempt: 0 });
+    bench.handle(LocalEvent::Unblocked { executor: pool, task: task(2), attempt: 0 });
     // or it does not.
     bench.call_comes(call(4));
     bench.claim_nothing();

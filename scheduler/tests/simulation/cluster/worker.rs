@@ -341,8 +341,13 @@ impl Simulation {
             self.tell(worker, message);
             return self.order(worker, caller, Command::Made(object));
         }
+        let in_call = self.waits_in_call(&message);
         let Some(at) = self.workers.get_mut(&worker) else { return };
         let mut death = None;
+        if let Some((actor, waits)) = in_call {
+            // Nothing else runs in it, so that it needs no CPU.
+            at.usage.block((executor, actor.0), waits);
+        }
         match &message {
             LocalEvent::Finished { task, outcome, .. } => {
                 at.disk.ended(executor, *task);
@@ -379,6 +384,17 @@ impl Simulation {
             self.end_reader(worker, executor);
             self.end_links(worker, executor, &death);
         }
+    }
+
+    /// Whether a call of an actor that runs one at a time waits, or waits no longer.
+    fn waits_in_call(&self, message: &LocalEvent) -> Option<(ActorId, bool)> {
+        let (task, waits) = match message {
+            LocalEvent::Blocked { task, .. } => (task, true),
+            LocalEvent::Unblocked { task, .. } | LocalEvent::Finished { task, .. } => (task, false),
+            _ => return None,
+        };
+        let actor = *self.called.get(task)?;
+        (self.limits_of(actor) == [1]).then_some((actor, waits))
     }
 
     pub(super) fn delay(&mut self) -> u64 {

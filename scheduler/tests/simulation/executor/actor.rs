@@ -31,8 +31,6 @@ pub(super) struct Actor {
     pub(super) watches: Vec<u64>,
     /// It has ended itself, and does nothing more.
     pub(super) ended: bool,
-    /// All its calls that run wait.
-    waits: bool,
     /// Of one that saves its state: calls whose ends are not told yet.
     pub(super) unsaved: Vec<EndedCall>,
 }
@@ -212,7 +210,6 @@ impl Simulation {
             Some(_) if is_unordered(id) => self.waits.passed += 1,
             _ => {}
         }
-        self.say_actor_waits(at.worker, at.executor, id);
         self.step_soon(at, 0);
     }
 
@@ -243,39 +240,20 @@ impl Simulation {
         }
     }
 
-    /// The worker hears that a run waits, or goes on.
+    /// The worker hears that a run waits, or goes on. Of some actors' calls it is not told.
     pub(super) fn say_blocked(&mut self, at: At, waits: bool) {
         let Some(run) = self.running(at) else { return };
         let (executor, task, attempt) = (at.executor, run.spec.id, run.told_as());
-        if let TaskKind::ActorCall { actor, .. } = run.spec.kind {
-            return self.say_actor_waits(at.worker, executor, actor);
-        }
-        let event = match waits {
-            true => LocalEvent::Blocked { executor, task, attempt },
-            false => LocalEvent::Unblocked { executor, task, attempt },
-        };
-        self.say(at.worker, executor, event, Vec::new());
-    }
-
-    /// A call of an actor starts, waits, goes on or has ended: the worker hears where now all that
-    /// run wait, or not all any more. Of some actors it is not told.
-    pub(super) fn say_actor_waits(&mut self, worker: WorkerId, executor: ExecutorId, id: ActorId) {
-        let Some(process) = self.process(worker, executor) else { return };
-        let Some(actor) = process.actors.get_mut(&id) else { return };
-        let mut running = actor.groups.iter().flat_map(|group| &group.running);
-        let runs = &process.runs;
-        let waits = actor.in_flight() > 0
-            && running.all(|run| runs.get(run).is_some_and(|run| run.blocked));
-        let is_news = core::mem::replace(&mut actor.waits, waits) != waits;
-        let (task, attempt) = (id.0, actor.life as u32);
-        if !is_news || mix(12, hash_of(id)).is_multiple_of(3) {
+        if let TaskKind::ActorCall { actor, .. } = run.spec.kind
+            && mix(12, hash_of(actor)).is_multiple_of(3)
+        {
             return;
         }
         let event = match waits {
             true => LocalEvent::Blocked { executor, task, attempt },
             false => LocalEvent::Unblocked { executor, task, attempt },
         };
-        self.say(worker, executor, event, Vec::new());
+        self.say(at.worker, executor, event, Vec::new());
     }
 
     /// Counts a call that ends beside others.

@@ -78,9 +78,8 @@ impl Simulation {
             }
             _ => self.end_well(at, value, Vec::new()),
         }
-        match next {
-            Some(run) => self.call_starts(At { run, ..at }),
-            None => self.say_actor_waits(at.worker, at.executor, id),
+        if let Some(run) = next {
+            self.call_starts(At { run, ..at });
         }
     }
 
@@ -178,9 +177,8 @@ impl Simulation {
             self.say_saved(at, id, count, calls);
         }
         self.forget_run(at);
-        match next {
-            Some(run) => self.call_starts(At { run, ..at }),
-            None => self.say_actor_waits(at.worker, at.executor, id),
+        if let Some(run) = next {
+            self.call_starts(At { run, ..at });
         }
     }
 
