@@ -3,7 +3,7 @@
 //! ```text
 //! spec      a job's TOML, checked        graph   its task graph, drawn
 //! data      IDX files, where they are found, who trains on what
-//! model     parameters and forward passes          tensor  slices as tensors; all `unsafe`
+//! model     parameters and forward passes          tensor  slices as tensors
 //! device    CPUs or a GPU: asked for, found, or said to be missing
 //! train     trainer (one model, no cluster) <- replica (an actor) <- fleet (all of them)
 //!           <- strategies (who does what when) <- run (a job)

@@ -1,4 +1,5 @@
-//! Between Rust's slices and libtorch's tensors. Everything `unsafe` of this crate is here.
+//! Between Rust's slices and libtorch's tensors. Everything `unsafe` of this crate is here,
+//! but for a call of what is compiled for processors with AVX2, in `data::jpeg`.
 
 use std::cell::Cell;
 

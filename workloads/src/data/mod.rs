@@ -3,6 +3,7 @@
 //! ```text
 //! idx, mnist, synthetic     images that are pixels in their files
 //! folders, herbarium        tables of picture files, split by table; picture: decoding one
+//! jpeg                      most of those, by a decoder of their own
 //! stored                    both, as chunks in the object store that all replicas read in place
 //! shard                     who trains on what      augment   what training sees of an image
 //! ```
@@ -12,6 +13,7 @@ pub mod find;
 pub mod folders;
 pub mod herbarium;
 pub mod idx;
+mod jpeg;
 pub mod mnist;
 pub mod picture;
 pub mod random;

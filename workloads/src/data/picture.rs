@@ -3,8 +3,9 @@
 //! tensors.
 //!
 //! A decoder of several gigapixels a second would be of no use where each picture also allocates
-//! and computes its filter anew, so a [`Decoder`] keeps the resizer's buffers from one picture to
-//! the next. Files are input: sizes are limited before memory is taken for them.
+//! and computes its tables anew, so a [`Decoder`] keeps what can be used again from one picture to
+//! the next. Most JPEGs have a decoder of their own (`jpeg`), all others have a general one. Files
+//! are input: sizes are limited before memory is taken for them.
 
 use std::io::Cursor;
 
@@ -17,6 +18,7 @@ use zune_core::options::DecoderOptions;
 use zune_jpeg::JpegDecoder;
 
 use super::Shape;
+use super::jpeg::Baseline;
 
 /// Pictures of more pixels on a side are refused, whatever their header promises.
 pub const MAX_SIDE: u32 = 16_384;
@@ -61,7 +63,8 @@ pub struct Picture {
 }
 
 /// Decodes a JPEG or PNG file's bytes to 1 or 3 `channels`. Alpha is dropped; grey becomes colour
-/// and colour becomes grey (Rec. 601 luma) where the other is asked for.
+/// and colour becomes grey (Rec. 601 luma) where the other is asked for. Each time by the decoder
+/// for all of its format; a [`Decoder`] has a faster one too.
 ///
 /// # Errors
 /// [`PictureError`]; anything may be in `bytes`.
@@ -78,7 +81,7 @@ fn checked(width: u32, height: u32) -> Result<(), PictureError> {
     fits.then_some(()).ok_or(PictureError::Size { width, height })
 }
 
-fn decode_jpeg(bytes: &[u8], channels: u32) -> Result<Picture, PictureError> {
+pub(super) fn decode_jpeg(bytes: &[u8], channels: u32) -> Result<Picture, PictureError> {
     let damaged = |error: zune_jpeg::errors::DecodeErrors| PictureError::Damaged {
         format: "JPEG",
         reason: error.to_string(),
@@ -137,6 +140,7 @@ pub(super) fn convert(pixels: Vec<u8>, found: usize, wanted: usize) -> Vec<u8> {
 /// Files to pixels of one size.
 pub struct Decoder {
     shape: Shape,
+    baseline: Baseline,
     resizer: resize::Resizer,
     options: resize::ResizeOptions,
 }
@@ -147,7 +151,7 @@ impl Decoder {
         // As Pillow's BILINEAR: a triangle as wide as the reduction, so that nothing is skipped.
         let algorithm = resize::ResizeAlg::Convolution(resize::FilterType::Bilinear);
         let options = resize::ResizeOptions::new().resize_alg(algorithm).use_alpha(false);
-        Self { shape, resizer: resize::Resizer::new(), options }
+        Self { shape, baseline: Baseline::new(), resizer: resize::Resizer::new(), options }
     }
 
     /// Decodes a file's `bytes`, and writes `shape.len()` bytes to `target`.
@@ -158,8 +162,20 @@ impl Decoder {
     /// # Panics
     /// When `target` has another length.
     pub fn decode_into(&mut self, bytes: &[u8], target: &mut [u8]) -> Result<(), PictureError> {
-        let picture = decode(bytes, self.shape.channels)?;
+        let picture = self.decode(bytes)?;
         self.resize_into(&picture, target)
+    }
+
+    /// Decodes a file's `bytes` to as many channels as the shape has, in the size of the file.
+    ///
+    /// # Errors
+    /// [`PictureError`]; anything may be in `bytes`.
+    pub fn decode(&mut self, bytes: &[u8]) -> Result<Picture, PictureError> {
+        let channels = self.shape.channels;
+        match self.baseline.decode(bytes, channels) {
+            Some(picture) => Ok(picture),
+            None => decode(bytes, channels),
+        }
     }
 
     /// Resizes a picture of as many channels as the shape has.

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use super::stage::{Each, Stage, ceiling, recommend};
 use crate::data::augment::{Change, show};
-use crate::data::picture::{Decoder, decode};
+use crate::data::picture::Decoder;
 use crate::data::random::Random;
 use crate::data::stored::NO_LABEL;
 use crate::model::ready::Ready;
@@ -222,7 +222,7 @@ impl Bench {
                 self.skipped += 1;
                 continue;
             };
-            let Ok(picture) = self.time(1, 1, || decode(&bytes, shape.channels)) else {
+            let Ok(picture) = self.time(1, 1, || decoder.decode(&bytes)) else {
                 self.times[1].pop();
                 self.skipped += 1;
                 continue;
