@@ -7,6 +7,8 @@
 //! ```
 //! 1 a slot's thread polls it; 2 it waits for something; 3 what it waits for has come: it is work;
 //! 4 it is ready, or cancelled; 5 it is woken while it is polled; 6 it waits its turn once more.
+//!
+//! Most futures are ready when they are first polled ([`begin`]), and never become one of these.
 
 use std::fmt;
 use std::sync::atomic::{AtomicU8, Ordering};
@@ -44,6 +46,26 @@ pub(crate) struct CallTask {
 impl fmt::Debug for CallTask {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("CallTask").field("task", &self.id()).finish_non_exhaustive()
+    }
+}
+
+/// The future of a call after its first poll.
+pub(super) enum Begun {
+    Ready(Encoded),
+    Waits(CallFuture),
+}
+
+/// Polls a future for the first time, in the scope of its call. Nobody is woken by what it waits
+/// for before it is polled again.
+pub(super) fn begin(mut future: CallFuture) -> Result<Begun, Failure> {
+    let _entered = io().map_err(Failure::Refused)?.enter();
+    match future.as_mut().poll(&mut PollContext::from_waker(Waker::noop())) {
+        Poll::Pending => Ok(Begun::Waits(future)),
+        // The state is let go before the next call may have it for itself.
+        Poll::Ready(result) => {
+            drop(future);
+            result.map(Begun::Ready)
+        }
     }
 }
 

@@ -20,7 +20,7 @@ use rdist_scheduler::hash::IdMap;
 use rdist_scheduler::id::{ActorId, TaskId};
 use smallvec::SmallVec;
 
-use super::call_task::CallTask;
+use super::call_task::{self, Begun, CallTask};
 use super::mailbox::{CALLS_PER_TURN, Mailbox};
 use super::process::Process;
 use super::registry::{Body, Class, MethodBody, SharedState, State, TERMINATE};
@@ -204,17 +204,17 @@ impl Concurrent {
         group: usize,
     ) {
         let state = self.lock_state().clone();
-        let future = run::execute(process, &job, |body, arguments, cx| match (body, state) {
+        let begun = run::execute(process, &job, |body, arguments, cx| match (body, state) {
             (Some(Body::Method(method)), Some(state)) => match method.body {
-                MethodBody::Async(body) => body(state, arguments, cx),
+                MethodBody::Async(body) => call_task::begin(body(state, arguments, cx)?),
                 _ => Err(wrong_kind("an async method")),
             },
             _ => Err(mailbox.no_state()),
         });
-        match future {
-            Ok(future) => {
+        let result = match begun {
+            Ok(Begun::Waits(future)) => {
                 let task = CallTask::new(process, mailbox.clone(), job, group, future);
-                // Before the first poll: who ends the actor must find it.
+                // Before the next poll: who ends the actor must find it.
                 let mut calls = self.lock_calls();
                 let is_ended = calls.is_ended;
                 if !is_ended {
@@ -224,13 +224,13 @@ impl Concurrent {
                 if is_ended {
                     task.cut_off();
                 }
-                task.poll(process);
+                return task.poll(process);
             }
-            Err(ended) => {
-                run::finish_call(process, &job, Err(ended));
-                self.lock_calls().ended(group);
-            }
-        }
+            Ok(Begun::Ready(encoded)) => Ok(encoded),
+            Err(ended) => Err(ended),
+        };
+        run::finish_call(process, &job, result);
+        self.lock_calls().ended(group);
     }
 
     /// The future of a call is ready; whether the mailbox is to be queued for a thread.
