@@ -53,6 +53,14 @@ fn three_times_as_many_bytes_as_memory_are_all_read_right() {
 }
 
 #[test]
+fn a_call_that_waits_for_its_argument_from_disk_keeps_its_turn() {
+    let (cluster, _) = with_store("2", &[]);
+    let finished = cluster.run(&["submit", &program(), "--", "in-turn", "12", "4000000"]);
+    finished.assert_success();
+    assert!(finished.stdout.iter().any(|line| line.ends_with("all in turn")), "{finished}");
+}
+
+#[test]
 fn what_is_on_disk_is_shown_and_goes_with_its_worker() {
     let folder = tempfile::tempdir().unwrap();
     let place = folder.path().to_str().unwrap();

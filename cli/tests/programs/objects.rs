@@ -40,6 +40,37 @@ impl Summer {
         self.0 += 1;
         self.0
     }
+
+    /// The same of one without an argument that could be on disk.
+    fn count(&mut self, index: u64) -> u64 {
+        assert_eq!(self.0, index, "out of order");
+        self.0 += 1;
+        self.0
+    }
+}
+
+/// So many calls by the worker come before a question for a way past it.
+const BEFORE_A_ROUTE: u64 = 3;
+
+/// A call waits for its argument from disk when the next one of the same caller asks for a way to
+/// the actor that would lead past it.
+async fn in_turn(cx: &Driver, count: u64, bytes: u64) -> Result<()> {
+    for _ in 0..10 {
+        let late = cx.put(&value(BEFORE_A_ROUTE, bytes))?;
+        let others = (0..count).map(|index| cx.put(&value(index, bytes)));
+        let others = others.collect::<Result<Vec<_>>>()?;
+        let summer = Summer::spawn(cx).await?;
+        for index in 0..BEFORE_A_ROUTE {
+            summer.count(index).call().await?;
+        }
+        summer.add(BEFORE_A_ROUTE, &late).send()?;
+        let after = BEFORE_A_ROUTE + 1..BEFORE_A_ROUTE + 20;
+        let calls: Vec<_> = after.clone().map(|index| summer.count(index).submit()).collect();
+        assert_eq!(cx.get_all(&calls)?.last(), Some(&after.end));
+        drop(others);
+    }
+    println!("all in turn");
+    Ok(())
 }
 
 fn same(what: &str, index: u64, bytes: u64, found: &[u8]) {
@@ -327,6 +358,7 @@ async fn main(cx: Driver) -> Result<()> {
     let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
     let number = |text: &str| -> u64 { text.parse().unwrap() };
     match words.as_slice() {
+        ["in-turn", count, bytes] => in_turn(&cx, number(count), number(bytes)).await?,
         ["many", count, bytes] => many(&cx, number(count), number(bytes)).await?,
         ["fill", count, bytes] => {
             let mut kept = Vec::new();
