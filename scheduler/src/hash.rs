@@ -6,7 +6,7 @@
 use core::hash::{BuildHasherDefault, Hasher};
 use std::collections::{HashMap, HashSet};
 
-use indexmap::IndexMap;
+pub use crate::dense::DenseIdMap;
 
 /// A map with the fixed hash.
 pub type FastMap<K, V> = HashMap<K, V, BuildHasherDefault<FastHasher>>;
@@ -71,9 +71,6 @@ impl Hasher for FastHasher {
 
 /// A map by ids, in which those of a family lie near each other.
 pub type IdMap<K, V> = HashMap<K, V, BuildIdHasher>;
-/// The same for large values, which lie one after the other: a table that has just grown is more
-/// than half empty. What is removed is replaced by the last one.
-pub type DenseIdMap<K, V> = IndexMap<K, V, BuildIdHasher>;
 /// A set of ids, in which those of a family lie near each other.
 pub type IdSet<K> = HashSet<K, BuildIdHasher>;
 /// For other kinds of maps by ids.

@@ -256,6 +256,50 @@ impl ObjectId {
     }
 }
 
+/// Objects in a block.
+pub(crate) const BLOCK_BITS: u32 = 64;
+
+/// Objects that are neighbours: the first values of tasks that follow each other, or further values
+/// of one task. Every object is in one block.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) struct ObjectBlock(ObjectId);
+
+impl ObjectId {
+    /// The index in what stands for a block of first values.
+    const FIRST: u32 = u32::MAX;
+
+    /// Its block, and its place there.
+    #[inline]
+    pub(crate) fn block(self) -> (ObjectBlock, u32) {
+        let Self { task, index } = self;
+        if index == 0 {
+            let tasks = TaskId { hi: task.hi, lo: task.lo / u64::from(BLOCK_BITS) };
+            let bit = task.lo % u64::from(BLOCK_BITS);
+            (ObjectBlock(Self { task: tasks, index: Self::FIRST }), bit as u32)
+        } else {
+            (ObjectBlock(Self { task, index: index / BLOCK_BITS }), index % BLOCK_BITS)
+        }
+    }
+}
+
+impl ObjectBlock {
+    /// The object in that place.
+    pub(crate) fn object(self, place: u32) -> ObjectId {
+        let ObjectId { task, index } = self.0;
+        if index == ObjectId::FIRST {
+            let lo = task.lo * u64::from(BLOCK_BITS) + u64::from(place);
+            ObjectId { task: TaskId { hi: task.hi, lo }, index: 0 }
+        } else {
+            ObjectId { task, index: index * BLOCK_BITS + place }
+        }
+    }
+
+    /// The job that all of them are of.
+    pub(crate) fn job(self) -> JobId {
+        self.0.task.job()
+    }
+}
+
 impl fmt::Display for ObjectId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let kind = match self.is_put() {

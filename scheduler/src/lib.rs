@@ -72,6 +72,8 @@
 pub(crate) mod actor;
 pub mod checkpoint;
 pub mod cluster;
+mod dense;
+mod few;
 pub(crate) mod group;
 pub mod hash;
 pub mod id;

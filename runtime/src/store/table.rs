@@ -7,9 +7,8 @@
 //! out when the last of them goes.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::num::NonZeroU64;
 
-use indexmap::map::Entry as Slot;
 use rdist_scheduler::hash::{DenseIdMap, IdMap};
 use rdist_scheduler::id::{ExecutorId, ObjectId};
 
@@ -19,7 +18,7 @@ use crate::wire::executor::{Block, Value};
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Stored {
     /// Here.
-    Inline(Arc<[u8]>),
+    Inline(Box<[u8]>),
     /// In the arena.
     Block(Block),
     /// On disk, so many bytes.
@@ -72,7 +71,7 @@ struct Entry {
     users: u32,
     is_doomed: bool,
     /// The key in `idle`, where it is there.
-    idle_since: Option<u64>,
+    idle_since: Option<NonZeroU64>,
 }
 
 impl Table {
@@ -83,17 +82,17 @@ impl Table {
 
     /// Sets an object's value. `Some`: it has one already (its task ran twice); free this one.
     pub fn insert(&mut self, object: ObjectId, stored: Stored) -> Option<Stored> {
-        match self.entries.entry(object) {
-            Slot::Occupied(mut slot) => {
-                slot.get_mut().is_doomed = false;
-                return Some(stored);
-            }
-            Slot::Vacant(slot) => {
-                slot.insert(Entry { stored, users: 0, is_doomed: false, idle_since: None });
-            }
+        let mut stored = Some(stored);
+        let (entry, is_new) = self.entries.get_or_insert_with(object, || {
+            let stored = stored.take().expect("taken once, here");
+            Entry { stored, users: 0, is_doomed: false, idle_since: None }
+        });
+        if is_new {
+            self.settle(object);
+        } else {
+            entry.is_doomed = false;
         }
-        self.settle(object);
-        None
+        stored
     }
 
     /// Moves an object's value, to disk or back; the old one, to be freed. `None`, with nothing
@@ -224,7 +223,7 @@ impl Table {
         }
         let entry = self.entries.swap_remove(&object)?;
         if let Some(turn) = entry.idle_since {
-            self.idle.remove(&turn);
+            self.idle.remove(&turn.get());
         }
         Some(entry.stored)
     }
@@ -233,11 +232,11 @@ impl Table {
     fn settle(&mut self, object: ObjectId) {
         let Some(entry) = self.entries.get_mut(&object) else { return };
         if let Some(turn) = entry.idle_since.take() {
-            self.idle.remove(&turn);
+            self.idle.remove(&turn.get());
         }
         if entry.users == 0 && matches!(entry.stored, Stored::Block(_)) {
             self.turn += 1;
-            entry.idle_since = Some(self.turn);
+            entry.idle_since = NonZeroU64::new(self.turn);
             self.idle.insert(self.turn, object);
         }
     }
@@ -297,7 +296,7 @@ mod tests {
         for index in 0..3 {
             table.insert(object(index), block(u64::from(index) * 64));
         }
-        table.insert(object(3), Stored::Inline(Arc::from([1_u8])));
+        table.insert(object(3), Stored::Inline(Box::from([1_u8])));
         table.pin(object(1), A);
         table.pin(object(0), A);
         assert_eq!(evictable(&table), [object(2)]);

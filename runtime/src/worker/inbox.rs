@@ -42,7 +42,7 @@ pub(super) enum Note {
 #[derive(Debug)]
 pub(super) enum Served {
     /// Small.
-    Inline(Arc<[u8]>),
+    Inline(Box<[u8]>),
     /// In the arena; the view keeps it there.
     Arena { view: View, place: Option<Place> },
 }

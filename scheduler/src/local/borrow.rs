@@ -8,6 +8,7 @@ use smallvec::SmallVec;
 
 use super::peers::{Answers, Deferred, Peer, What};
 use super::{LocalAction, LocalCore};
+use crate::few::Few;
 use crate::id::{ObjectId, TaskId, WorkerId};
 use crate::message::{PeerMessage, Place};
 use crate::object::{Borrow, ObjectEntry, Value, Waiter};
@@ -312,8 +313,7 @@ impl LocalCore {
         entry.value = match place {
             Place::Inline => Value::Inline,
             Place::At { size, copies } => {
-                let copies: SmallVec<[WorkerId; 2]> =
-                    copies.into_iter().filter(|copy| *copy != me).collect();
+                let copies: Few<WorkerId> = copies.into_iter().filter(|copy| *copy != me).collect();
                 if copies.is_empty() {
                     // It counts a copy here that is none.
                     entry.value = Value::Absent;

@@ -13,6 +13,7 @@ use super::ahead::Ahead;
 use super::{ExecutorRole, LocalAction, LocalCore};
 use crate::hash::{FastMap, IdSet};
 use crate::id::{ActorId, ExecutorId, JobId, ObjectId, TaskId};
+use crate::object::ObjectSet;
 use crate::outcome::{Cause, Death, Outcome, TaskError};
 use crate::resource::{HeldGpus, Resources};
 use crate::spec::TaskKind;
@@ -33,7 +34,7 @@ pub(super) struct Executor {
     /// or when it is dead, where what it runs counts until then.
     pub(super) gpus: HeldGpus,
     /// Objects that it refers to.
-    pub(super) holds: IdSet<ObjectId>,
+    pub(super) holds: ObjectSet,
     /// Tasks that wait for it to start, with their stamps.
     pub(super) waiting: Vec<(TaskKey, u64)>,
     /// Tasks that run in it; each knows its place (TG-3).
@@ -91,7 +92,7 @@ impl LocalCore {
             phase: Phase::Starting { tries },
             resources: resources.clone(),
             gpus,
-            holds: IdSet::default(),
+            holds: ObjectSet::default(),
             waiting: Vec::new(),
             running: Vec::new(),
             ahead: Ahead::default(),
@@ -227,7 +228,7 @@ impl LocalCore {
             self.did_not_start(process, tries + 1, death);
             return;
         }
-        let mut holds: Vec<ObjectId> = process.holds.drain().collect();
+        let mut holds: Vec<ObjectId> = process.holds.iter().collect();
         holds.extend(process.cut_off.drain().flat_map(|(_, held)| held));
         holds.sort_unstable();
         let mut actors: Vec<ActorId> = process.actors.drain().collect();

@@ -56,7 +56,7 @@ impl LocalCore {
                 None => "it has no value yet".to_owned(),
             },
         }];
-        if let Some(from) = entry.pull {
+        if let Some(from) = &entry.pull {
             lines.push(format!("a copy is being fetched from {from}"));
         }
         if entry.is_owned() && entry.recorded {

@@ -48,8 +48,8 @@ impl LocalCore {
     pub(super) fn each_holder(&self, mut found: impl FnMut(ObjectId, Holder)) {
         for (executor, process) in &self.executors {
             let cut_off = process.cut_off.values().flatten();
-            process.holds.iter().chain(cut_off).for_each(|object| {
-                found(*object, Holder::Executor(*executor));
+            process.holds.iter().chain(cut_off.copied()).for_each(|object| {
+                found(object, Holder::Executor(*executor));
             });
         }
         for (_, entry) in self.tasks.iter() {
@@ -57,8 +57,8 @@ impl LocalCore {
             let references = spec.dependencies.iter().chain(&spec.borrowed);
             references.for_each(|one| found(one.object, Holder::Task(spec.id)));
         }
-        for (object, entry) in &self.objects {
-            entry.contains.iter().for_each(|one| found(one.object, Holder::Value(*object)));
+        for (object, entry) in self.objects.iter() {
+            entry.contains().iter().for_each(|one| found(one.object, Holder::Value(*object)));
         }
         for (worker, peer) in &self.peers {
             peer.borrows.iter().for_each(|object| found(*object, Holder::Worker(*worker)));

@@ -168,7 +168,7 @@ impl LocalCore {
     fn check_references(&self) {
         let mut held: IdMap<ObjectId, u32> = IdMap::default();
         self.each_holder(|object, _| *held.entry(object).or_default() += 1);
-        for (object, entry) in &self.objects {
+        for (object, entry) in self.objects.iter() {
             let holders = held.remove(object).unwrap_or(0);
             assert_eq!(entry.holders, holders, "RF-1: {object:?} counts its holders");
         }
@@ -177,11 +177,11 @@ impl LocalCore {
 
     fn check_objects(&self) {
         for (object, readings) in &self.readings {
-            let entry = &self.objects[object];
+            let entry = self.objects.get(object).expect("BC-1: what is read is known");
             let is_there = matches!(entry.value, Value::Arena { .. });
             assert!(entry.is_owned() && is_there && !readings.is_empty(), "BC-1: {object:?}");
         }
-        for (object, entry) in &self.objects {
+        for (object, entry) in self.objects.iter() {
             if entry.is_owned() {
                 assert!(entry.holders > 0, "RF-2: somebody refers to {object:?}");
                 assert_eq!(entry.owner, self.me, "RF-2: {object:?} is owned here");

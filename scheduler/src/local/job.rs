@@ -34,8 +34,8 @@ impl LocalCore {
         executors.sort_unstable();
         for executor in executors {
             if let Some(process) = self.executors.get_mut(&executor) {
-                let held = process.holds.drain();
-                let held = held.chain(process.cut_off.drain().flat_map(|(_, held)| held));
+                let held = core::mem::take(&mut process.holds);
+                let held = held.iter().chain(process.cut_off.drain().flat_map(|(_, held)| held));
                 // What other jobs called its actors with is theirs.
                 let of_others = held.filter(|object| object.task.job() != job);
                 let mut of_others: Vec<ObjectId> = of_others.collect();
@@ -216,7 +216,7 @@ impl LocalCore {
         }
         // Actors of other jobs may hold what this one called them with.
         for process in self.executors.values_mut() {
-            process.holds.retain(|object| object.task.job() != job);
+            process.holds.retain_jobs(|other| other != job);
             process.cut_off.values_mut().for_each(|held| {
                 held.retain(|object| object.task.job() != job);
             });

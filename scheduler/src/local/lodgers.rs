@@ -13,9 +13,10 @@
 //! LG-1: what has lodgers lies in the table here, and they are living workers, each once, beside
 //! the owner that the entry knows.
 
-use smallvec::{SmallVec, smallvec};
+use smallvec::SmallVec;
 
 use super::LocalCore;
+use crate::few::Few;
 use crate::hash::IdMap;
 use crate::id::{JobId, ObjectId, WorkerId};
 use crate::message::PeerMessage;
@@ -42,7 +43,8 @@ impl Lodgers {
     }
 
     fn add(&mut self, object: ObjectId, size: u64, owner: WorkerId) {
-        let lodged = self.0.entry(object).or_insert_with(|| Lodged { size, owners: smallvec![] });
+        let lodged =
+            self.0.entry(object).or_insert_with(|| Lodged { size, owners: SmallVec::new() });
         if !lodged.owners.contains(&owner) {
             lodged.owners.push(owner);
         }
@@ -112,7 +114,7 @@ impl LocalCore {
         let former = core::mem::replace(&mut entry.owner, owner);
         let was_kept = core::mem::take(&mut entry.keeps) && !entry.freed;
         entry.borrow = Borrow::Unregistered;
-        entry.value = Value::Arena { size, copies: smallvec![me] };
+        entry.value = Value::Arena { size, copies: Few::One(me) };
         entry.freed = false;
         entry.asked = false;
         entry.pull_is_stale = entry.pull.is_some();
@@ -134,7 +136,7 @@ impl LocalCore {
         let owner = former.unwrap_or(first);
         let borrow = if former.is_some() { Borrow::Registered } else { Borrow::Unregistered };
         let mut entry = ObjectEntry::new(owner, borrow);
-        entry.value = Value::Arena { size, copies: smallvec![self.me] };
+        entry.value = Value::Arena { size, copies: Few::One(self.me) };
         entry.bare = true;
         entry.freed = !self.lodgers.remove(object, owner);
         self.objects.insert(object, entry);

@@ -2,12 +2,11 @@
 
 use std::sync::Arc;
 
-use smallvec::smallvec;
-
 use super::{LocalAction, LocalCore, Step};
+use crate::few::Few;
 use crate::id::{ExecutorId, ObjectId, WorkerId};
 use crate::message::PeerMessage;
-use crate::object::{Borrow, ObjectEntry, Value, Waiter};
+use crate::object::{Borrow, Contained, ObjectEntry, Value, Waiter};
 use crate::outcome::TaskError;
 use crate::spec::{Assignment, Reference, TaskSpec};
 
@@ -66,14 +65,14 @@ impl LocalCore {
         contains: &[Reference],
     ) {
         let me = self.me;
-        let entry =
-            self.objects.entry(object).or_insert_with(|| ObjectEntry::new(me, Borrow::Owned));
+        let new = || ObjectEntry::new(me, Borrow::Owned);
+        let (entry, _) = self.objects.get_or_insert_with(object, new);
         if !entry.is_owned() {
             self.adopt(object);
         }
         self.hold_by(by, Reference { object, owner: me });
         let value =
-            if inline { Value::Inline } else { Value::Arena { size, copies: smallvec![me] } };
+            if inline { Value::Inline } else { Value::Arena { size, copies: Few::One(me) } };
         self.set_value(object, value, contains);
     }
 
@@ -221,7 +220,7 @@ impl LocalCore {
                 self.send(*copy, PeerMessage::Free { object });
             }
         }
-        for reference in &entry.contains {
+        for reference in entry.contains() {
             self.steps.push_back(Step::LetGo(reference.object));
         }
         if entry.recorded {
@@ -282,8 +281,11 @@ impl LocalCore {
                 self.hold(*reference);
             }
             if let Some(entry) = self.objects.get_mut(&object) {
-                let before = core::mem::replace(&mut entry.contains, contains.into());
-                self.steps.extend(before.iter().map(|reference| Step::LetGo(reference.object)));
+                let contained = Box::new(Contained(contains.into()));
+                if let Some(before) = entry.contains.replace(contained) {
+                    let before = before.0.iter().map(|reference| Step::LetGo(reference.object));
+                    self.steps.extend(before);
+                }
             }
         }
         self.announce(object);
@@ -347,7 +349,7 @@ impl LocalCore {
         if let Some(entry) = self.objects.get_mut(&object)
             && !kept.is_empty()
         {
-            entry.waiters.extend(kept);
+            kept.into_iter().for_each(|waiter| entry.waiters.push(waiter));
             self.pull(object);
         }
     }
@@ -379,7 +381,7 @@ impl LocalCore {
         }
         let Some(&from) = copies.first() else { return };
         let size = *size;
-        entry.pull = Some(from);
+        entry.pull = Some(Box::new(from));
         self.act(LocalAction::Pull { object, size, from });
     }
 
@@ -403,7 +405,7 @@ impl LocalCore {
                 entry.leftover = true;
                 return;
             }
-            value @ Value::Absent => *value = Value::Arena { size, copies: smallvec![me] },
+            value @ Value::Absent => *value = Value::Arena { size, copies: Few::One(me) },
             Value::Arena { .. } | Value::Inline => {
                 // It was made here meanwhile, and it may be that nobody needs it any longer.
                 let is_unused = entry.holders == 0 && entry.borrow != Borrow::Owned;

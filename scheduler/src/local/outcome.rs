@@ -2,11 +2,12 @@
 
 use std::sync::Arc;
 
-use smallvec::{SmallVec, smallvec};
+use smallvec::SmallVec;
 
 use super::retry::is_loss;
 use super::submit::only_worker;
 use super::{LocalCore, Step};
+use crate::few::Few;
 use crate::id::{ActorId, ExecutorId, GroupId, ObjectId, TaskId, WorkerId};
 use crate::message::{PeerMessage, ToHead};
 use crate::object::{Borrow, ObjectEntry, Tries, Value};
@@ -195,7 +196,7 @@ impl LocalCore {
                 Value::Inline
             } else {
                 in_arena.push(object);
-                Value::Arena { size: value.size, copies: smallvec![runner] }
+                Value::Arena { size: value.size, copies: Few::One(runner) }
             };
             self.set_value(object, made, &value.contains);
         }
@@ -352,10 +353,8 @@ impl LocalCore {
             }
             return;
         }
-        let entry = self
-            .objects
-            .entry(object)
-            .or_insert_with(|| ObjectEntry::new(owner, Borrow::Unregistered));
+        let new = || ObjectEntry::new(owner, Borrow::Unregistered);
+        let (entry, _) = self.objects.get_or_insert_with(object, new);
         let is_new = !entry.is_in_table(me);
         entry.leftover |= is_new && entry.is_owned();
         if value.contains.is_empty() {
@@ -365,7 +364,7 @@ impl LocalCore {
         if !is_new || entry.is_owned() {
             return;
         }
-        entry.value = Value::Arena { size: value.size, copies: smallvec![me] };
+        entry.value = Value::Arena { size: value.size, copies: Few::One(me) };
         entry.asked = false;
         let counted_by = entry.owner;
         self.peer(counted_by).borrowed.insert(object);

@@ -61,7 +61,7 @@ impl LocalCore {
 
     pub(super) fn pull_failed(&mut self, object: ObjectId, from: WorkerId) {
         let Some(entry) = self.objects.get_mut(&object) else { return };
-        if entry.pull != Some(from) {
+        if entry.pull.as_deref() != Some(&from) {
             return;
         }
         entry.pull = None;

@@ -15,6 +15,7 @@ use std::sync::Arc;
 use smallvec::SmallVec;
 
 use super::LocalCore;
+use crate::few::Few;
 use crate::hash::IdMap;
 use crate::id::{JobId, ObjectId, WorkerId};
 use crate::message::{PeerMessage, Place, ToHead};
@@ -208,15 +209,11 @@ impl LocalCore {
         copies: Vec<WorkerId>,
     ) {
         let me = self.me;
-        let copies: SmallVec<[WorkerId; 2]> =
-            copies.into_iter().filter(|copy| *copy != me).collect();
-        let is_known = self.objects.contains_key(&object);
-        let entry = self
-            .objects
-            .entry(object)
-            .or_insert_with(|| ObjectEntry::new(from, Borrow::Unregistered));
+        let copies: Few<WorkerId> = copies.into_iter().filter(|copy| *copy != me).collect();
+        let new = || ObjectEntry::new(from, Borrow::Unregistered);
+        let (entry, is_new) = self.objects.get_or_insert_with(object, new);
         if self.draining || copies.is_empty() || entry.owner != from || entry.pull_is_stale {
-            if !is_known {
+            if is_new {
                 self.objects.swap_remove(&object);
             }
             return self.send(from, PeerMessage::NotKept { object });

@@ -24,6 +24,7 @@ use std::sync::Arc;
 use smallvec::SmallVec;
 
 use super::{LocalAction, LocalCore, Step};
+use crate::few::Few;
 use crate::id::{ExecutorId, ObjectId, TaskId, WorkerId};
 use crate::message::{CancelMode, PeerMessage};
 use crate::object::{Tries, Value};
@@ -262,7 +263,7 @@ impl LocalCore {
         let made = if value.inline {
             Value::Inline
         } else {
-            Value::Arena { size: value.size, copies: smallvec::smallvec![runner] }
+            Value::Arena { size: value.size, copies: Few::One(runner) }
         };
         debug_assert!(runner == me || !self.is_dead(runner), "a dead worker says nothing");
         self.set_value(object, made, &value.contains);

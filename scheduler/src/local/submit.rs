@@ -76,8 +76,8 @@ impl LocalCore {
     /// no use to anybody.
     pub(super) fn hold_own(&mut self, object: ObjectId) -> bool {
         let me = self.me;
-        let entry =
-            self.objects.entry(object).or_insert_with(|| ObjectEntry::new(me, Borrow::Owned));
+        let new = || ObjectEntry::new(me, Borrow::Owned);
+        let (entry, _) = self.objects.get_or_insert_with(object, new);
         entry.holders += 1;
         let is_unused = entry.holders == 1;
         let is_adopted = !entry.is_owned();

@@ -22,14 +22,13 @@
 
 use std::sync::Arc;
 
-use smallvec::SmallVec;
-
+use crate::few::Few;
 use crate::id::{ExecutorId, WorkerId};
 use crate::outcome::TaskError;
 use crate::spec::Reference;
 use crate::task::TaskKey;
 
-/// One object.
+/// One object. Small, since a worker may know of millions: what few have lies elsewhere.
 #[derive(Debug)]
 pub(crate) struct ObjectEntry {
     pub(crate) owner: WorkerId,
@@ -51,13 +50,19 @@ pub(crate) struct ObjectEntry {
     /// The record of its task counts it (LN-1).
     pub(crate) recorded: bool,
     /// A pull from there is under way.
-    pub(crate) pull: Option<WorkerId>,
+    pub(crate) pull: Option<Box<WorkerId>>,
     /// That pull was begun for another owner: what it brings is not this owner's value.
     pub(crate) pull_is_stale: bool,
-    pub(crate) waiters: SmallVec<[Waiter; 1]>,
+    pub(crate) waiters: Few<Waiter>,
     /// References inside the value, kept alive by it; known to the owner alone.
-    pub(crate) contains: Box<[Reference]>,
+    pub(crate) contains: Option<Box<Contained>>,
 }
+
+const _: () = assert!(size_of::<ObjectEntry>() == 80);
+
+/// References inside a value, of which most have none.
+#[derive(Debug)]
+pub(crate) struct Contained(pub(crate) Box<[Reference]>);
 
 /// What is known of the value.
 #[derive(Debug, Clone)]
@@ -71,7 +76,7 @@ pub(crate) enum Value {
         /// Bytes.
         size: u64,
         /// Workers with a sealed copy, this one among them where it has one.
-        copies: SmallVec<[WorkerId; 2]>,
+        copies: Few<WorkerId>,
     },
     /// It will never be there.
     Failed(Arc<TaskError>),
@@ -121,9 +126,14 @@ impl ObjectEntry {
             recorded: false,
             pull: None,
             pull_is_stale: false,
-            waiters: SmallVec::new(),
-            contains: Box::default(),
+            waiters: Few::None,
+            contains: None,
         }
+    }
+
+    /// References inside the value.
+    pub(crate) fn contains(&self) -> &[Reference] {
+        self.contains.as_ref().map_or(&[], |contained| &contained.0)
     }
 
     pub(crate) fn is_owned(&self) -> bool {

@@ -3,6 +3,8 @@
 
 mod entry;
 mod lineage;
+mod set;
 
-pub(crate) use entry::{Borrow, ObjectEntry, Value, Waiter};
+pub(crate) use entry::{Borrow, Contained, ObjectEntry, Value, Waiter};
 pub(crate) use lineage::{Lineage, Tries};
+pub(crate) use set::ObjectSet;

@@ -29,10 +29,14 @@
 //! counts exactly the entries that are `Ready`. TG-3 an entry is `Running` exactly where its
 //! executor lists it. TG-4 what is `Ready`, `Starting` or `Running` misses no dependency.
 
+use core::hash::BuildHasher;
 use std::sync::Arc;
 
+use hashbrown::HashTable;
+use hashbrown::hash_table::Entry;
+
 use crate::group::Slot;
-use crate::hash::IdMap;
+use crate::hash::{BuildIdHasher, IdMap};
 use crate::id::{ExecutorId, TaskId, WorkerId};
 use crate::message::CancelMode;
 use crate::object::Tries;
@@ -193,7 +197,8 @@ pub(crate) struct TaskTable {
     free: Vec<u32>,
     /// Entries that were left when room was given back.
     least_room: usize,
-    index: IdMap<TaskId, TaskKey>,
+    /// By the ids, which the entries have.
+    index: HashTable<TaskKey>,
     /// Tasks whose name is in the index for another owner: when a parent runs again on another
     /// worker, it has the same children there.
     twins: IdMap<TaskId, Vec<TaskKey>>,
@@ -205,7 +210,7 @@ pub(crate) struct TaskTable {
 impl TaskTable {
     /// The task of that owner.
     pub(crate) fn find(&self, id: TaskId, owner: WorkerId) -> Option<TaskKey> {
-        let key = *self.index.get(&id)?;
+        let key = self.key_of(id)?;
         if self[key].owner == owner {
             return Some(key);
         }
@@ -214,7 +219,7 @@ impl TaskTable {
 
     /// Any task of that name.
     pub(crate) fn by_id(&self, id: TaskId) -> Option<&TaskEntry> {
-        self.index.get(&id).map(|key| &self[*key])
+        self.key_of(id).map(|key| &self[key])
     }
 
     /// The task of that name that runs in `executor`.
@@ -223,11 +228,17 @@ impl TaskTable {
             matches!(self[key].state,
                 TaskState::Running { executor: at, .. } if at == executor)
         };
-        let key = *self.index.get(&id)?;
+        let key = self.key_of(id)?;
         if runs_there(key) {
             return Some(key);
         }
         self.twins_of(id).find(|twin| runs_there(*twin))
+    }
+
+    /// A task of that name, the oldest one.
+    fn key_of(&self, id: TaskId) -> Option<TaskKey> {
+        let is_it = |key: &TaskKey| id_at(&self.entries, *key) == id;
+        self.index.find(hash_of(id), is_it).copied()
     }
 
     fn twins_of(&self, id: TaskId) -> impl Iterator<Item = TaskKey> + '_ {
@@ -250,7 +261,7 @@ impl TaskTable {
                         | TaskState::Ahead { .. }
                 )
         };
-        self.twins_of(id).chain(self.index.get(&id).copied()).any(under_way)
+        self.twins_of(id).chain(self.key_of(id)).any(under_way)
     }
 
     /// Waits until a rival is gone.
@@ -300,9 +311,12 @@ impl TaskTable {
                 TaskKey(u32::try_from(self.entries.len() - 1).expect("fewer than 2^32 tasks"))
             }
         };
-        if let Some(before) = self.index.insert(id, key) {
-            self.index.insert(id, before);
-            self.twins.entry(id).or_default().push(key);
+        let entries = &self.entries;
+        let is_it = |other: &TaskKey| id_at(entries, *other) == id;
+        let rehash = |other: &TaskKey| hash_of(id_at(entries, *other));
+        match self.index.entry(hash_of(id), is_it, rehash) {
+            Entry::Vacant(slot) => drop(slot.insert(key)),
+            Entry::Occupied(_) => self.twins.entry(id).or_default().push(key),
         }
         key
     }
@@ -311,22 +325,20 @@ impl TaskTable {
         let entry = self.entries[key.0 as usize].take().expect("TG-1: a key names an entry");
         self.free.push(key.0);
         let id = entry.spec.id;
-        if self.twins.is_empty() {
-            self.index.remove(&id);
+        let listed = self.index.find_entry(hash_of(id), |other| *other == key).ok();
+        let twins = if self.twins.is_empty() { None } else { self.twins.get_mut(&id) };
+        let Some(twins) = twins else {
+            if let Some(listed) = listed {
+                listed.remove();
+            }
             return entry;
+        };
+        match listed {
+            Some(mut listed) => *listed.get_mut() = twins.remove(0),
+            None => twins.retain(|twin| *twin != key),
         }
-        if let Some(twins) = self.twins.get_mut(&id) {
-            if self.index.get(&id) == Some(&key) {
-                let heir = twins.remove(0);
-                self.index.insert(id, heir);
-            } else {
-                twins.retain(|twin| *twin != key);
-            }
-            if twins.is_empty() {
-                self.twins.remove(&id);
-            }
-        } else {
-            self.index.remove(&id);
+        if twins.is_empty() {
+            self.twins.remove(&id);
         }
         entry
     }
@@ -350,7 +362,8 @@ impl TaskTable {
         self.free.retain(|at| (*at as usize) < end);
         self.entries.shrink_to_fit();
         self.free.shrink_to_fit();
-        self.index.shrink_to_fit();
+        let entries = &self.entries;
+        self.index.shrink_to_fit(|key| hash_of(id_at(entries, *key)));
     }
 
     pub(crate) fn is_empty(&self) -> bool {
@@ -364,6 +377,14 @@ impl TaskTable {
             .enumerate()
             .filter_map(|(at, entry)| entry.as_ref().map(|entry| (TaskKey(at as u32), entry)))
     }
+}
+
+fn hash_of(id: TaskId) -> u64 {
+    BuildIdHasher::default().hash_one(id)
+}
+
+fn id_at(entries: &[Option<TaskEntry>], key: TaskKey) -> TaskId {
+    entries[key.0 as usize].as_ref().expect("TG-1: a key names an entry").spec.id
 }
 
 impl core::ops::Index<TaskKey> for TaskTable {
