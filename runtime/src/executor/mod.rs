@@ -31,6 +31,7 @@ pub(crate) mod detached;
 pub(crate) mod direct;
 pub(crate) mod inbound;
 pub(crate) mod inherited;
+mod known;
 pub(crate) mod launch;
 pub(crate) mod mailbox;
 pub(crate) mod objects;

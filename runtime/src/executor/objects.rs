@@ -28,9 +28,6 @@ use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::task::Waker;
 
-use dashmap::DashMap;
-use dashmap::mapref::entry::Entry as Slot;
-use rdist_scheduler::hash::BuildIdHasher;
 use rdist_scheduler::id::ObjectId;
 use rdist_scheduler::outcome::TaskError;
 use rdist_scheduler::spec::Reference;
@@ -38,6 +35,7 @@ use smallvec::SmallVec;
 
 use super::cover::Covered;
 use super::direct::Link;
+use super::known::Known;
 use super::outbox::Outbox;
 use super::process::Process;
 use super::settled::{Bytes, Settled};
@@ -302,7 +300,7 @@ impl Drop for Kept {
 /// All of them.
 #[derive(Debug, Default)]
 pub(crate) struct Objects {
-    entries: DashMap<ObjectId, Arc<Entry>, BuildIdHasher>,
+    entries: Known,
     /// Threads that wait for some of many objects.
     watchers: Mutex<Vec<Waker>>,
 }
@@ -328,44 +326,37 @@ impl Objects {
 
     /// A reference that the worker is told of: by `tell`, if it was not before.
     fn reference(&self, reference: Reference, tell: impl FnOnce()) -> Held {
-        match self.entries.entry(reference.object) {
-            Slot::Occupied(slot) => {
-                slot.get().references.fetch_add(1, Ordering::SeqCst);
-                let held = Held(slot.get().clone());
-                held.tell(tell);
-                held
-            }
-            Slot::Vacant(slot) => {
-                let entry = Arc::new(Entry::new(reference, true));
-                slot.insert(entry.clone());
-                tell();
-                Held(entry)
-            }
+        let mut slot = self.entries.lock(reference.object);
+        if let Some(entry) = slot.get() {
+            entry.references.fetch_add(1, Ordering::SeqCst);
+            entry.tell(tell);
+            return Held(entry.clone());
         }
+        let entry = Arc::new(Entry::new(reference, true));
+        slot.insert(entry.clone());
+        tell();
+        Held(entry)
     }
 
     /// A reference out of the value of `container`, which is held, and which this worker owns: it
     /// needs no message as long as nothing is done with it (OB-3).
     pub(super) fn covered(&self, reference: Reference, container: &Entry) -> Held {
-        match self.entries.entry(reference.object) {
-            Slot::Occupied(slot) => {
-                slot.get().references.fetch_add(1, Ordering::SeqCst);
-                Held(slot.get().clone())
-            }
-            Slot::Vacant(slot) => {
-                let entry = Arc::new(Entry::new(reference, false));
-                slot.insert(entry.clone());
-                container.covered.push(&entry);
-                Held(entry)
-            }
+        let mut slot = self.entries.lock(reference.object);
+        if let Some(entry) = slot.get() {
+            entry.references.fetch_add(1, Ordering::SeqCst);
+            return Held(entry.clone());
         }
+        let entry = Arc::new(Entry::new(reference, false));
+        slot.insert(entry.clone());
+        container.covered.push(&entry);
+        Held(entry)
     }
 
     /// The reference, for a message that names it.
     pub(crate) fn told(&self, entry: &Arc<Entry>, outbox: &Outbox) -> Reference {
         if !entry.told.load(Ordering::Acquire) {
-            let slot = self.entries.get_mut(&entry.reference.object);
-            if slot.is_some_and(|current| Arc::ptr_eq(&current, entry)) {
+            let slot = self.entries.lock(entry.reference.object);
+            if slot.get().is_some_and(|current| Arc::ptr_eq(current, entry)) {
                 entry.tell(|| outbox.send(&FromExecutor::Retained(entry.reference)));
             }
         }
@@ -381,20 +372,21 @@ impl Objects {
 
     /// The worker hears of an object of this process by `tell`, and from then on counts it.
     pub(super) fn adopt(&self, entry: &Arc<Entry>, tell: impl FnOnce()) {
-        match self.entries.entry(entry.reference.object) {
+        let mut slot = self.entries.lock(entry.reference.object);
+        if let Some(other) = slot.get()
+            && other.references.load(Ordering::SeqCst) > 0
+        {
             // One that a former try of the same task left, and uses, is the one that is counted.
-            Slot::Occupied(slot) if slot.get().references.load(Ordering::SeqCst) > 0 => {
-                tell();
-                slot.get().told.store(true, Ordering::Release);
-            }
-            slot => {
-                let _slot = slot.insert(entry.clone());
-                // First, so that nobody asks the worker for what it has not heard of.
-                tell();
-                entry.told.store(true, Ordering::Release);
-                entry.is_own.store(false, Ordering::SeqCst);
-            }
+            tell();
+            other.told.store(true, Ordering::Release);
+            return;
         }
+        slot.remove();
+        slot.insert(entry.clone());
+        // First, so that nobody asks the worker for what it has not heard of.
+        tell();
+        entry.told.store(true, Ordering::Release);
+        entry.is_own.store(false, Ordering::SeqCst);
     }
 
     /// After that, where its value comes by the worker: who waits for it asks there.
@@ -430,7 +422,7 @@ impl Objects {
 
     /// The worker's answer, or a value made here.
     pub(crate) fn settle(&self, object: ObjectId, settled: Settled, outbox: &Outbox) {
-        let Some(entry) = self.entries.get(&object).map(|entry| entry.clone()) else { return };
+        let Some(entry) = self.entries.get(object) else { return };
         entry.set(settled);
         self.wake(&entry);
         if entry.references.load(Ordering::SeqCst) == 0 {
@@ -465,8 +457,9 @@ impl Objects {
 
     /// Gives up what nobody reads among `objects`; the worker is told which these are.
     pub(crate) fn give_up(&self, objects: Vec<ObjectId>) -> Vec<ObjectId> {
-        let is_given_up =
-            |object: &ObjectId| self.entries.get(object).is_some_and(|entry| entry.give_up());
+        let is_given_up = |object: &ObjectId| {
+            self.entries.lock(*object).get().is_some_and(|entry| entry.give_up())
+        };
         objects.into_iter().filter(is_given_up).collect()
     }
 
@@ -475,16 +468,19 @@ impl Objects {
         for covered in entry.covered.take() {
             self.told(&covered, outbox);
         }
-        self.entries.remove_if(&object, |_, current| {
-            // Somebody may have found it again meanwhile, read it, or retired it (OB-1, OB-3).
-            let is_unused = Arc::ptr_eq(current, entry)
+        let mut slot = self.entries.lock(object);
+        // Somebody may have found it again meanwhile, read it, or retired it (OB-1, OB-3).
+        let is_unused = |current: &Arc<Entry>| {
+            Arc::ptr_eq(current, entry)
                 && current.references.load(Ordering::SeqCst) == 0
                 && (!current.wanted.load(Ordering::SeqCst) || current.has_bytes())
-                && current.covered.is_empty();
-            if is_unused && current.told.load(Ordering::Acquire) {
+                && current.covered.is_empty()
+        };
+        if slot.get().is_some_and(is_unused) {
+            if entry.told.load(Ordering::Acquire) {
                 outbox.send(&FromExecutor::Released(object));
             }
-            is_unused
-        });
+            slot.remove();
+        }
     }
 }
