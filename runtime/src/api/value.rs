@@ -210,7 +210,7 @@ pub(crate) fn revive<T: Value>(
 /// `bytes` at an address where every archive can be read; copied only where they are not.
 pub(crate) fn aligned(bytes: Vec<u8>) -> Aligned {
     if bytes.as_ptr().align_offset(16) == 0 {
-        return Aligned::Lucky(bytes);
+        return Aligned::Lucky(bytes.into_boxed_slice());
     }
     aligned_copy(&bytes)
 }
@@ -219,16 +219,17 @@ pub(crate) fn aligned(bytes: Vec<u8>) -> Aligned {
 pub(crate) fn aligned_copy(bytes: &[u8]) -> Aligned {
     let mut copy = AlignedVec::with_capacity(bytes.len());
     copy.extend_from_slice(bytes);
-    Aligned::Made(copy)
+    Aligned::Made(Box::new(copy))
 }
 
-/// Bytes at a 16-byte aligned address. Never changed, so the address stays.
+/// Bytes at a 16-byte aligned address. Never changed, so the address stays. Small, since a process
+/// may have millions of values.
 #[derive(Debug)]
 pub(crate) enum Aligned {
     /// The allocator aligned them anyway, as it does for all but the smallest sizes.
-    Lucky(Vec<u8>),
+    Lucky(Box<[u8]>),
     /// Copied.
-    Made(AlignedVec),
+    Made(Box<AlignedVec>),
 }
 
 impl std::ops::Deref for Aligned {
