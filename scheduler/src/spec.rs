@@ -22,7 +22,8 @@ pub struct Reference {
     pub owner: WorkerId,
 }
 
-/// Everything that is needed to place a task and to run it, once or again.
+/// Everything that is needed to place a task and to run it, once or again. Small, since millions
+/// may wait: what few tasks have lies elsewhere.
 #[derive(Debug, Clone, PartialEq, Eq, Archive, Serialize, Deserialize)]
 pub struct TaskSpec {
     /// Derived from parent and submit index.
@@ -52,6 +53,8 @@ pub struct TaskSpec {
     /// Function arguments; opaque.
     pub body: Vec<u8>,
 }
+
+const _: () = assert!(size_of::<TaskSpec>() == 216);
 
 impl TaskSpec {
     /// A plain task that needs nothing: no arguments, no resources, no retries, and one value
@@ -87,7 +90,7 @@ impl TaskSpec {
             && self.dependencies.is_empty()
             && self.policy.is_none()
             && self.request.is_one_cpu()
-            && !matches!(self.strategy, Strategy::Group { .. })
+            && !matches!(self.strategy, Strategy::Group(_))
     }
 
     /// Whether it has a process to itself, of its own resources: what asks for memory is held to
@@ -197,7 +200,7 @@ pub enum TaskKind {
     /// A job's main function, in an executor of its own.
     Driver,
     /// Makes an actor; `request` is held until the actor ends.
-    ActorCreate(ActorOptions),
+    ActorCreate(Box<ActorOptions>),
     /// A method call; runs where the actor lives, as a rule in order for each submitting executor.
     ActorCall {
         /// The actor.
@@ -305,14 +308,28 @@ pub enum Strategy {
     /// On a worker whose labels are as it says.
     Labels(Box<LabelSelector>),
     /// In a placement group, on what a bundle of it holds.
-    Group {
-        /// The group.
-        group: GroupId,
-        /// The worker that leads the group.
-        owner: WorkerId,
-        /// Which bundle, counted from 0; `None`: any that is large enough.
-        bundle: Option<u32>,
-    },
+    Group(Box<InGroup>),
+}
+
+/// Where in a placement group a task runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Archive, Serialize, Deserialize)]
+pub struct InGroup {
+    /// The group.
+    pub group: GroupId,
+    /// The worker that leads the group.
+    pub owner: WorkerId,
+    /// Which bundle, counted from 0; `None`: any that is large enough.
+    pub bundle: Option<u32>,
+}
+
+impl Strategy {
+    /// The place in a placement group, if it is in one.
+    pub fn in_group(&self) -> Option<InGroup> {
+        match self {
+            Self::Group(place) => Some(**place),
+            _ => None,
+        }
+    }
 }
 
 /// Which workers a task may run on, by their labels, and which it would rather.

@@ -16,8 +16,8 @@ use rdist_scheduler::message::{ActorPlace, CancelMode, FromHead, PeerMessage, Pl
 use rdist_scheduler::outcome::{Cause, Death, Outcome, Returned, TaskError};
 use rdist_scheduler::resource::{Amount, Resources};
 use rdist_scheduler::spec::{
-    ActorOptions, Assignment, CallRules, GroupOptions, GroupStrategy, Policy, Reference, Strategy,
-    StreamPolicy, TaskKind, TaskSpec,
+    ActorOptions, Assignment, CallRules, GroupOptions, GroupStrategy, InGroup, Policy, Reference,
+    Strategy, StreamPolicy, TaskKind, TaskSpec,
 };
 use rdist_scheduler::time::Timestamp;
 
@@ -146,13 +146,13 @@ impl Liar {
 
     fn kind(&mut self) -> TaskKind {
         match self.below(8) {
-            0 => TaskKind::ActorCreate(ActorOptions {
+            0 => TaskKind::ActorCreate(Box::new(ActorOptions {
                 max_restarts: self.below(3) as u32,
                 own_process: self.one_in(2),
                 max_concurrency: self.below(3) as u32,
                 name: self.one_in(3).then(|| "name".to_owned()),
                 checkpoint: self.one_in(2),
-            }),
+            })),
             1 | 2 => TaskKind::ActorCall {
                 actor: self.actor(),
                 actor_owner: self.worker(),
@@ -176,7 +176,8 @@ impl Liar {
             1 => Strategy::Affinity { worker: self.worker(), soft: self.one_in(2) },
             2 => {
                 let bundle = self.one_in(2).then(|| self.below(3) as u32);
-                Strategy::Group { group: self.group(), owner: self.worker(), bundle }
+                let (group, owner) = (self.group(), self.worker());
+                Strategy::Group(Box::new(InGroup { group, owner, bundle }))
             }
             _ => Strategy::Default,
         };

@@ -287,7 +287,7 @@ impl<A: Actor> Spawning<A> {
         if options.detached {
             return Self::detached(cx, function, options, arguments);
         }
-        let kind = TaskKind::ActorCreate(std::mem::take(&mut options.actor));
+        let kind = TaskKind::ActorCreate(Box::new(std::mem::take(&mut options.actor)));
         let created = ObjectRef::of(cx.submit(function, kind, options, arguments));
         let id = ActorId(created.id().task);
         let raw = RawActor { id, owner: cx.process().worker, retries };
@@ -302,7 +302,7 @@ impl<A: Actor> Spawning<A> {
         arguments: Vec<Argument>,
     ) -> Self {
         let (retries, get_if_exists) = (options.call_retries, options.get_if_exists);
-        let kind = TaskKind::ActorCreate(std::mem::take(&mut options.actor));
+        let kind = TaskKind::ActorCreate(Box::new(std::mem::take(&mut options.actor)));
         let process = cx.process();
         let made = cx
             .request((function, kind, 1), options, arguments)

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use rdist_scheduler::id::{GroupId, WorkerId};
 use rdist_scheduler::resource::{Amount, Resources};
-use rdist_scheduler::spec::{GroupOptions, GroupStrategy, Strategy, TaskKind};
+use rdist_scheduler::spec::{GroupOptions, GroupStrategy, InGroup, Strategy, TaskKind};
 use rkyv::{Archive, Deserialize, Serialize};
 
 use super::context::Context;
@@ -142,7 +142,8 @@ impl PlacementGroup {
     }
 
     pub(crate) fn placement(&self, bundle: Option<u32>) -> Placement {
-        Placement::of(Strategy::Group { group: self.id, owner: self.owner, bundle })
+        let place = InGroup { group: self.id, owner: self.owner, bundle };
+        Placement::of(Strategy::Group(Box::new(place)))
     }
 }
 

@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use rdist_scheduler::id::{ActorId, TaskId, WorkerId};
 use rdist_scheduler::outcome::{Cause, TaskError};
-use rdist_scheduler::spec::{ActorOptions, TaskKind, TaskSpec};
+use rdist_scheduler::spec::{TaskKind, TaskSpec};
 
 use super::process::Process;
 use super::wait::{Parker, Why};
@@ -100,7 +100,7 @@ pub(super) fn serve(cx: &Context, body: &[u8]) -> Result<(), Failure> {
 
 fn name_of(spec: &TaskSpec) -> Option<String> {
     match &spec.kind {
-        TaskKind::ActorCreate(ActorOptions { name, .. }) => name.clone(),
+        TaskKind::ActorCreate(options) => options.name.clone(),
         _ => None,
     }
 }

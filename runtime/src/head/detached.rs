@@ -5,7 +5,7 @@
 //! Who asked is answered when the actor has its name, or will never have it.
 
 use rdist_scheduler::id::{ActorId, JobId, TaskId, WorkerId};
-use rdist_scheduler::spec::{ActorOptions, TaskKind, TaskSpec};
+use rdist_scheduler::spec::{TaskKind, TaskSpec};
 
 use super::daemon::{Daemon, Outgoing};
 use super::record::AskedBy;
@@ -88,7 +88,7 @@ impl Daemon {
 
 fn name_of(spec: &TaskSpec) -> Option<&str> {
     match &spec.kind {
-        TaskKind::ActorCreate(ActorOptions { name, .. }) => name.as_deref(),
+        TaskKind::ActorCreate(options) => options.name.as_deref(),
         _ => None,
     }
 }

@@ -17,7 +17,7 @@ use crate::wire;
 use crate::wire::client::SubmissionId;
 
 /// Layout of the records; grows with every change of one.
-const FORMAT: u64 = 7;
+const FORMAT: u64 = 8;
 
 /// A table of the store.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

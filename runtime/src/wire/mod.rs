@@ -16,7 +16,7 @@ use rkyv::{Archive, Deserialize, Serialize};
 
 /// Version of everything in this module; also the ALPN name and part of every program's
 /// hand-shake. Grows with every change of a message.
-pub const PROTOCOL_VERSION: u32 = 7;
+pub const PROTOCOL_VERSION: u32 = 8;
 
 /// Bytes that are no valid message.
 #[derive(Debug, Clone, thiserror::Error)]

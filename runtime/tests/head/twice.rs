@@ -87,7 +87,7 @@ fn said(worker: &Worker, job: JobId) -> WorkerToHead {
 fn detach(job: JobId) -> WorkerToHead {
     let options = ActorOptions { name: Some("lasting".to_owned()), ..ActorOptions::default() };
     let driver = TaskId::driver(job);
-    let kind = TaskKind::ActorCreate(options);
+    let kind = TaskKind::ActorCreate(Box::new(options));
     WorkerToHead::Detach { spec: TaskSpec { kind, ..TaskSpec::plain(driver.child(1), driver) } }
 }
 

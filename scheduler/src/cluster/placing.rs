@@ -31,7 +31,7 @@ impl ClusterCore {
                 | TaskKind::ActorCall { .. }
                 | TaskKind::GroupCreate(_)
                 | TaskKind::Bundle { .. } // none is ever spilled
-        ) || matches!(assignment.spec.strategy, Strategy::Group { .. });
+        ) || matches!(assignment.spec.strategy, Strategy::Group(_));
         if foreign || !self.members.contains_key(&owner) {
             return;
         }

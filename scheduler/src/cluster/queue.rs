@@ -35,7 +35,7 @@ pub(super) enum Class {
 impl Class {
     fn of(strategy: &Strategy) -> Self {
         match strategy {
-            Strategy::Default | Strategy::Group { .. } => Self::Default,
+            Strategy::Default | Strategy::Group(_) => Self::Default,
             Strategy::Spread => Self::Spread,
             Strategy::Labels(selector) => Self::Labels(LabelSelector::clone(selector)),
             Strategy::Affinity { worker, soft } => Self::Affinity { worker: *worker, soft: *soft },

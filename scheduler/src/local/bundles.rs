@@ -8,7 +8,7 @@ use crate::id::{ActorId, ExecutorId, GroupId, WorkerId};
 use crate::message::{GroupMessage, PeerMessage};
 use crate::outcome::{Cause, Death, TaskError};
 use crate::resource::{Ledger, Resources};
-use crate::spec::{Assignment, Strategy, TaskKind};
+use crate::spec::{Assignment, InGroup, TaskKind};
 use crate::task::{TaskKey, TaskState};
 
 impl LocalCore {
@@ -298,7 +298,7 @@ impl LocalCore {
     ) {
         let Assignment { spec, attempt, owner, .. } = assignment;
         let (id, actor) = (spec.id, ActorId(spec.id));
-        let Strategy::Group { group, owner: leader, .. } = spec.strategy else { return };
+        let Some(InGroup { group, owner: leader, .. }) = spec.strategy.in_group() else { return };
         if owner != from || !matches!(spec.kind, TaskKind::Plain | TaskKind::ActorCreate(_)) {
             return;
         }

@@ -11,7 +11,7 @@ use crate::hash::{FastMap, IdMap};
 use crate::id::{ActorId, ExecutorId, JobId, TaskId, WorkerId};
 use crate::message::PeerMessage;
 use crate::outcome::{Cause, Outcome, TaskError};
-use crate::spec::{ActorOptions, TaskKind, TaskSpec};
+use crate::spec::{TaskKind, TaskSpec};
 use crate::task::{TaskKey, TaskState};
 
 /// Settled calls that are told together.
@@ -371,5 +371,5 @@ impl LocalCore {
 
 /// Whether a task makes an actor that saves its state.
 fn saves_state(spec: &TaskSpec) -> bool {
-    matches!(spec.kind, TaskKind::ActorCreate(ActorOptions { checkpoint: true, .. }))
+    matches!(&spec.kind, TaskKind::ActorCreate(options) if options.checkpoint)
 }

@@ -230,9 +230,9 @@ impl LocalCore {
 
     /// A task that reserves a group, or waits for one.
     fn explain_grouping(&self, entry: &TaskEntry) -> String {
-        let (group, owner) = match entry.spec.strategy {
-            crate::spec::Strategy::Group { group, owner, .. } => (group, owner),
-            _ => (GroupId(entry.spec.id), self.me),
+        let (group, owner) = match entry.spec.strategy.in_group() {
+            Some(place) => (place.group, place.owner),
+            None => (GroupId(entry.spec.id), self.me),
         };
         match self.groups.get(&(group, owner)) {
             Some(known) if owner == self.me => explain_led(known),

@@ -9,14 +9,14 @@ use crate::id::{GroupId, WorkerId};
 use crate::message::{GroupMessage, PeerMessage};
 use crate::outcome::{Cause, TaskError};
 use crate::resource::Resources;
-use crate::spec::{Assignment, Strategy};
+use crate::spec::{Assignment, InGroup};
 use crate::task::{TaskKey, TaskState};
 
 impl LocalCore {
     /// An own task whose dependencies exist goes into its group, or waits for it.
     pub(super) fn enter_group(&mut self, key: TaskKey) {
         let spec = Arc::clone(&self.tasks[key].spec);
-        let Strategy::Group { group, owner, bundle } = spec.strategy else { return };
+        let Some(InGroup { group, owner, bundle }) = spec.strategy.in_group() else { return };
         if !self.know_group(group, owner) {
             return self.fail(key, TaskError { task: spec.id, cause: gone(group).cause });
         }
@@ -124,7 +124,7 @@ impl LocalCore {
     ) {
         let Some(key) = self.tasks.find(task, self.me) else { return };
         let entry = &self.tasks[key];
-        let Strategy::Group { group, owner, .. } = entry.spec.strategy else { return };
+        let Some(InGroup { group, owner, .. }) = entry.spec.strategy.in_group() else { return };
         let there = matches!(entry.state, TaskState::Placed { worker } if worker == from);
         if !there || entry.attempt != attempt {
             return;

@@ -183,7 +183,7 @@ impl LocalCore {
                 selector.admits(labels) && selector.preference(labels) == selector.soft.len()
             }
             Strategy::Spread => false,
-            Strategy::Group { .. } => true,
+            Strategy::Group(_) => true,
         };
         if !stays {
             return Some(SpillReason::Strategy);
@@ -434,7 +434,7 @@ pub(super) fn only_worker(spec: &TaskSpec) -> Option<WorkerId> {
 
 /// Whether the task runs in a placement group.
 pub(super) fn is_grouped(spec: &TaskSpec) -> bool {
-    matches!(spec.strategy, Strategy::Group { .. })
+    matches!(spec.strategy, Strategy::Group(_))
 }
 
 /// Why a task fails whose only worker is gone.

@@ -30,7 +30,7 @@ pub(super) fn fits_in(room: &Resources, request: &Resources) -> bool {
 /// is a member, takes tasks, and is large enough.
 pub fn pinned(field: &Field, request: &Resources, strategy: &Strategy) -> Option<WorkerId> {
     match strategy {
-        Strategy::Default | Strategy::Spread | Strategy::Labels(_) | Strategy::Group { .. } => None,
+        Strategy::Default | Strategy::Spread | Strategy::Labels(_) | Strategy::Group(_) => None,
         Strategy::Affinity { worker, soft: false } => Some(*worker),
         Strategy::Affinity { worker, soft: true } => {
             field.spot(*worker).is_some_and(|spot| able(spot, request)).then_some(*worker)

@@ -67,10 +67,10 @@ pub fn choose(field: &Field, ask: &Ask<'_>) -> Option<WorkerId> {
     match ask.strategy {
         Strategy::Labels(selector) => labels::choose(field, ask.request, selector),
         Strategy::Spread => spread::choose(field, ask.request),
-        Strategy::Default | Strategy::Affinity { .. } | Strategy::Group { .. } if ask.driver => {
+        Strategy::Default | Strategy::Affinity { .. } | Strategy::Group(_) if ask.driver => {
             spread::choose_for_driver(field, ask.request)
         }
-        Strategy::Default | Strategy::Affinity { .. } | Strategy::Group { .. } => {
+        Strategy::Default | Strategy::Affinity { .. } | Strategy::Group(_) => {
             locality::choose(field, ask).or_else(|| pack::choose(field, ask.request))
         }
     }

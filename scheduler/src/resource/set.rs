@@ -15,14 +15,17 @@ pub struct Resources {
     pub gpu: Amount,
     /// Bytes of memory.
     pub memory: Amount,
-    /// Custom resources, sorted by name, none of them zero.
-    custom: Vec<(String, Amount)>,
+    /// Custom resources, of which most sets have none.
+    custom: Option<Box<Custom>>,
 }
+
+/// Custom resources, sorted by name, none of them zero; and at least one.
+type Custom = Vec<(String, Amount)>;
 
 impl Resources {
     /// Nothing at all.
     pub const NONE: Self =
-        Self { cpu: Amount::ZERO, gpu: Amount::ZERO, memory: Amount::ZERO, custom: Vec::new() };
+        Self { cpu: Amount::ZERO, gpu: Amount::ZERO, memory: Amount::ZERO, custom: None };
 
     /// `n` CPUs and nothing else.
     pub fn cpus(n: f64) -> Self {
@@ -31,25 +34,41 @@ impl Resources {
 
     /// Sets the custom resource `name`.
     pub fn set(&mut self, name: &str, amount: Amount) {
-        match self.custom.binary_search_by(|(other, _)| other.as_str().cmp(name)) {
-            Ok(at) if amount.is_zero() => drop(self.custom.remove(at)),
-            Ok(at) => self.custom[at].1 = amount,
+        match self.place_of(name) {
             Err(_) if amount.is_zero() => {}
-            Err(at) => self.custom.insert(at, (name.to_owned(), amount)),
+            Err(at) => {
+                let custom = self.custom.get_or_insert_default();
+                custom.insert(at, (name.to_owned(), amount));
+            }
+            Ok(at) => {
+                let Some(custom) = &mut self.custom else { return };
+                if !amount.is_zero() {
+                    custom[at].1 = amount;
+                } else if custom.len() > 1 {
+                    custom.remove(at);
+                } else {
+                    self.custom = None;
+                }
+            }
         }
+    }
+
+    fn custom_slice(&self) -> &[(String, Amount)] {
+        self.custom.as_deref().map_or(&[], Vec::as_slice)
+    }
+
+    fn place_of(&self, name: &str) -> Result<usize, usize> {
+        self.custom_slice().binary_search_by(|(other, _)| other.as_str().cmp(name))
     }
 
     /// How much there is of the custom resource `name`.
     pub fn get(&self, name: &str) -> Amount {
-        match self.custom.binary_search_by(|(other, _)| other.as_str().cmp(name)) {
-            Ok(at) => self.custom[at].1,
-            Err(_) => Amount::ZERO,
-        }
+        self.place_of(name).map_or(Amount::ZERO, |at| self.custom_slice()[at].1)
     }
 
     /// Custom resources by name, in order.
     pub fn custom(&self) -> impl Iterator<Item = (&str, Amount)> {
-        self.custom.iter().map(|(name, amount)| (name.as_str(), *amount))
+        self.custom_slice().iter().map(|(name, amount)| (name.as_str(), *amount))
     }
 
     /// Whether `self` holds at least `request`, in every resource.
@@ -79,7 +98,7 @@ impl Resources {
         self.cpu == Amount::whole(1)
             && self.gpu.is_zero()
             && self.memory.is_zero()
-            && self.custom.is_empty()
+            && self.custom.is_none()
     }
 
     /// Whether there is nothing in it.

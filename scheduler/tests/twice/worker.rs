@@ -8,8 +8,8 @@ use rdist_scheduler::message::{CancelMode, FromHead, GroupMessage, PeerMessage, 
 use rdist_scheduler::outcome::{Outcome, Returned};
 use rdist_scheduler::resource::{Amount, Resources};
 use rdist_scheduler::spec::{
-    ActorOptions, Assignment, CallRules, GroupOptions, GroupStrategy, Policy, Reference, Strategy,
-    StreamPolicy, TaskKind, TaskSpec,
+    ActorOptions, Assignment, CallRules, GroupOptions, GroupStrategy, InGroup, Policy, Reference,
+    Strategy, StreamPolicy, TaskKind, TaskSpec,
 };
 
 use crate::{GONE, JOB, ME, NOW, PEER, driver, inline, kept, name, object, task};
@@ -172,7 +172,7 @@ fn streams(spec: TaskSpec) -> TaskSpec {
 }
 
 fn creates(options: ActorOptions, spec: TaskSpec) -> TaskSpec {
-    TaskSpec { kind: TaskKind::ActorCreate(options), ..spec }
+    TaskSpec { kind: TaskKind::ActorCreate(Box::new(options)), ..spec }
 }
 
 /// Saves its state, and is made again.
@@ -198,7 +198,8 @@ fn reserves(cpus: f64) -> TaskSpec {
 }
 
 pub(crate) fn within(group: GroupId, owner: WorkerId) -> TaskSpec {
-    TaskSpec { strategy: Strategy::Group { group, owner, bundle: Some(0) }, ..plain() }
+    let place = InGroup { group, owner, bundle: Some(0) };
+    TaskSpec { strategy: Strategy::Group(Box::new(place)), ..plain() }
 }
 
 /// A bundle of a group that `PEER` leads.

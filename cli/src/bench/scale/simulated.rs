@@ -7,7 +7,7 @@ use rdist::scheduler::cluster::{ClusterAction, ClusterConfig, ClusterCore, Clust
 use rdist::scheduler::id::{JobId, TaskId, WorkerId};
 use rdist::scheduler::message::{FromHead, Held, Load, ToHead};
 use rdist::scheduler::resource::Resources;
-use rdist::scheduler::spec::{ActorOptions, Assignment, TaskKind, TaskSpec};
+use rdist::scheduler::spec::{Assignment, TaskKind, TaskSpec};
 use rdist::scheduler::time::Timestamp;
 use serde_json::{Value, json};
 
@@ -131,7 +131,7 @@ impl Simulated {
     /// Microseconds for an actor that is placed, and stays.
     fn actors(&mut self, count: u64) -> f64 {
         per_one(count, || {
-            self.spill(Resources::NONE, TaskKind::ActorCreate(ActorOptions::default()));
+            self.spill(Resources::NONE, TaskKind::ActorCreate(Box::default()));
         })
     }
 }

@@ -7,7 +7,7 @@ use rdist_scheduler::checkpoint::{Applied, EndedCall};
 use rdist_scheduler::id::{ActorId, ExecutorId, ObjectId, TaskId};
 use rdist_scheduler::local::LocalEvent;
 use rdist_scheduler::outcome::{Outcome, Returned};
-use rdist_scheduler::spec::{Reference, Strategy, TaskKind, TaskSpec};
+use rdist_scheduler::spec::{Reference, TaskKind, TaskSpec};
 
 use super::Dispatch;
 use crate::store::Stored;
@@ -331,8 +331,8 @@ impl Dispatch {
         if matches!(spec.kind, TaskKind::Driver | TaskKind::Bundle { .. }) {
             return Err(format!("{} is of a kind that no program submits", spec.id));
         }
-        if let Strategy::Group { group, .. } = spec.strategy {
-            self.check_job(by, group.0.object(0))?;
+        if let Some(place) = spec.strategy.in_group() {
+            self.check_job(by, place.group.0.object(0))?;
         }
         Ok(())
     }

@@ -53,7 +53,7 @@ impl TaskBuilder {
     }
 
     pub(super) fn actor(mut self, options: ActorOptions) -> Self {
-        self.spec.kind = TaskKind::ActorCreate(options);
+        self.spec.kind = TaskKind::ActorCreate(Box::new(options));
         self
     }
 

@@ -5,7 +5,7 @@ use crate::id::{ExecutorId, GroupId};
 use crate::local::{LocalAction, LocalEvent};
 use crate::message::{FromHead, GroupMessage, PeerMessage, ToHead};
 use crate::resource::Resources;
-use crate::spec::{Assignment, GroupOptions, GroupStrategy, Strategy, TaskKind};
+use crate::spec::{Assignment, GroupOptions, GroupStrategy, InGroup, Strategy, TaskKind};
 
 fn group() -> GroupId {
     GroupId(task(500))
@@ -19,7 +19,7 @@ fn reserve(bench: &mut Bench, driver: ExecutorId, bundles: &[f64], strategy: Gro
 }
 
 fn into(bundle: Option<u32>) -> Strategy {
-    Strategy::Group { group: group(), owner: ME, bundle }
+    Strategy::Group(Box::new(InGroup { group: group(), owner: ME, bundle }))
 }
 
 fn claim_round(bench: &mut Bench) -> (u32, Vec<u32>) {

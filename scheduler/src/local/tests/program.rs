@@ -201,11 +201,11 @@ impl World {
             self.actors.iter().copied().filter(|(actor, _)| actor.0.job() == id.job()).collect();
         let known = self.kinds.get(&id).cloned();
         let kind = known.unwrap_or_else(|| match order % 8 {
-            0 => TaskKind::ActorCreate(ActorOptions {
+            0 => TaskKind::ActorCreate(Box::new(ActorOptions {
                 max_restarts: 20,
                 own_process: order & 8 == 0,
                 ..ActorOptions::default()
-            }),
+            })),
             1..=3 if !of_job.is_empty() => {
                 let (actor, actor_owner) = of_job[(order >> 8) as usize % of_job.len()];
                 // A property of the actor: the same for all of its calls.

@@ -284,10 +284,7 @@ impl Simulation {
         let actor = matches!(spec.kind, TaskKind::ActorCreate(_));
         self.check_name(ActorId(spec.id));
         let Some(at) = self.workers.get_mut(&worker) else { return };
-        let pool = match spec.strategy {
-            Strategy::Group { group, owner, .. } => Some((group, owner)),
-            _ => None,
-        };
+        let pool = spec.strategy.in_group().map(|place| (place.group, place.owner));
         let bundles = at.bundles_of(pool);
         at.usage.pays_from(pool, bundles);
         let most = at.room_of(pool);
@@ -360,7 +357,7 @@ impl Simulation {
             // Found by its name only once it has been submitted.
             LocalEvent::Submitted { spec, .. }
                 if matches!(spec.kind, TaskKind::ActorCreate(_))
-                    && !matches!(spec.strategy, Strategy::Group { .. }) =>
+                    && !matches!(spec.strategy, Strategy::Group(_)) =>
             {
                 let actor = ActorId(spec.id);
                 self.served.push(Handle { actor, owner: worker, is_grouped: false });

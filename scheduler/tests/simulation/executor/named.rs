@@ -49,13 +49,13 @@ impl Simulation {
         run.wants.push_back(Reference { object: id.object(0), owner });
         run.inner = false;
         self.names.claimed(text.clone(), actor, owner);
-        let kind = TaskKind::ActorCreate(ActorOptions {
+        let kind = TaskKind::ActorCreate(Box::new(ActorOptions {
             max_restarts: 1_000,
             own_process: mix(9, id.job().0.into()).is_multiple_of(2),
             checkpoint: submit::saves_state(actor),
             max_concurrency: self.limits_of(actor)[0] as u32,
             name: Some(text),
-        });
+        }));
         let body = mix(1, id.job().0.into()).to_le_bytes().to_vec();
         let made = self.spec(id, at, kind, body);
         self.submit_spec(at, TaskSpec { request: Resources::NONE, ..made });

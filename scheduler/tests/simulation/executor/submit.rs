@@ -10,8 +10,8 @@ use rdist_scheduler::local::LocalEvent;
 use rdist_scheduler::message::CancelMode;
 use rdist_scheduler::resource::{Amount, Resources};
 use rdist_scheduler::spec::{
-    ActorOptions, Backoff, CallRules, GroupOptions, GroupStrategy, LabelRule, LabelSelector,
-    LabelTest, Policy, Reference, Strategy, TaskKind, TaskSpec,
+    ActorOptions, Backoff, CallRules, GroupOptions, GroupStrategy, InGroup, LabelRule,
+    LabelSelector, LabelTest, Policy, Reference, Strategy, TaskKind, TaskSpec,
 };
 
 use super::direct::Via;
@@ -32,7 +32,7 @@ impl Simulation {
             .collect();
         let of = |wanted: &[usize]| wanted.iter().map(|slot| run.slots[*slot]).collect();
         let mut request = Resources::cpus(child.cpus);
-        let is_grouped = matches!(strategy, Strategy::Group { .. });
+        let is_grouped = matches!(strategy, Strategy::Group(_));
         if child.seed.is_multiple_of(6) && !is_grouped {
             // It gets a process for itself. A task that waits gives back no memory, so that some
             // has to be left over by all that may wait at a time.
@@ -90,7 +90,8 @@ impl Simulation {
             Placing::Labelled(n) => return self.labelled(n),
             Placing::Group(n, bundle) => {
                 let run = &self.workers[&at.worker].processes[&at.executor].runs[&at.run];
-                return Strategy::Group { group: run.groups[n], owner: at.worker, bundle };
+                let place = InGroup { group: run.groups[n], owner: at.worker, bundle };
+                return Strategy::Group(Box::new(place));
             }
         };
         let members = self.members();
@@ -148,13 +149,13 @@ impl Simulation {
         let is_grouped = matches!(place, Placing::Group(..));
         run.actors.push(Handle { actor: ActorId(id), owner: at.worker, is_grouped });
         let name = named.then(|| format!("{id}"));
-        let kind = TaskKind::ActorCreate(ActorOptions {
+        let kind = TaskKind::ActorCreate(Box::new(ActorOptions {
             max_restarts: 1_000,
             own_process,
             checkpoint: saves_state(ActorId(id)),
             max_concurrency: self.limits_of(ActorId(id))[0] as u32,
             name,
-        });
+        }));
         let body = mix(1, id.job().0.into()).to_le_bytes().to_vec();
         let request = Resources::cpus(cpus);
         let made = self.spec(id, at, kind, body);
