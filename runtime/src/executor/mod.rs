@@ -79,12 +79,13 @@ pub(crate) fn leave(status: i32) -> ! {
     let _ = std::io::stdout().flush();
     let _ = std::io::stderr().flush();
     // Safety: `fflush(NULL)` flushes all C streams (libraries in C++ print through them) and
-    // `_exit` ends the process; neither touches memory of Rust. The output is closed first: who
-    // reads it need not wait until the system has taken the memory back.
+    // `_exit` ends the process; neither touches memory of Rust. The output is let go first: who
+    // reads it need not wait until the system has taken the memory back. Its numbers stay taken,
+    // so that nothing that other threads open or print meanwhile gets mixed up.
     unsafe {
         libc::fflush(std::ptr::null_mut());
-        libc::close(libc::STDOUT_FILENO);
-        libc::close(libc::STDERR_FILENO);
+        libc::dup2(libc::STDIN_FILENO, libc::STDOUT_FILENO);
+        libc::dup2(libc::STDIN_FILENO, libc::STDERR_FILENO);
         libc::_exit(status)
     }
 }
