@@ -151,7 +151,9 @@ mod tests {
 
     proptest! {
         #[test]
-        fn it_holds_what_a_hash_map_holds(steps in prop::collection::vec((0_u64..40, 0..3), 0..200)) {
+        fn it_holds_what_a_hash_map_holds(
+            steps in prop::collection::vec((0_u64..40, 0..3), 0..200),
+        ) {
             let mut dense = DenseIdMap::default();
             let mut plain = IdMap::default();
             for (at, (index, what)) in steps.into_iter().enumerate() {
