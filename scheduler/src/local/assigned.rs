@@ -11,6 +11,7 @@ use core::time::Duration;
 use super::LocalCore;
 use crate::hash::FastMap;
 use crate::id::{TaskId, WorkerId};
+use crate::message::ToHead;
 use crate::resource::Resources;
 use crate::task::{TaskKey, TaskState};
 use crate::time::Timestamp;
@@ -81,9 +82,16 @@ impl LocalCore {
         self.head.unstarted.due = due;
         late.sort_unstable_by_key(|key| self.tasks[*key].order);
         for key in late {
-            self.report_blocked(key, true);
+            self.report_late(key, true);
         }
         available
+    }
+
+    /// Whatever its job: a worker may not have heard of the quota before it runs something of it.
+    fn report_late(&mut self, key: TaskKey, blocked: bool) {
+        let entry = &self.tasks[key];
+        let (task, attempt) = (entry.spec.id, entry.attempt);
+        self.send_head(ToHead::Blocked { task, attempt, blocked });
     }
 
     /// An assigned task has what it waited for.
@@ -94,7 +102,7 @@ impl LocalCore {
             && core::mem::take(&mut since.late)
         {
             self.head.load_changed = true;
-            self.report_blocked(key, false);
+            self.report_late(key, false);
         }
     }
 }

@@ -235,8 +235,8 @@ fn a_job_with_a_quota_asks_the_head_for_what_it_limits() {
 
 #[test]
 fn an_assigned_task_that_waits_for_long_gives_back_what_it_is_counted_for() {
+    // Its job has a quota, but nothing of it has run here: only the head knows.
     let (mut bench, _, pool) = Bench::with_pool(4.0);
-    bench.handle(LocalEvent::JobLimited { job: JOB, quota: Resources::cpus(1.0) });
     let argument = of_peer(5);
     let assigned = vec![TaskBuilder::new(1).after(&[argument]).assignment(0, PEER)];
     bench.head_says(FromHead::Assigned(assigned));
